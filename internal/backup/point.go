@@ -1,0 +1,213 @@
+// Package backup takes, lists, verifies and prunes backup points: directories
+// that hold everything a rollback needs, so that it never needs the network.
+//
+//	TIMESTAMP/bin/NAME             binaries (or trees) as installed
+//	TIMESTAMP/config/COMPONENT/    configuration
+//	TIMESTAMP/systemd/             unit files and drop-ins
+//	TIMESTAMP/state/versions.state the state file
+//	TIMESTAMP/upgrade-plan.json    what the run was about to do
+//	TIMESTAMP/manifest.json        which stored file came from where
+//	TIMESTAMP/SHA256SUMS           written last: a point without it is not complete
+//
+// The marker that is written last and removed first is teleport-update's idea.
+package backup
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+)
+
+const (
+	sumsFile     = "SHA256SUMS"
+	manifestFile = "manifest.json"
+	planFile     = "upgrade-plan.json"
+	// StampLayout is the form of a backup point's name, in UTC.
+	StampLayout = "20060102_150405"
+)
+
+// Kind says what a stored item is.
+type Kind string
+
+// The kinds of item.
+const (
+	Binary Kind = "binary"
+	Config Kind = "config"
+	Unit   Kind = "unit"
+)
+
+// Item is one file or directory tree that a backup point holds.
+type Item struct {
+	Kind   Kind   `json:"kind"`
+	Name   string `json:"name"`   // binary's name, or base name of the path
+	Path   string `json:"path"`   // where it belongs on the host
+	Stored string `json:"stored"` // where it lies, relative to the point
+	Digest string `json:"digest"` // hostfs.Digest of the original
+	Tree   bool   `json:"tree,omitempty"`
+}
+
+// Component is what a point holds of one component.
+type Component struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Items   []Item `json:"items"`
+}
+
+// Manifest describes a point.
+type Manifest struct {
+	Format     int         `json:"format"`
+	Timestamp  string      `json:"timestamp"`
+	RunID      string      `json:"run_id"`
+	Operation  string      `json:"operation"` // apply | rollback
+	TakenAt    time.Time   `json:"taken_at"`
+	Components []Component `json:"components"`
+}
+
+// Point is one backup point on disk.
+type Point struct {
+	Timestamp string
+	Path      string
+	Complete  bool  // its marker is there; Verify proves the content
+	Bytes     int64 // size of all its files
+	Manifest  Manifest
+}
+
+// Component returns what the point holds of a component.
+func (p *Point) Component(name string) (Component, bool) {
+	for _, c := range p.Manifest.Components {
+		if c.Name == name {
+			return c, true
+		}
+	}
+	return Component{}, false
+}
+
+// File is the absolute path of a stored item.
+func (p *Point) File(it Item) string { return filepath.Join(p.Path, it.Stored) }
+
+// NotFoundError reports a timestamp without a backup point.
+type NotFoundError struct {
+	Timestamp string
+	Dir       string
+	Have      []string
+}
+
+func (e *NotFoundError) Error() string {
+	if len(e.Have) == 0 {
+		return fmt.Sprintf("no backup point %s: there are none in %s", e.Timestamp, e.Dir)
+	}
+	return fmt.Sprintf("no backup point %s in %s; there are %s", e.Timestamp, e.Dir, strings.Join(e.Have, ", "))
+}
+
+// DamagedError reports a backup point that must not be restored from.
+type DamagedError struct {
+	Path     string
+	File     string
+	Problem  string
+	Expected string
+	Found    string
+}
+
+func (e *DamagedError) Error() string {
+	msg := fmt.Sprintf("backup %s is damaged: %s: %s", filepath.Base(e.Path), e.File, e.Problem)
+	if e.Expected != "" {
+		msg += fmt.Sprintf(" (sha256 expected %s, found %s)", e.Expected, e.Found)
+	}
+	return msg
+}
+
+// List returns the points below dir, newest first.
+func List(dir string) ([]*Point, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var points []*Point
+	for _, e := range entries {
+		if !e.IsDir() || !isStamp(e.Name()) {
+			continue
+		}
+		p, err := load(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		points = append(points, p)
+	}
+	sort.Slice(points, func(i, j int) bool { return stampLess(points[j].Timestamp, points[i].Timestamp) })
+	return points, nil
+}
+
+// Open returns the point of a timestamp.
+func Open(dir, timestamp string) (*Point, error) {
+	points, err := List(dir)
+	if err != nil {
+		return nil, err
+	}
+	missing := &NotFoundError{Timestamp: timestamp, Dir: dir}
+	for _, p := range points {
+		if p.Timestamp == timestamp {
+			return p, nil
+		}
+		missing.Have = append(missing.Have, p.Timestamp)
+	}
+	return nil, missing
+}
+
+// load reads what can be read of a point; damage shows as Complete false or an
+// empty manifest, and is judged by Verify.
+func load(path string) (*Point, error) {
+	p := &Point{Timestamp: filepath.Base(path), Path: path}
+	if _, err := os.Lstat(filepath.Join(path, sumsFile)); err == nil {
+		p.Complete = true
+	}
+	data, err := os.ReadFile(filepath.Join(path, manifestFile))
+	if err != nil || json.Unmarshal(data, &p.Manifest) != nil {
+		p.Complete = false
+	}
+	err = filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
+			p.Bytes += info.Size()
+		}
+		return nil
+	})
+	return p, err
+}
+
+// isStamp accepts YYYYMMDD_HHMMSS and, where several fell into one second,
+// YYYYMMDD_HHMMSS_2 and up.
+func isStamp(name string) bool {
+	if len(name) < len(StampLayout) {
+		return false
+	}
+	if _, err := time.Parse(StampLayout, name[:len(StampLayout)]); err != nil {
+		return false
+	}
+	rest := name[len(StampLayout):]
+	if rest == "" {
+		return true
+	}
+	return len(rest) > 1 && rest[0] == '_' && strings.Trim(rest[1:], "0123456789") == ""
+}
+
+func stampLess(a, b string) bool {
+	n := len(StampLayout)
+	if a[:n] != b[:n] {
+		return a[:n] < b[:n]
+	}
+	if len(a) != len(b) {
+		return len(a) < len(b)
+	}
+	return a < b
+}

@@ -1,0 +1,240 @@
+package backup
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+)
+
+// Subject is one component that a point is to hold.
+type Subject struct {
+	Name     string
+	Version  string
+	Binaries []Source
+	Configs  []string // files or directories; missing ones are left out
+	Units    []string // unit files and drop-in directories; missing ones are left out
+}
+
+// Source is a binary or tree to keep.
+type Source struct {
+	Name string
+	Path string
+	Tree bool
+}
+
+// Request says what a new point is to hold.
+type Request struct {
+	Dir       string // the directory of all points
+	RunID     string
+	Operation string
+	Now       time.Time
+	Subjects  []Subject
+	StateFile string // copied where it exists
+	Plan      any    // stored as upgrade-plan.json
+}
+
+// Reserve picks the name of the next point: the time in UTC, with a number
+// added where that second is taken. Nothing is created.
+func Reserve(dir string, now time.Time) string {
+	stamp := now.UTC().Format(StampLayout)
+	name := stamp
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
+			return name
+		}
+		name = fmt.Sprintf("%s_%d", stamp, n)
+	}
+}
+
+// Take writes a backup point under the given name and syncs it whole before it
+// returns. On an error the point stays incomplete (without its marker) and is
+// removed again where possible.
+func Take(ctx context.Context, h *hostfs.Host, name string, req Request) (*Point, error) {
+	path := filepath.Join(req.Dir, name)
+	if err := h.MkdirAll(req.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	if st, err := os.Lstat(req.Dir); err != nil || !st.IsDir() {
+		return nil, fmt.Errorf("backup directory %s is not a directory; rm it or make it one", req.Dir)
+	}
+	if err := h.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	t := &taker{host: h, path: path, used: map[string]bool{}}
+	point, err := t.take(ctx, name, req)
+	if err != nil {
+		if !errors.Is(err, hostfs.ErrCrashed) {
+			err = errors.Join(err, h.RemoveAll(path))
+		}
+		return nil, fmt.Errorf("backup %s: %w", name, err)
+	}
+	return point, nil
+}
+
+type taker struct {
+	host *hostfs.Host
+	path string
+	used map[string]bool
+}
+
+func (t *taker) take(ctx context.Context, name string, req Request) (*Point, error) {
+	m := Manifest{Format: 1, Timestamp: name, RunID: req.RunID, Operation: req.Operation, TakenAt: req.Now.UTC()}
+	for _, s := range req.Subjects {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		c, err := t.component(s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.Name, err)
+		}
+		m.Components = append(m.Components, c)
+	}
+	for _, dir := range []string{"bin", "config", "systemd", "state"} {
+		if err := t.host.MkdirAll(filepath.Join(t.path, dir), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := os.Lstat(req.StateFile); err == nil {
+		if err := t.host.Copy(req.StateFile, filepath.Join(t.path, "state", "versions.state"), ""); err != nil {
+			return nil, err
+		}
+	}
+	if err := t.writeJSON(planFile, req.Plan); err != nil {
+		return nil, err
+	}
+	if err := t.writeJSON(manifestFile, m); err != nil {
+		return nil, err
+	}
+	sums, err := sumTree(t.path)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.host.WriteFile(filepath.Join(t.path, sumsFile), formatSums(sums), 0o600); err != nil {
+		return nil, err
+	}
+	return load(t.path)
+}
+
+func (t *taker) writeJSON(name string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return t.host.WriteFile(filepath.Join(t.path, name), append(data, '\n'), 0o600)
+}
+
+func (t *taker) component(s Subject) (Component, error) {
+	c := Component{Name: s.Name, Version: s.Version}
+	keep := func(kind Kind, name, path, stored string, tree bool) error {
+		path, err := filepath.EvalSymlinks(path)
+		if errors.Is(err, fs.ErrNotExist) && kind != Binary {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		st, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		digest, err := hostfs.Digest(path)
+		if err != nil {
+			return err
+		}
+		for t.used[stored] {
+			stored += "+" + s.Name
+		}
+		t.used[stored] = true
+		dst := filepath.Join(t.path, stored)
+		if err := t.host.MkdirAll(filepath.Dir(dst), 0o700); err != nil {
+			return err
+		}
+		if err := t.host.Copy(path, dst, ""); err != nil {
+			return err
+		}
+		c.Items = append(c.Items, Item{Kind: kind, Name: name, Path: path, Stored: stored, Digest: digest, Tree: tree || st.IsDir()})
+		return nil
+	}
+	for _, b := range s.Binaries {
+		if err := keep(Binary, b.Name, b.Path, filepath.Join("bin", b.Name), b.Tree); err != nil {
+			return c, err
+		}
+	}
+	for _, path := range s.Configs {
+		stored := filepath.Join("config", s.Name, filepath.Base(path))
+		if st, err := os.Stat(path); err == nil && st.IsDir() && len(s.Configs) == 1 {
+			stored = filepath.Join("config", s.Name)
+		}
+		if err := keep(Config, filepath.Base(path), path, stored, false); err != nil {
+			return c, err
+		}
+	}
+	for _, path := range s.Units {
+		if err := keep(Unit, filepath.Base(path), path, filepath.Join("systemd", filepath.Base(path)), false); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// sumTree returns the SHA-256 of every regular file below dir but SHA256SUMS,
+// by path relative to dir.
+func sumTree(dir string) (map[string]string, error) {
+	sums := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil || rel == sumsFile {
+			return err
+		}
+		sums[rel], err = sumFile(path)
+		return err
+	})
+	return sums, err
+}
+
+func sumFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// formatSums writes the form that `sha256sum -c` reads: names with a backslash
+// or a newline are escaped and their line starts with a backslash.
+func formatSums(sums map[string]string) []byte {
+	names := make([]string, 0, len(sums))
+	for n := range sums {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	var b strings.Builder
+	for _, n := range names {
+		esc := strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\r", `\r`).Replace(n)
+		if esc != n {
+			b.WriteByte('\\')
+		}
+		fmt.Fprintf(&b, "%s  %s\n", sums[n], esc)
+	}
+	return []byte(b.String())
+}

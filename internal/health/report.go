@@ -1,0 +1,66 @@
+// Package health proves that a component works: its unit runs, it answers that
+// it is ready, it reports the version it should, and it stays so for a while
+// with the same process. Being alive is not taken for health.
+package health
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Status is the outcome of one check.
+type Status string
+
+// The outcomes of a check.
+const (
+	OK      Status = "ok"
+	Warn    Status = "warn"
+	Fail    Status = "fail"
+	Skipped Status = "skipped"
+)
+
+// Check is one thing looked at.
+type Check struct {
+	Name      string `json:"name"`
+	Component string `json:"component,omitempty"`
+	Status    Status `json:"status"`
+	Detail    string `json:"detail"`
+}
+
+// Report is what was found on one component.
+type Report struct {
+	Name    string  `json:"name"`
+	Healthy bool    `json:"healthy"`
+	Checks  []Check `json:"checks"`
+
+	Version string    `json:"version,omitempty"` // as the running process reports it, when it does
+	ReadyAt time.Time `json:"-"`                 // when it was first found ready
+	PID     int       `json:"pid,omitempty"`
+	Body    string    `json:"-"` // the last readiness answer, as evidence
+}
+
+func (r *Report) add(name string, st Status, format string, args ...any) {
+	r.Checks = append(r.Checks, Check{Name: name, Status: st, Detail: fmt.Sprintf(format, args...)})
+}
+
+// settle derives Healthy: no check failed.
+func (r *Report) conclude() {
+	r.Healthy = true
+	for _, c := range r.Checks {
+		if c.Status == Fail {
+			r.Healthy = false
+		}
+	}
+}
+
+// Failures joins the details of the failed checks into one line.
+func (r Report) Failures() string {
+	var parts []string
+	for _, c := range r.Checks {
+		if c.Status == Fail {
+			parts = append(parts, c.Name+": "+c.Detail)
+		}
+	}
+	return strings.Join(parts, "; ")
+}

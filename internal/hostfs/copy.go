@@ -1,0 +1,228 @@
+package hostfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/pkg/xattr"
+	"golang.org/x/sys/unix"
+)
+
+// Copy copies a regular file, a symbolic link or a whole directory from src to
+// dst, which must not exist, and syncs it. Content is shared by reflink where
+// the file system can. Mode, owner, group, times and extended attributes
+// (capabilities and security labels among them) follow.
+//
+// A like path, when not empty and existing, gives owner, mode and extended
+// attributes instead of src: that is how a new binary takes over those of the
+// one it replaces. For a directory only like's owner counts, for all it holds.
+func (h *Host) Copy(src, dst, like string) error {
+	if err := h.Check("copy", dst); err != nil {
+		return err
+	}
+	st, err := os.Lstat(src)
+	if err != nil {
+		return err
+	}
+	var likeInfo fs.FileInfo
+	if like != "" {
+		if likeInfo, err = os.Lstat(like); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	switch {
+	case st.IsDir():
+		err = copyTree(src, dst, likeInfo)
+	case likeInfo != nil && likeInfo.Mode().IsRegular():
+		err = copyFile(src, dst, st, likeInfo, like)
+	default:
+		err = copyEntry(src, dst, st, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("copy %s to %s: %w", src, dst, err)
+	}
+	return syncDir(filepath.Dir(dst))
+}
+
+func copyTree(src, dst string, owner fs.FileInfo) error {
+	var dirs []string
+	err := filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(src, path)
+		if err != nil {
+			return err
+		}
+		st, err := d.Info()
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(dst, rel)
+		if !d.IsDir() {
+			return copyEntry(path, target, st, owner)
+		}
+		dirs = append(dirs, rel)
+		return os.Mkdir(target, 0o700)
+	})
+	if err != nil {
+		return err
+	}
+	// Directories get their attributes last and innermost first, so that a
+	// read-only one can be filled and its times stay.
+	for i := len(dirs) - 1; i >= 0; i-- {
+		from, to := filepath.Join(src, dirs[i]), filepath.Join(dst, dirs[i])
+		st, err := os.Lstat(from)
+		if err != nil {
+			return err
+		}
+		if err := copyAttrs(from, to, st, owner); err != nil {
+			return err
+		}
+		if err := syncDir(to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyEntry copies one non-directory. Sockets, pipes and devices have no
+// content to keep and are refused by name.
+func copyEntry(src, dst string, st, owner fs.FileInfo) error {
+	switch {
+	case st.Mode().IsRegular():
+		if owner == nil {
+			owner = st
+		}
+		return copyFileOwned(src, dst, st, owner)
+	case st.Mode()&fs.ModeSymlink != 0:
+		target, err := os.Readlink(src)
+		if err != nil {
+			return err
+		}
+		if err := os.Symlink(target, dst); err != nil {
+			return err
+		}
+		if owner == nil {
+			owner = st
+		}
+		return lchownLike(dst, owner)
+	case st.Mode()&fs.ModeSocket != 0:
+		return nil // a listener makes its own again
+	}
+	return fmt.Errorf("%s is a %s, neither file, link nor directory", src, st.Mode().Type())
+}
+
+// copyFile copies src's content with like's owner, mode and attributes.
+func copyFile(src, dst string, st, like fs.FileInfo, likePath string) error {
+	if err := copyContent(src, dst); err != nil {
+		return err
+	}
+	if err := copyAttrs(likePath, dst, like, nil); err != nil {
+		return err
+	}
+	return os.Chtimes(dst, st.ModTime(), st.ModTime())
+}
+
+func copyFileOwned(src, dst string, st, owner fs.FileInfo) error {
+	if err := copyContent(src, dst); err != nil {
+		return err
+	}
+	return copyAttrs(src, dst, st, owner)
+}
+
+func copyContent(src, dst string) error {
+	in, err := os.OpenFile(src, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	if err := unix.IoctlFileClone(int(out.Fd()), int(in.Fd())); err != nil {
+		if _, err := io.Copy(out, in); err != nil {
+			return err
+		}
+	}
+	if err := out.Sync(); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+// copyAttrs gives dst the attributes of src. The order matters: chown clears
+// set-id bits and capabilities, so mode and extended attributes come after it.
+func copyAttrs(src, dst string, st, owner fs.FileInfo) error {
+	if owner == nil {
+		owner = st
+	}
+	if err := chownLike(dst, owner); err != nil {
+		return err
+	}
+	if err := os.Chmod(dst, st.Mode()&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky)); err != nil {
+		return err
+	}
+	if err := copyXattrs(src, dst); err != nil {
+		return err
+	}
+	return os.Chtimes(dst, st.ModTime(), st.ModTime())
+}
+
+// copyXattrs copies the extended attributes. One that cannot be set is an
+// error only where it matters to a running service: capabilities, security
+// labels and access lists.
+func copyXattrs(src, dst string) error {
+	names, err := xattr.LList(src)
+	if err != nil {
+		if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) {
+			return nil
+		}
+		return err
+	}
+	for _, name := range names {
+		value, err := xattr.LGet(src, name)
+		if err != nil {
+			return err
+		}
+		if have, err := xattr.LGet(dst, name); err == nil && string(have) == string(value) {
+			continue
+		}
+		if err := xattr.LSet(dst, name, value); err != nil {
+			if strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.") {
+				continue
+			}
+			return fmt.Errorf("keep extended attribute %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// chownLike sets owner and group; a caller who is not root and already owns the
+// file as asked needs no right to.
+func chownLike(path string, owner fs.FileInfo) error { return changeOwner(path, owner, os.Chown) }
+
+func lchownLike(path string, owner fs.FileInfo) error { return changeOwner(path, owner, os.Lchown) }
+
+func changeOwner(path string, owner fs.FileInfo, chown func(string, int, int) error) error {
+	want, ok := owner.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	st, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if have, ok := st.Sys().(*syscall.Stat_t); ok && have.Uid == want.Uid && have.Gid == want.Gid {
+		return nil
+	}
+	return chown(path, int(want.Uid), int(want.Gid))
+}

@@ -1,0 +1,241 @@
+// Package hostfs is the one door through which a run changes the host. Every
+// operation is durable when it returns (content and directory synced) and is
+// announced to a Guard first, so that a test can fail it, kill the process or
+// count it. Reading needs no door: callers read with package os.
+package hostfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Guard is told of every effect before it happens, with the operation's name
+// and the path (or unit) it is about to touch. An error stops the effect and is
+// returned to the caller.
+type Guard func(op, target string) error
+
+// ErrCrashed is what a fault-injecting guard returns to play dead: every later
+// operation must fail with it too, as nothing runs after a kill.
+var ErrCrashed = errors.New("simulated crash")
+
+// Host performs effects on the file system. The zero value is ready to use and
+// has no guard. It holds no state and may be used from several goroutines.
+type Host struct{ Guard Guard }
+
+// Check announces an effect that is not a file operation, such as stopping a
+// service, to the guard.
+func (h *Host) Check(op, target string) error {
+	if h == nil || h.Guard == nil {
+		return nil
+	}
+	return h.Guard(op, target)
+}
+
+// MkdirAll creates a directory and its missing parents with perm and syncs each
+// directory that gained an entry.
+func (h *Host) MkdirAll(path string, perm fs.FileMode) error {
+	path = filepath.Clean(path)
+	if st, err := os.Stat(path); err == nil {
+		if st.IsDir() {
+			return nil
+		}
+		return &fs.PathError{Op: "mkdir", Path: path, Err: unix.ENOTDIR}
+	}
+	if parent := filepath.Dir(path); parent != path {
+		if err := h.MkdirAll(parent, perm); err != nil {
+			return err
+		}
+	}
+	if err := h.Check("mkdir", path); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, perm); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// WriteFile replaces path with data atomically: a synced temporary file beside
+// it is renamed over it and the directory is synced. A reader sees the old or
+// the new content, never a part. An existing file keeps its owner and mode.
+func (h *Host) WriteFile(path string, data []byte, perm fs.FileMode) error {
+	if err := h.Check("write", path); err != nil {
+		return err
+	}
+	tmp := besideName(path, "tmp")
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, perm)
+	if err != nil {
+		return err
+	}
+	err = func() error {
+		defer f.Close()
+		if err := likeExisting(f, path, perm); err != nil {
+			return err
+		}
+		if _, err := f.Write(data); err != nil {
+			return err
+		}
+		return f.Sync()
+	}()
+	if err == nil {
+		err = h.Check("write.rename", path)
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		if !errors.Is(err, ErrCrashed) {
+			_ = os.Remove(tmp)
+		}
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// likeExisting gives a temporary file the owner and mode of the file it is
+// about to replace, or perm when there is none.
+func likeExisting(f *os.File, path string, perm fs.FileMode) error {
+	st, err := os.Lstat(path)
+	if err != nil || !st.Mode().IsRegular() {
+		return f.Chmod(perm)
+	}
+	if err := chownLike(f.Name(), st); err != nil {
+		return err
+	}
+	return f.Chmod(st.Mode().Perm())
+}
+
+// Append adds data to the end of path in one write and syncs it; the file is
+// created with perm where it is missing.
+func (h *Host) Append(path string, data []byte, perm fs.FileMode) error {
+	if err := h.Check("append", path); err != nil {
+		return err
+	}
+	_, statErr := os.Lstat(path)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, perm)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(data); err != nil {
+		return fmt.Errorf("append to %s: %w", path, err)
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	if errors.Is(statErr, fs.ErrNotExist) {
+		return syncDir(filepath.Dir(path))
+	}
+	return nil
+}
+
+// Exchange swaps two files or two directories of one file system atomically
+// (renameat2 RENAME_EXCHANGE) and syncs their directories. Where the file
+// system cannot exchange, b replaces a by a plain rename and the content of a
+// is gone: callers keep a copy of it elsewhere. exchanged tells which happened.
+func (h *Host) Exchange(a, b string) (exchanged bool, err error) {
+	if err := h.Check("exchange", a); err != nil {
+		return false, err
+	}
+	err = unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+	switch {
+	case err == nil:
+		exchanged = true
+	case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ENOTSUP):
+		if err := replace(a, b); err != nil {
+			return false, err
+		}
+	default:
+		return false, &os.LinkError{Op: "exchange", Old: a, New: b, Err: err}
+	}
+	if err := syncDir(filepath.Dir(a)); err != nil {
+		return exchanged, err
+	}
+	return exchanged, syncDir(filepath.Dir(b))
+}
+
+// replace puts b in a's place without an exchange. A directory cannot be
+// renamed over another, so a goes first.
+func replace(a, b string) error {
+	if st, err := os.Lstat(a); err == nil && st.IsDir() {
+		if err := os.RemoveAll(a); err != nil {
+			return err
+		}
+	}
+	return os.Rename(b, a)
+}
+
+// Rename moves a file or directory within its file system and syncs both
+// directories.
+func (h *Host) Rename(from, to string) error {
+	if err := h.Check("rename", to); err != nil {
+		return err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Dir(to)); err != nil {
+		return err
+	}
+	if filepath.Dir(from) == filepath.Dir(to) {
+		return nil
+	}
+	return syncDir(filepath.Dir(from))
+}
+
+// Remove deletes one file; a missing one is no error.
+func (h *Host) Remove(path string) error {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := h.Check("remove", path); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// RemoveAll deletes a file or a directory with all it holds; a missing one is
+// no error.
+func (h *Host) RemoveAll(path string) error {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := h.Check("remove", path); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// Beside is the hidden name in the same directory under which a run keeps a
+// file that is about to take path's place, or the one that gave it up.
+func Beside(path, runID string) string { return besideName(path, runID) }
+
+func besideName(path, tag string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".obsup-"+tag)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("sync directory %s: %w", dir, err)
+	}
+	return nil
+}

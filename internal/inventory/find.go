@@ -1,0 +1,214 @@
+// Package inventory finds what is installed on this host: binaries, their
+// versions, the units that run them, and whether a package owns them. It trusts
+// the disk and the service manager over the state file.
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/layout"
+	"github.com/observability-upgrade/observability-upgrade/internal/service"
+	"github.com/observability-upgrade/observability-upgrade/internal/state"
+)
+
+// Installed is one component found on the host.
+type Installed struct {
+	Component *component.Component
+	Version   component.Version // zero when it could not be read; see Problem
+	Path      string            // main binary, links resolved
+	Binaries  map[string]string // name -> path, for those that are there
+	Service   service.Service
+	Status    service.Status
+	RunsPath  bool   // the unit starts Path
+	Owner     string // package that owns the binary; "" for none
+	Known     bool   // recorded in the state file
+	Drift     string // how the disk differs from the state file; "" when it does not
+	Problem   string // why its version is unknown
+}
+
+// Services is what the inventory asks of the service manager.
+type Services interface {
+	// Status tells the state of a unit; a missing one is not an error.
+	Status(ctx context.Context, s service.Service) (service.Status, error)
+}
+
+// Finder looks for components. It is safe for concurrent use.
+type Finder struct {
+	Root     layout.Root
+	Services Services
+	// Probe asks an executable for its version.
+	Probe func(ctx context.Context, path string, v component.VersionProbe) (component.Version, error)
+	// Owners maps each path that a package owns to that package; nil asks dpkg
+	// and rpm where they are there.
+	Owners func(ctx context.Context, root layout.Root, paths []string) (map[string]string, error)
+	Logger *slog.Logger
+}
+
+// ServiceOf is the unit or command line that runs a component.
+func ServiceOf(c *component.Component, root layout.Root) service.Service {
+	vars := component.Vars{Name: c.Name, Root: root.Prefix(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+	s := service.Service{Name: c.Name, Unit: c.Unit(), Dir: vars.Expand(c.Process.Dir)}
+	s.Command = vars.ExpandAll(c.Process.Command)
+	s.Env = vars.ExpandAll(c.Process.Env)
+	return s
+}
+
+// Find looks for each component and returns those that are installed, in the
+// given order. known is what the state file holds of them; it may be nil.
+func (f *Finder) Find(ctx context.Context, comps []*component.Component, known map[string]state.Component) ([]*Installed, error) {
+	found := make([]*Installed, len(comps))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(4)
+	for i, c := range comps {
+		g.Go(func() error {
+			k, isKnown := known[c.Name]
+			in, err := f.find(gctx, c, k)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.Name, err)
+			}
+			if in != nil {
+				in.Known = isKnown && k.CurrentVersion != ""
+				found[i] = in
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var out []*Installed
+	var paths []string
+	for _, in := range found {
+		if in != nil {
+			out = append(out, in)
+			paths = append(paths, in.Path)
+		}
+	}
+	return out, f.setOwners(ctx, out, paths)
+}
+
+func (f *Finder) setOwners(ctx context.Context, found []*Installed, paths []string) error {
+	ask := f.Owners
+	if ask == nil {
+		ask = PackageOwners
+	}
+	owners, err := ask(ctx, f.Root, paths)
+	if err != nil {
+		return err
+	}
+	for _, in := range found {
+		in.Owner = owners[in.Path]
+	}
+	return nil
+}
+
+func (f *Finder) find(ctx context.Context, c *component.Component, known state.Component) (*Installed, error) {
+	in := &Installed{Component: c, Service: ServiceOf(c, f.Root), Binaries: map[string]string{}}
+	var err error
+	if in.Status, err = f.Services.Status(ctx, in.Service); err != nil {
+		return nil, err
+	}
+	main, ok := c.MainBinary()
+	if !ok {
+		// Nothing to swap (a distribution package): it is there when its unit is.
+		if !in.Status.Exists {
+			return nil, nil
+		}
+		in.Problem = "managed by the distribution's package manager"
+		return in, nil
+	}
+	in.Path = f.mainPath(c, main, in.Status, known)
+	if in.Path == "" {
+		return nil, nil
+	}
+	in.RunsPath = in.Status.ExecPath != "" && in.Status.ExecPath == in.Path
+	f.otherPaths(c, main, in, known)
+	probe := c.Version
+	in.Version, err = f.Probe(ctx, in.Path, probe)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		in.Problem = err.Error()
+	}
+	if known.CurrentVersion != "" && !in.Version.IsZero() && known.CurrentVersion != in.Version.String() {
+		in.Drift = fmt.Sprintf("the state file says %s, the binary says %s: it was changed by other means", known.CurrentVersion, in.Version)
+	}
+	return in, nil
+}
+
+// mainPath is where the component's main binary is: where its unit starts it
+// from, or where the state file or the definition says; "" when it is not
+// installed.
+func (f *Finder) mainPath(c *component.Component, main component.Binary, st service.Status, known state.Component) string {
+	var candidates []string
+	if st.Exists && len(st.ExecStart) > 0 && filepath.IsAbs(st.ExecStart[0]) {
+		candidates = append(candidates, st.ExecStart[0])
+	}
+	if known.BinaryPath != "" {
+		candidates = append(candidates, known.BinaryPath)
+	}
+	candidates = append(candidates, f.Root.Path(expand(c, main.Install)))
+	for i, p := range candidates {
+		real, err := filepath.EvalSymlinks(p)
+		if err != nil {
+			continue
+		}
+		if info, err := os.Stat(real); err != nil || !info.Mode().IsRegular() && !main.Tree {
+			continue
+		}
+		// A unit may start a wrapper (env, a shell): then what it starts first is
+		// not the component.
+		if i == 0 && len(candidates) > 1 && filepath.Base(p) != filepath.Base(main.Install) && filepath.Base(p) != main.Name && isWrapper(p) {
+			continue
+		}
+		return real
+	}
+	return ""
+}
+
+func isWrapper(path string) bool {
+	switch filepath.Base(path) {
+	case "env", "sh", "bash", "dash", "nice", "ionice", "setpriv", "chroot", "taskset", "numactl", "python3", "perl":
+		return true
+	}
+	return false
+}
+
+// otherPaths fills in every binary that is there: those beside the main one
+// first, then where the definition says.
+func (f *Finder) otherPaths(c *component.Component, main component.Binary, in *Installed, known state.Component) {
+	for _, b := range c.Binaries {
+		if b.Name == main.Name {
+			in.Binaries[b.Name] = in.Path
+			continue
+		}
+		install := f.Root.Path(expand(c, b.Install))
+		for _, p := range []string{known.Binaries[b.Name], filepath.Join(filepath.Dir(in.Path), filepath.Base(install)), install} {
+			if p == "" {
+				continue
+			}
+			if real, err := filepath.EvalSymlinks(p); err == nil {
+				in.Binaries[b.Name] = real
+				break
+			}
+		}
+	}
+}
+
+func expand(c *component.Component, s string) string {
+	return component.Vars{Name: c.Name, OS: runtime.GOOS, Arch: runtime.GOARCH}.Expand(s)
+}
+
+// Missing reports whether an error only says that a file is not there.
+func Missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

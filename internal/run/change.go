@@ -1,0 +1,167 @@
+// Package run is the state machine of an upgrade: a journaled transaction over
+// a host. A run is a list of changes, one per component; each change is a few
+// small steps. Every step is written to the journal, synced, before it acts, so
+// a crash, a kill, Ctrl+C, failed health and a person's rollback all go through
+// the same undo code, which decides by what it finds on disk, not by what it
+// remembers.
+package run
+
+import (
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/service"
+)
+
+// Operation is what a run does.
+type Operation string
+
+// The operations.
+const (
+	Apply    Operation = "apply"
+	Rollback Operation = "rollback"
+)
+
+// Swap is one file or directory tree that changes places.
+type Swap struct {
+	Kind   backup.Kind `json:"kind"`
+	Name   string      `json:"name"`
+	Path   string      `json:"path"`   // where it belongs
+	Source string      `json:"source"` // where the new bytes are
+	Beside string      `json:"beside"` // hidden name next to Path, same file system
+	Old    string      `json:"old"`    // digest before; "" when Path did not exist
+	New    string      `json:"new"`    // digest after
+	Tree   bool        `json:"tree,omitempty"`
+}
+
+// Change is everything a run does to one component. It is journaled whole, so
+// that recovery needs nothing but the journal and the backup point.
+type Change struct {
+	Component  string            `json:"component"`
+	From       component.Version `json:"from"`
+	To         component.Version `json:"to"`
+	ReleasedAt time.Time         `json:"released_at,omitzero"`
+	Service    service.Service   `json:"service"` // Unit and Command both empty: nothing to stop or start
+	Swaps      []Swap            `json:"swaps"`
+	Health     Health            `json:"health"`
+	WasActive  bool              `json:"was_active"`
+	Executable string            `json:"executable"` // installed path of the main binary
+	Binaries   map[string]string `json:"binaries"`   // name -> installed path
+	RunsBinary bool              `json:"runs_binary"` // the unit's process is started from Executable
+	Undoes     []int64           `json:"undoes,omitempty"` // history rows that a rollback marks
+	Warning    string            `json:"warning,omitempty"`
+}
+
+// Health is the probe of a change in a form that fits the journal.
+type Health struct {
+	URL        string        `json:"url,omitempty"`
+	Body       string        `json:"body,omitempty"`
+	MetricsURL string        `json:"metrics_url,omitempty"`
+	Metric     string        `json:"metric,omitempty"`
+	Settle     time.Duration `json:"settle"`
+	Timeout    time.Duration `json:"timeout"`
+	Skip       bool          `json:"skip,omitempty"` // --skip-health-checks: only that the unit runs
+}
+
+// hasService reports whether there is anything to stop and start.
+func (c *Change) hasService() bool { return c.Service.Unit != "" || len(c.Service.Command) > 0 }
+
+// touchesUnits reports whether the service manager must re-read unit files.
+func (c *Change) touchesUnits() bool {
+	for _, s := range c.Swaps {
+		if s.Kind == backup.Unit {
+			return true
+		}
+	}
+	return false
+}
+
+// ComponentStatus is the outcome of one component in the contract's words.
+type ComponentStatus string
+
+// The outcomes of a component.
+const (
+	Upgraded           ComponentStatus = "upgraded"
+	Skipped            ComponentStatus = "skipped"
+	Failed             ComponentStatus = "failed"
+	RolledBack         ComponentStatus = "rolled_back"
+	RollbackFailed     ComponentStatus = "rollback_failed"
+	NotAttempted       ComponentStatus = "not_attempted"
+	StatusSuccess                      = "success"
+	StatusNothingToDo                  = "nothing_to_do"
+	StatusDryRun                       = "dry_run"
+	StatusFailed                       = "failed"
+	StatusRolledBack                   = "rolled_back"
+	StatusRollbackFail                 = "rollback_failed"
+	StatusCancelled                    = "cancelled"
+	StatusInterrupted                  = "interrupted"
+)
+
+// Outcome is what became of one component. A rollback that brought a component
+// to the version asked for counts as "rolled_back", as a failed upgrade that
+// was undone does.
+type Outcome struct {
+	Name     string            `json:"name"`
+	From     component.Version `json:"from"`
+	To       component.Version `json:"to"`
+	Status   ComponentStatus   `json:"status"`
+	Error    string            `json:"error"`
+	Downtime float64           `json:"downtime_seconds"`
+	Duration float64           `json:"duration_seconds"`
+
+	Evidence string `json:"evidence,omitempty"` // directory with what was found before the undo
+	Healthy  bool   `json:"healthy"`            // the last health check passed
+}
+
+// Result is what became of a run; its JSON form is that of `apply` and
+// `rollback`.
+type Result struct {
+	ID         string    `json:"id"`
+	Operation  Operation `json:"operation"`
+	Trigger    string    `json:"triggered_by"`
+	StartedAt  time.Time `json:"started_at"`
+	Status     string    `json:"status"`
+	Components []Outcome `json:"components"`
+	BackupPath string    `json:"backup_path"`
+	Duration   float64   `json:"duration_seconds"`
+	Warnings   []string  `json:"warnings,omitempty"`
+}
+
+// Step names a moment of a run in events and in the journal.
+type Step string
+
+// The steps, in the order they happen. Their names are the journal's record
+// kinds.
+const (
+	stepBegin     Step = "begin"
+	StepBackup    Step = "backup"
+	stepChange    Step = "change"
+	StepPlace     Step = "place"
+	StepStop      Step = "stop"
+	StepSwap      Step = "swap"
+	StepStart     Step = "start"
+	StepHealth    Step = "health"
+	stepCommitted Step = "committed"
+	StepUndo      Step = "undo"
+	stepUndone    Step = "undone"
+	stepRecorded  Step = "recorded"
+	stepEnd       Step = "end"
+)
+
+// Event tells an onlooker how a run goes on. Events are for people; nothing
+// depends on them.
+type Event struct {
+	Time      time.Time
+	Component string // "" for the run as a whole
+	Step      Step
+	Done      bool   // false: it begins
+	Detail    string // what was done, or what went wrong
+	Err       error
+}
+
+// Why an interrupted component was undone; the version is not to blame.
+const (
+	interruptedBySignal = "interrupted by a signal"
+	interruptedByCrash  = "the run was interrupted (crash, kill or power loss)"
+)

@@ -1,0 +1,403 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/health"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+	"github.com/observability-upgrade/observability-upgrade/internal/journal"
+	"github.com/observability-upgrade/observability-upgrade/internal/layout"
+	"github.com/observability-upgrade/observability-upgrade/internal/service"
+)
+
+// Services is the part of a service manager that a run uses. All methods are
+// idempotent; a cancelled context leaves the unit in whatever state it is in.
+type Services interface {
+	health.Services
+	// Start starts a unit, clearing failed states and start limits first; it
+	// returns when the start is done, not when the service is ready.
+	Start(ctx context.Context, s service.Service) error
+	// Stop stops a unit and returns when no process of it is left.
+	Stop(ctx context.Context, s service.Service, timeout time.Duration) (service.StopResult, error)
+	// DaemonReload makes the manager read unit files again.
+	DaemonReload(ctx context.Context) error
+}
+
+// Recorder writes what became of a component into the state file and the
+// history. It is called again after a crash, so it must be idempotent.
+type Recorder interface {
+	Record(ctx context.Context, run Header, ch Change, out Outcome) error
+	// Finish writes the run's summary, once all its components are recorded.
+	Finish(ctx context.Context, run Header, res Result) error
+}
+
+// Header identifies a run in its journal.
+type Header struct {
+	ID           string    `json:"id"`
+	Operation    Operation `json:"operation"`
+	Trigger      string    `json:"triggered_by"`
+	StartedAt    time.Time `json:"started_at"`
+	PID          int       `json:"pid"`
+	BackupPath   string    `json:"backup_path"`
+	StagingDirs  []string  `json:"staging_dirs,omitempty"`
+	Components   []Planned `json:"components"`
+	ProgramBuild string    `json:"program,omitempty"`
+}
+
+// Planned is a component as the run meant to change it.
+type Planned struct {
+	Name string `json:"name"`
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+// Engine executes runs. Its fields are set once; one run at a time, under the
+// caller's lock.
+type Engine struct {
+	Root     layout.Root
+	Host     *hostfs.Host
+	Services Services
+	Prober   *health.Prober
+	Recorder Recorder
+	Timeouts Timeouts
+	Now      func() time.Time
+	Logger   *slog.Logger
+	Report   func(Event) // may be nil
+	Build    string      // version of this program
+}
+
+// Timeouts bound the steps.
+type Timeouts struct {
+	Stop, Start, Health time.Duration
+}
+
+// Request is a run to execute.
+type Request struct {
+	Operation         Operation
+	Trigger           string // manual | auto | scheduled
+	Changes           []Change
+	Subjects          []backup.Subject // what the backup point keeps
+	Plan              any              // stored in the backup point
+	ContinueOnFailure bool
+	StagingDirs       []string // removed when the run ends
+}
+
+// Execute runs the changes in order. The error tells why a run could not be
+// carried out at all or what a person must know; the result is filled as far as
+// the run came, also with an error.
+//
+// When ctx is cancelled, the component being changed is undone, nothing further
+// is started, and the status is "interrupted" (or "cancelled" when nothing had
+// been touched).
+func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
+	now := e.Now()
+	stamp := backup.Reserve(e.Root.Backups(), now)
+	r := &running{
+		Engine: e,
+		req:    req,
+		head: Header{
+			ID: stamp, Operation: req.Operation, Trigger: req.Trigger, StartedAt: now.UTC(), PID: os.Getpid(),
+			BackupPath: filepath.Join(e.Root.Backups(), stamp), StagingDirs: req.StagingDirs, ProgramBuild: e.Build,
+		},
+	}
+	for _, ch := range req.Changes {
+		r.head.Components = append(r.head.Components, Planned{Name: ch.Component, From: ch.From.String(), To: ch.To.String()})
+	}
+	var err error
+	if r.journal, err = journal.Create(e.Host, e.Root.JournalDir(), r.head.ID, e.Now); err != nil {
+		return r.result(StatusFailed), err
+	}
+	if err := r.note(stepBegin, r.head); err != nil {
+		return r.result(StatusFailed), err
+	}
+	return r.execute(ctx)
+}
+
+// running is one run in progress.
+type running struct {
+	*Engine
+	req      Request
+	head     Header
+	journal  *journal.Writer
+	point    *backup.Point
+	outcomes []Outcome
+	warnings []string
+	stuck    bool // an undo could not restore the files: the journal stays open
+}
+
+// record data of the journal besides Header and Change.
+type note struct {
+	Component string   `json:"component,omitempty"`
+	Reason    string   `json:"reason,omitempty"`
+	Outcome   *Outcome `json:"outcome,omitempty"`
+	Status    string   `json:"status,omitempty"`
+}
+
+func (r *running) note(step Step, data any) error { return r.journal.Append(string(step), data) }
+
+func (r *running) execute(ctx context.Context) (Result, error) {
+	if err := r.takeBackup(ctx); err != nil {
+		if errors.Is(err, hostfs.ErrCrashed) {
+			return r.result(StatusFailed), err
+		}
+		status := StatusFailed
+		if ctx.Err() != nil {
+			status = StatusCancelled
+		}
+		res, finErr := r.finish(status)
+		return res, errors.Join(err, finErr)
+	}
+	var failure error
+	for i := range r.req.Changes {
+		ch := r.req.Changes[i]
+		if ctx.Err() != nil {
+			break
+		}
+		out, err := r.change(ctx, ch)
+		r.outcomes = append(r.outcomes, out)
+		if errors.Is(err, hostfs.ErrCrashed) {
+			return r.result(StatusInterrupted), err
+		}
+		if err == nil {
+			continue
+		}
+		failure = errors.Join(failure, err)
+		if !r.req.ContinueOnFailure || out.Status == RollbackFailed {
+			break
+		}
+	}
+	res, err := r.finish(r.status(ctx))
+	return res, errors.Join(failure, err)
+}
+
+func (r *running) takeBackup(ctx context.Context) error {
+	r.tell(Event{Step: StepBackup, Detail: r.head.BackupPath})
+	point, err := backup.Take(ctx, r.Host, r.head.ID, backup.Request{
+		Dir: r.Root.Backups(), RunID: r.head.ID, Operation: string(r.head.Operation), Now: r.head.StartedAt,
+		Subjects: r.req.Subjects, StateFile: r.Root.State(), Plan: r.req.Plan,
+	})
+	if err != nil {
+		r.tell(Event{Step: StepBackup, Done: true, Err: err})
+		return err
+	}
+	r.point = point
+	r.tell(Event{Step: StepBackup, Done: true, Detail: r.head.BackupPath})
+	return r.note(StepBackup, note{})
+}
+
+// change does one component. A non-nil error says that it was not brought to
+// its new version; the outcome says what state it is in now.
+func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
+	start := r.Now()
+	out := Outcome{Name: ch.Component, From: ch.From, To: ch.To, Status: Failed}
+	err := r.note(stepChange, ch)
+	if err == nil {
+		err = r.step(ctx, ch, StepPlace, func() (string, error) { return "", r.place(ctx, ch) })
+	}
+	if err != nil {
+		// Nothing of the component is touched yet, only copies lie beside it.
+		out.Error = err.Error()
+		if errors.Is(err, hostfs.ErrCrashed) {
+			return out, err
+		}
+		err = fmt.Errorf("%s: prepare: %w; nothing of it was changed", ch.Component, err)
+		return out, errors.Join(err, r.close(ctx, ch, &out))
+	}
+	err = r.cutOver(ctx, ch, &out, start)
+	if err == nil {
+		return out, nil
+	}
+	if errors.Is(err, hostfs.ErrCrashed) {
+		out.Error = err.Error()
+		return out, err
+	}
+	out.Error = err.Error()
+	if ctx.Err() != nil {
+		out.Error = interruptedBySignal
+	}
+	undoErr := r.undo(context.WithoutCancel(ctx), ch, &out, start)
+	return out, errors.Join(fmt.Errorf("%s %s → %s: %w", ch.Component, ch.From, ch.To, err), undoErr)
+}
+
+// cutOver stops, swaps, starts and proves; whatever it returns an error for is
+// undone by the caller.
+func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start time.Time) error {
+	down := r.Now()
+	if err := r.step(ctx, ch, StepStop, func() (string, error) { return r.stop(ctx, ch) }); err != nil {
+		return err
+	}
+	if err := r.step(ctx, ch, StepSwap, func() (string, error) { return "", r.swap(ctx, ch) }); err != nil {
+		return err
+	}
+	if ch.hasService() && ch.WasActive {
+		if err := r.step(ctx, ch, StepStart, func() (string, error) { return "", r.start(ctx, ch) }); err != nil {
+			return err
+		}
+		err := r.step(ctx, ch, StepHealth, func() (string, error) {
+			return r.prove(ctx, ch, ch.To.String(), func(t time.Time) { out.Downtime = seconds(t.Sub(down)) })
+		})
+		if err != nil {
+			return err
+		}
+		out.Healthy = true
+	}
+	out.Status = Upgraded
+	if r.head.Operation == Rollback {
+		out.Status = RolledBack
+	}
+	out.Duration = seconds(r.Now().Sub(start))
+	if err := r.note(stepCommitted, note{Component: ch.Component, Outcome: out}); err != nil {
+		out.Status = Failed
+		return err
+	}
+	return r.close(context.WithoutCancel(ctx), ch, out)
+}
+
+// close records the outcome and clears what lies beside. An error here does not
+// undo the change: recording is repeated by recovery.
+func (r *running) close(ctx context.Context, ch Change, out *Outcome) error {
+	if err := r.Recorder.Record(ctx, r.head, ch, *out); err != nil {
+		if errors.Is(err, hostfs.ErrCrashed) {
+			return err
+		}
+		r.warn("%s: its outcome could not be recorded: %v; the next run tries again", ch.Component, err)
+		r.stuck = true
+		return nil
+	}
+	if err := r.clearBeside(ch); err != nil {
+		if errors.Is(err, hostfs.ErrCrashed) {
+			return err
+		}
+		r.warn("%s: %v", ch.Component, err)
+	}
+	if err := r.note(stepRecorded, note{Component: ch.Component, Outcome: out}); err != nil {
+		if errors.Is(err, hostfs.ErrCrashed) {
+			return err
+		}
+		r.warn("%s: %v", ch.Component, err)
+		r.stuck = true
+	}
+	return nil
+}
+
+// step journals a step's intent, announces it and does it.
+func (r *running) step(ctx context.Context, ch Change, st Step, do func() (string, error)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := r.note(st, note{Component: ch.Component}); err != nil {
+		return err
+	}
+	r.tell(Event{Component: ch.Component, Step: st})
+	detail, err := do()
+	r.tell(Event{Component: ch.Component, Step: st, Done: true, Detail: detail, Err: err})
+	return err
+}
+
+func (r *running) status(ctx context.Context) string {
+	var failed, rolled bool
+	for _, o := range r.outcomes {
+		switch o.Status {
+		case RollbackFailed:
+			return StatusRollbackFail
+		case RolledBack:
+			rolled = true
+		case Failed:
+			failed = true
+		}
+	}
+	undone := r.head.Operation == Apply && rolled
+	switch {
+	case ctx.Err() != nil && len(r.outcomes) == 0:
+		return StatusCancelled
+	case ctx.Err() != nil:
+		return StatusInterrupted
+	case undone:
+		return StatusRolledBack
+	case failed:
+		return StatusFailed
+	}
+	return StatusSuccess
+}
+
+// finish writes the run's summary and closes its journal, unless a component
+// still needs recovery.
+func (r *running) finish(status string) (Result, error) {
+	res := r.result(status)
+	if r.stuck {
+		return res, nil
+	}
+	ctx := context.Background()
+	if err := r.Recorder.Finish(ctx, r.head, res); err != nil {
+		if errors.Is(err, hostfs.ErrCrashed) {
+			return res, err
+		}
+		res.Warnings = append(res.Warnings, fmt.Sprintf("the run's summary could not be written: %v", err))
+	}
+	for _, dir := range r.head.StagingDirs {
+		if err := r.Host.RemoveAll(dir); err != nil {
+			if errors.Is(err, hostfs.ErrCrashed) {
+				return res, err
+			}
+			res.Warnings = append(res.Warnings, fmt.Sprintf("staging: %v", err))
+		}
+	}
+	if err := r.note(stepEnd, note{Status: status}); err != nil {
+		return res, err
+	}
+	return res, r.journal.Close(filepath.Join(r.Root.RunsDir(), r.head.ID, "journal"))
+}
+
+func (r *running) result(status string) Result {
+	res := Result{
+		ID: r.head.ID, Operation: r.head.Operation, Trigger: r.head.Trigger, StartedAt: r.head.StartedAt, Status: status,
+		Components: append([]Outcome{}, r.outcomes...), Duration: seconds(r.Now().Sub(r.head.StartedAt)), Warnings: r.warnings,
+	}
+	if r.point != nil {
+		res.BackupPath = r.point.Path
+	}
+	seen := map[string]bool{}
+	for _, o := range r.outcomes {
+		seen[o.Name] = true
+	}
+	for _, ch := range r.req.Changes {
+		if !seen[ch.Component] {
+			res.Components = append(res.Components, Outcome{Name: ch.Component, From: ch.From, To: ch.To, Status: NotAttempted})
+		}
+	}
+	return res
+}
+
+func (r *running) warn(format string, args ...any) {
+	msg := fmt.Sprintf(format, args...)
+	r.warnings = append(r.warnings, msg)
+	r.Logger.Warn(msg, "run", r.head.ID)
+}
+
+func (r *running) tell(ev Event) {
+	ev.Time = r.Now()
+	level := slog.LevelDebug
+	if ev.Done {
+		level = slog.LevelInfo
+	}
+	attrs := []any{"run", r.head.ID, "component", ev.Component, "step", string(ev.Step), "done", ev.Done}
+	if ev.Err != nil {
+		level = slog.LevelWarn
+		attrs = append(attrs, "error", ev.Err)
+	}
+	r.Logger.Log(context.Background(), level, "step", attrs...)
+	if r.Report != nil {
+		r.Report(ev)
+	}
+}
+
+func seconds(d time.Duration) float64 {
+	return float64(d.Round(time.Millisecond)) / float64(time.Second)
+}

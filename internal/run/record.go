@@ -1,0 +1,205 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/history"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+	"github.com/observability-upgrade/observability-upgrade/internal/layout"
+	"github.com/observability-upgrade/observability-upgrade/internal/state"
+)
+
+// Books is the Recorder of the real program: the state file, the history
+// database and one result file per run. Everything it writes is keyed by the
+// run, so writing it twice is writing it once.
+type Books struct {
+	Root    layout.Root
+	Host    *hostfs.Host
+	Now     func() time.Time
+	Retain  int // backup points to keep
+	Rebuild func(ctx context.Context) (*state.File, error) // makes a state file anew where it cannot be read
+}
+
+var _ Recorder = (*Books)(nil)
+
+// Record writes the outcome of one component. A component that was not
+// attempted leaves no trace but in the run's result.
+func (b *Books) Record(ctx context.Context, run Header, ch Change, out Outcome) error {
+	if out.Status == NotAttempted {
+		return nil
+	}
+	if err := b.recordHistory(ctx, run, ch, out); err != nil {
+		return err
+	}
+	return b.recordState(ctx, run, ch, out)
+}
+
+func (b *Books) recordHistory(ctx context.Context, run Header, ch Change, out Outcome) error {
+	if err := b.Host.Check("history", out.Name); err != nil {
+		return err
+	}
+	db, err := history.Open(ctx, b.Root.History())
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if run.Operation == Rollback {
+		if out.Status != RolledBack {
+			return nil
+		}
+		return db.MarkRolledBack(ctx, ch.Undoes, run.StartedAt)
+	}
+	healthy := out.Healthy
+	row := history.Upgrade{
+		Timestamp: run.StartedAt, RunID: run.ID, Component: out.Name,
+		OldVersion: out.From.String(), NewVersion: out.To.String(), ErrorMessage: out.Error,
+		Duration: duration(out.Duration), Downtime: duration(out.Downtime),
+		TriggeredBy: run.Trigger, BackupPath: run.BackupPath, HealthCheckPassed: &healthy, Evidence: out.Evidence,
+	}
+	switch out.Status {
+	case Upgraded:
+		row.Status = history.Success
+		if !ch.hasService() || !ch.WasActive || ch.Health.Skip {
+			row.HealthCheckPassed = nil // none was made
+		}
+	case RolledBack:
+		at := run.StartedAt.Add(row.Duration)
+		row.Status, row.RollbackTimestamp = history.RolledBack, &at
+		failed := false
+		row.HealthCheckPassed = &failed
+	default:
+		row.Status = history.Failed
+	}
+	_, err = db.Record(ctx, row)
+	return err
+}
+
+func duration(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
+
+func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outcome) error {
+	return b.editState(ctx, func(f *state.File) {
+		switch {
+		case out.Status == Upgraded, run.Operation == Rollback && out.Status == RolledBack:
+			c := f.Components[out.Name]
+			if c.CurrentVersion != out.To.String() {
+				c.PreviousVersion, c.CurrentVersion = out.From.String(), out.To.String()
+			}
+			c.UpgradedAt = run.StartedAt.Add(duration(out.Duration)).Truncate(time.Second)
+			if c.InstalledAt.IsZero() {
+				c.InstalledAt = c.UpgradedAt
+			}
+			c.ReleasedAt = ch.ReleasedAt
+			c.BinaryPath, c.Binaries, c.Service = ch.Executable, ch.Binaries, ch.Service.Unit
+			c.Checksums = map[string]string{}
+			for name, path := range ch.Binaries {
+				for _, s := range ch.Swaps {
+					if s.Path == path {
+						c.Checksums[name] = s.New
+					}
+				}
+				if sum, err := hostfs.Digest(path); c.Checksums[name] == "" && err == nil {
+					c.Checksums[name] = sum
+				}
+				if path == ch.Executable {
+					c.Checksum = c.Checksums[name]
+				}
+			}
+			c.AddBackup(state.Backup{Version: out.From.String(), Timestamp: filepath.Base(run.BackupPath), Path: run.BackupPath})
+			c.ClearFailed(out.To.String())
+			f.Components[out.Name] = c
+		case run.Operation == Apply && out.Evidence != "" && out.Error != interruptedBySignal && out.Error != interruptedByCrash:
+			c := f.Components[out.Name]
+			c.MarkFailed(state.FailedVersion{Version: out.To.String(), Reason: out.Error, FailedAt: run.StartedAt.UTC(), RunID: run.ID})
+			f.Components[out.Name] = c
+		}
+	})
+}
+
+// editState loads, changes and saves the state file; one that cannot be read is
+// moved aside and built anew from what is installed.
+func (b *Books) editState(ctx context.Context, edit func(*state.File)) error {
+	f, err := state.Load(b.Root.State())
+	var corrupt *state.CorruptError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		f = state.New()
+	case errors.As(err, &corrupt) && b.Rebuild != nil:
+		if _, err := state.MoveAside(b.Host, b.Root.State()); err != nil {
+			return err
+		}
+		if f, err = b.Rebuild(ctx); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	}
+	if f.Components == nil {
+		f.Components = map[string]state.Component{}
+	}
+	edit(f)
+	f.LastUpdated = b.Now().UTC().Truncate(time.Second)
+	return state.Save(b.Host, b.Root.State(), f)
+}
+
+// Finish writes the run's result and summary and removes backup points that are
+// no longer to be kept.
+func (b *Books) Finish(ctx context.Context, run Header, res Result) error {
+	data, err := json.MarshalIndent(res, "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(b.Root.RunsDir(), run.ID, "result.json")
+	if err := b.Host.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := b.Host.WriteFile(path, append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	removed, err := b.prune(run)
+	if err != nil {
+		return fmt.Errorf("remove old backups: %w", err)
+	}
+	return b.editState(ctx, func(f *state.File) {
+		sum := state.RunSummary{
+			ID: run.ID, Timestamp: run.StartedAt, ComponentsUpgraded: []string{}, Status: res.Status,
+			DurationSeconds: int(res.Duration + 0.5), TriggeredBy: run.Trigger, Operation: string(run.Operation),
+		}
+		for _, o := range res.Components {
+			if o.Status == Upgraded || run.Operation == Rollback && o.Status == RolledBack {
+				sum.ComponentsUpgraded = append(sum.ComponentsUpgraded, o.Name)
+			}
+		}
+		f.AddRun(sum)
+		f.DropBackups(removed)
+	})
+}
+
+func (b *Books) prune(run Header) ([]string, error) {
+	if b.Retain <= 0 {
+		return nil, nil
+	}
+	return backup.Prune(b.Host, b.Root.Backups(), b.Retain, map[string]bool{run.ID: true})
+}
+
+// ReadResult reads what a run recorded as its result; fs.ErrNotExist where the
+// run wrote none.
+func ReadResult(root layout.Root, id string) (*Result, error) {
+	path := filepath.Join(root.RunsDir(), id, "result.json")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var res Result
+	if err := json.Unmarshal(data, &res); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &res, nil
+}

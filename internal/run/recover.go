@@ -1,0 +1,271 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+	"github.com/observability-upgrade/observability-upgrade/internal/journal"
+)
+
+// Interrupted describes a run that did not end, for `status`.
+type Interrupted struct {
+	ID         string    `json:"id"`
+	Operation  Operation `json:"operation"`
+	StartedAt  time.Time `json:"started_at"`
+	Components []Planned `json:"components"`
+	Component  string    `json:"component"` // the one being changed when it stopped
+	Step       Step      `json:"step"`      // the last step begun
+	PID        int       `json:"pid"`
+}
+
+// FindInterrupted returns the run whose journal is still open, or nil. A run
+// that is going on at this moment has one as well: callers that do not hold the
+// lock tell the two apart by it.
+func FindInterrupted(dir string) (*Interrupted, error) {
+	paths, err := journal.Pending(dir)
+	if err != nil || len(paths) == 0 {
+		return nil, err
+	}
+	records, err := journal.Read(paths[0])
+	if err != nil {
+		return nil, err
+	}
+	in := &Interrupted{ID: journal.ID(paths[0])}
+	for _, rec := range records {
+		in.Step = Step(rec.Kind)
+		switch in.Step {
+		case stepBegin:
+			var h Header
+			if err := rec.Decode(&h); err != nil {
+				return nil, err
+			}
+			in.Operation, in.StartedAt, in.Components, in.PID = h.Operation, h.StartedAt, h.Components, h.PID
+		case stepChange:
+			var ch Change
+			if err := rec.Decode(&ch); err != nil {
+				return nil, err
+			}
+			in.Component = ch.Component
+		case stepRecorded:
+			in.Component = ""
+		}
+	}
+	return in, nil
+}
+
+// Recover finishes what interrupted runs left behind: a component whose change
+// was committed is recorded, any other is undone. It returns one result per
+// run recovered, and nil when there was none. It is safe to kill and repeat.
+func (e *Engine) Recover(ctx context.Context) ([]Result, error) {
+	paths, err := journal.Pending(e.Root.JournalDir())
+	if err != nil {
+		return nil, err
+	}
+	var results []Result
+	for _, path := range paths {
+		res, err := e.recoverOne(ctx, path)
+		if res != nil {
+			results = append(results, *res)
+		}
+		if err != nil {
+			return results, fmt.Errorf("recover run %s: %w", journal.ID(path), err)
+		}
+	}
+	return results, nil
+}
+
+// progress is how far a component came, by its journal records.
+type progress struct {
+	change    Change
+	stopped   bool // its stop was begun: the service or files may be touched
+	committed *Outcome
+	undone    *Outcome
+	recorded  *Outcome
+	reason    string
+}
+
+func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
+	w, records, err := journal.Reopen(e.Host, path, e.Now)
+	if err != nil {
+		return nil, err
+	}
+	r := &running{Engine: e, journal: w}
+	if len(records) == 0 {
+		// Not one record was acknowledged: nothing can have been done.
+		return nil, e.Host.Remove(path)
+	}
+	var order []*progress
+	ended := ""
+	for _, rec := range records {
+		if order, ended, err = r.replay(rec, order, ended); err != nil {
+			return nil, err
+		}
+	}
+	if r.head.ID == "" {
+		return nil, &journal.DamagedError{Path: path, Line: 1, Err: errors.New("the run's header is missing")}
+	}
+	if ended != "" {
+		return nil, r.journal.Close(filepath.Join(e.Root.RunsDir(), r.head.ID, "journal"))
+	}
+	var failure error
+	for _, p := range order {
+		out, err := r.settle(ctx, p)
+		if errors.Is(err, hostfs.ErrCrashed) {
+			return nil, err
+		}
+		failure = errors.Join(failure, err)
+		r.outcomes = append(r.outcomes, out)
+	}
+	if err := r.dropIncompleteBackup(); err != nil {
+		return nil, err
+	}
+	r.addUnreached()
+	res, err := r.finish(r.recoveredStatus())
+	return &res, errors.Join(failure, err)
+}
+
+func (r *running) replay(rec journal.Record, order []*progress, ended string) ([]*progress, string, error) {
+	var last *progress
+	if len(order) > 0 {
+		last = order[len(order)-1]
+	}
+	var n note
+	switch st := Step(rec.Kind); st {
+	case stepBegin:
+		return order, ended, rec.Decode(&r.head)
+	case stepChange:
+		p := &progress{}
+		if err := rec.Decode(&p.change); err != nil {
+			return nil, "", err
+		}
+		return append(order, p), ended, nil
+	case stepEnd:
+		err := rec.Decode(&n)
+		return order, n.Status, err
+	case StepBackup:
+		return order, ended, nil
+	case StepPlace, StepStop, StepSwap, StepStart, StepHealth, stepCommitted, StepUndo, stepUndone, stepRecorded:
+		if last == nil {
+			return nil, "", fmt.Errorf("journal record %d (%s) comes before any change", rec.Seq, rec.Kind)
+		}
+		if err := rec.Decode(&n); err != nil {
+			return nil, "", err
+		}
+		last.note(st, n)
+		return order, ended, nil
+	}
+	return nil, "", fmt.Errorf("journal record %d has the unknown kind %q: it was written by another version of this program; run that one's `recover`", rec.Seq, rec.Kind)
+}
+
+func (p *progress) note(st Step, n note) {
+	switch st {
+	case StepStop, StepSwap, StepStart, StepHealth:
+		p.stopped = true
+	case StepUndo:
+		p.stopped = true
+		p.reason = n.Reason
+	case stepCommitted:
+		p.committed = n.Outcome
+	case stepUndone:
+		p.undone = n.Outcome
+	case stepRecorded:
+		p.recorded = n.Outcome
+	}
+}
+
+// settle brings one component to a whole state and records it.
+func (r *running) settle(ctx context.Context, p *progress) (Outcome, error) {
+	ch := p.change
+	r.req.Changes = append(r.req.Changes, ch)
+	for _, done := range []*Outcome{p.recorded, p.committed, p.undone} {
+		if done == nil {
+			continue
+		}
+		if p.recorded != nil {
+			return *done, nil
+		}
+		return *done, r.close(ctx, ch, done)
+	}
+	out := Outcome{Name: ch.Component, From: ch.From, To: ch.To, Status: NotAttempted, Error: "the run was interrupted before it was touched"}
+	if !p.stopped {
+		if err := r.clearBeside(ch); err != nil {
+			return out, err
+		}
+		return out, r.note(stepRecorded, note{Component: ch.Component, Outcome: &out})
+	}
+	out.Error = p.reason
+	if out.Error == "" {
+		out.Error = interruptedByCrash
+	}
+	err := r.undo(context.WithoutCancel(ctx), ch, &out, r.Now())
+	return out, err
+}
+
+// dropIncompleteBackup removes a backup point that the run died while taking.
+func (r *running) dropIncompleteBackup() error {
+	p, err := backup.Open(r.Root.Backups(), r.head.ID)
+	var missing *backup.NotFoundError
+	if errors.As(err, &missing) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if p.Complete {
+		r.point = p
+		return nil
+	}
+	return r.Host.RemoveAll(p.Path)
+}
+
+// addUnreached lists the components that the run never came to.
+func (r *running) addUnreached() {
+	seen := map[string]bool{}
+	for _, o := range r.outcomes {
+		seen[o.Name] = true
+	}
+	for _, pl := range r.head.Components {
+		if !seen[pl.Name] {
+			out := Outcome{Name: pl.Name, Status: NotAttempted}
+			_ = out.From.UnmarshalText([]byte(pl.From))
+			_ = out.To.UnmarshalText([]byte(pl.To))
+			r.outcomes = append(r.outcomes, out)
+		}
+	}
+}
+
+// recoveredStatus is "success" when the run had done all it was to do.
+func (r *running) recoveredStatus() string {
+	done := len(r.outcomes) > 0
+	for _, o := range r.outcomes {
+		if o.Status == RollbackFailed {
+			return StatusRollbackFail
+		}
+		if o.Status != Upgraded && (r.head.Operation != Rollback || o.Status != RolledBack) {
+			done = false
+		}
+	}
+	if done {
+		return StatusSuccess
+	}
+	return StatusInterrupted
+}
+
+// DiscardDamaged moves a journal that cannot be read out of the way, keeping it
+// for a person to look at, and returns where it is now.
+func (e *Engine) DiscardDamaged(path string) (string, error) {
+	dest := filepath.Join(e.Root.RunsDir(), journal.ID(path), "journal.damaged")
+	if err := e.Host.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
+		return "", err
+	}
+	if _, err := os.Lstat(dest); err == nil {
+		return "", fmt.Errorf("%s exists already; look at it and remove it first", dest)
+	}
+	return dest, e.Host.Rename(path, dest)
+}

@@ -1,0 +1,184 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/health"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+)
+
+// place copies the new bytes beside the old ones while the service still runs,
+// and reads them back: from here on the swap itself cannot run out of space.
+func (r *running) place(ctx context.Context, ch Change) error {
+	for _, s := range ch.Swaps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := r.Host.RemoveAll(s.Beside); err != nil {
+			return err
+		}
+		if err := r.Host.MkdirAll(filepath.Dir(s.Path), 0o755); err != nil {
+			return err
+		}
+		if err := r.Host.Copy(s.Source, s.Beside, r.like(s)); err != nil {
+			return err
+		}
+		got, err := hostfs.Digest(s.Beside)
+		if err != nil {
+			return err
+		}
+		if got != s.New {
+			return fmt.Errorf("%s: copied bytes have sha256 %s, expected %s", s.Beside, got, s.New)
+		}
+	}
+	return nil
+}
+
+// like is the file whose owner, mode and attributes a swap keeps: for an
+// upgrade those of the file in place; a backup carries its own.
+func (r *running) like(s Swap) string {
+	if s.Old == "" || r.head.Operation == Rollback {
+		return ""
+	}
+	return s.Path
+}
+
+// stop ends the service; the detail says when it had to be forced.
+func (r *running) stop(ctx context.Context, ch Change) (string, error) {
+	if !ch.hasService() {
+		return "no service", nil
+	}
+	if err := r.Host.Check("service.stop", ch.Service.Label()); err != nil {
+		return "", err
+	}
+	res, err := r.Services.Stop(ctx, ch.Service, r.Timeouts.Stop)
+	if err != nil {
+		return "", err
+	}
+	if res.Forced {
+		r.warn("%s did not stop within %s and was killed", ch.Service.Label(), r.Timeouts.Stop)
+		return fmt.Sprintf("killed after %s", r.Timeouts.Stop), nil
+	}
+	return fmt.Sprintf("stopped in %s", res.Took.Round(time.Millisecond)), nil
+}
+
+// swap exchanges every file of the component.
+func (r *running) swap(ctx context.Context, ch Change) error {
+	for _, s := range ch.Swaps {
+		if s.Old == "" {
+			if err := r.Host.Rename(s.Beside, s.Path); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := r.Host.Exchange(s.Path, s.Beside); err != nil {
+			return err
+		}
+	}
+	if ch.touchesUnits() {
+		return r.daemonReload(ctx)
+	}
+	return nil
+}
+
+func (r *running) daemonReload(ctx context.Context) error {
+	if err := r.Host.Check("service.daemon-reload", ""); err != nil {
+		return err
+	}
+	return r.Services.DaemonReload(ctx)
+}
+
+func (r *running) start(ctx context.Context, ch Change) error {
+	if err := r.Host.Check("service.start", ch.Service.Label()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeouts.Start,
+		fmt.Errorf("%s did not start within %s", ch.Service.Label(), r.Timeouts.Start))
+	defer cancel()
+	err := r.Services.Start(ctx, ch.Service)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return errors.Join(context.Cause(ctx), err)
+	}
+	return err
+}
+
+// UnhealthyError says why a component that was started is not healthy.
+type UnhealthyError struct {
+	Component string
+	Version   string
+	Report    health.Report
+}
+
+func (e *UnhealthyError) Error() string {
+	return fmt.Sprintf("%s %s is not healthy: %s", e.Component, e.Version, e.Report.Failures())
+}
+
+// prove waits until the component is healthy at a version and stays so.
+func (r *running) prove(ctx context.Context, ch Change, version string, ready func(time.Time)) (string, error) {
+	if err := r.Host.Check("health", ch.Component); err != nil {
+		return "", err
+	}
+	t, err := r.target(ch, version)
+	if err != nil {
+		return "", err
+	}
+	rep, err := r.Prober.Await(ctx, t, func(rep health.Report) { ready(r.Now()) })
+	if err != nil {
+		return "", err
+	}
+	if !rep.Healthy {
+		return "", &UnhealthyError{Component: ch.Component, Version: version, Report: rep}
+	}
+	for _, c := range rep.Checks {
+		if c.Status == health.Warn {
+			r.warn("%s: %s: %s", ch.Component, c.Name, c.Detail)
+		}
+	}
+	return fmt.Sprintf("healthy at %s", version), nil
+}
+
+func (r *running) target(ch Change, version string) (health.Target, error) {
+	t := health.Target{Component: ch.Component, Service: ch.Service, Timeout: ch.Health.Timeout, Settle: ch.Health.Settle}
+	if t.Timeout == 0 {
+		t.Timeout = r.Timeouts.Health
+	}
+	if ch.RunsBinary {
+		t.Executable = ch.Executable
+	}
+	if ch.Health.Skip {
+		return t, nil
+	}
+	t.URL, t.MetricsURL, t.Metric = ch.Health.URL, ch.Health.MetricsURL, ch.Health.Metric
+	if ch.Health.Body != "" {
+		re, err := regexp.Compile(ch.Health.Body)
+		if err != nil {
+			return t, fmt.Errorf("%s: health.body: %w", ch.Component, err)
+		}
+		t.Body = re
+	}
+	if version != "" {
+		v, err := component.ParseVersion(version)
+		if err != nil {
+			return t, err
+		}
+		t.Version = v
+	}
+	return t, nil
+}
+
+// clearBeside removes what a finished change left beside its files.
+func (r *running) clearBeside(ch Change) error {
+	for _, s := range ch.Swaps {
+		if err := r.Host.RemoveAll(s.Beside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,298 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+)
+
+// RollbackError says that a component could not be brought back to health: a
+// person is needed.
+type RollbackError struct {
+	Component string
+	Version   string
+	Restored  bool // its files are those of Version; only health is missing
+	Err       error
+}
+
+func (e *RollbackError) Error() string {
+	state := "its files could not all be restored"
+	if e.Restored {
+		state = "its files are those of " + e.Version
+	}
+	return fmt.Sprintf("%s: rollback to %s failed: %v; %s", e.Component, e.Version, e.Err, state)
+}
+
+func (e *RollbackError) Unwrap() error { return e.Err }
+
+// undo brings a component back to the version it had before the run. It looks
+// at the digests on disk to decide what there is to do, so it may be repeated
+// from any state, and it uses local bytes only.
+func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.Time) error {
+	out.Healthy = false
+	out.Evidence = r.saveEvidence(ctx, ch, out.Error)
+	if err := r.note(StepUndo, note{Component: ch.Component, Reason: out.Error}); err != nil {
+		return err
+	}
+	r.tell(Event{Component: ch.Component, Step: StepUndo, Detail: "back to " + ch.From.String()})
+	restored, err := r.restore(ctx, ch, func(t time.Time) {
+		if out.Downtime == 0 {
+			out.Downtime = seconds(t.Sub(start))
+		}
+	})
+	out.Duration = seconds(r.Now().Sub(start))
+	out.Status = RolledBack
+	if r.head.Operation == Rollback {
+		out.Status = RollbackFailed
+		out.Error += fmt.Sprintf("; %s is back at %s", ch.Component, ch.From)
+	}
+	r.tell(Event{Component: ch.Component, Step: StepUndo, Done: true, Detail: "back at " + ch.From.String(), Err: err})
+	if errors.Is(err, hostfs.ErrCrashed) {
+		return err
+	}
+	if err != nil {
+		out.Status = RollbackFailed
+		out.Error += "; " + err.Error()
+		r.stuck = r.stuck || !restored
+		err = &RollbackError{Component: ch.Component, Version: ch.From.String(), Restored: restored, Err: err}
+		if !restored {
+			// The journal stays open: `recover` tries again once the cause is gone.
+			return errors.Join(err, r.Recorder.Record(ctx, r.head, ch, *out))
+		}
+	}
+	if noteErr := r.note(stepUndone, note{Component: ch.Component, Outcome: out}); noteErr != nil {
+		return errors.Join(err, noteErr)
+	}
+	return errors.Join(err, r.close(ctx, ch, out))
+}
+
+// restore puts the old bytes back and proves the old version healthy. A service
+// that never stopped and runs the old bytes is left alone.
+func (r *running) restore(ctx context.Context, ch Change, ready func(time.Time)) (restored bool, err error) {
+	inPlace, err := r.oldInPlace(ch)
+	if err != nil {
+		return false, err
+	}
+	if inPlace && r.untouched(ctx, ch) {
+		return true, nil
+	}
+	if ch.hasService() {
+		if _, err := r.stop(ctx, ch); err != nil {
+			return false, err
+		}
+	}
+	for i := len(ch.Swaps) - 1; i >= 0; i-- {
+		if err := r.putBack(ch, ch.Swaps[i]); err != nil {
+			return false, err
+		}
+	}
+	if err := r.restoreConfig(ch); err != nil {
+		return false, err
+	}
+	if ch.touchesUnits() {
+		if err := r.daemonReload(ctx); err != nil {
+			return false, err
+		}
+	}
+	if !ch.hasService() || !ch.WasActive {
+		return true, nil
+	}
+	if err := r.start(ctx, ch); err != nil {
+		return true, err
+	}
+	if _, err := r.prove(ctx, ch, ch.From.String(), ready); err != nil {
+		return true, err
+	}
+	return true, nil
+}
+
+func (r *running) oldInPlace(ch Change) (bool, error) {
+	for _, s := range ch.Swaps {
+		got, err := hostfs.Digest(s.Path)
+		if err != nil {
+			return false, err
+		}
+		if got != s.Old {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// untouched reports whether the service still runs, healthy, from the old bytes.
+func (r *running) untouched(ctx context.Context, ch Change) bool {
+	if !ch.hasService() || !ch.WasActive {
+		return true
+	}
+	t, err := r.target(ch, ch.From.String())
+	if err != nil {
+		return false
+	}
+	return r.Prober.Once(ctx, t).Healthy
+}
+
+// putBack makes a path hold its old content, from the copy beside it or from
+// the backup point, whichever has the right digest.
+func (r *running) putBack(ch Change, s Swap) error {
+	got, err := hostfs.Digest(s.Path)
+	if err != nil {
+		return err
+	}
+	if got == s.Old {
+		return nil
+	}
+	if s.Old == "" {
+		return r.Host.RemoveAll(s.Path)
+	}
+	beside, err := hostfs.Digest(s.Beside)
+	if err != nil {
+		return err
+	}
+	if beside != s.Old {
+		if err := r.fetchOld(ch, s); err != nil {
+			return err
+		}
+	}
+	if got == "" {
+		err = r.Host.Rename(s.Beside, s.Path)
+	} else {
+		_, err = r.Host.Exchange(s.Path, s.Beside)
+	}
+	if err != nil {
+		return err
+	}
+	if got, err = hostfs.Digest(s.Path); err == nil && got != s.Old {
+		err = fmt.Errorf("%s has sha256 %s after it was put back, expected %s", s.Path, got, s.Old)
+	}
+	return err
+}
+
+// fetchOld copies the old content from the run's backup point to beside its
+// place, proving its digest.
+func (r *running) fetchOld(ch Change, s Swap) error {
+	p, err := r.backupPoint()
+	if err != nil {
+		return err
+	}
+	c, _ := p.Component(ch.Component)
+	stored := ""
+	for _, it := range c.Items {
+		if it.Path == s.Path {
+			stored = p.File(it)
+		} else if rel, err := filepath.Rel(it.Path, s.Path); err == nil && it.Tree && filepath.IsLocal(rel) {
+			stored = filepath.Join(p.File(it), rel)
+		}
+	}
+	if stored == "" {
+		return fmt.Errorf("%s: the old content is neither beside it nor in backup %s", s.Path, p.Timestamp)
+	}
+	if err := r.Host.RemoveAll(s.Beside); err != nil {
+		return err
+	}
+	if err := r.Host.Copy(stored, s.Beside, ""); err != nil {
+		return err
+	}
+	got, err := hostfs.Digest(s.Beside)
+	if err != nil {
+		return err
+	}
+	if got != s.Old {
+		return fmt.Errorf("%s: the backup of it in %s has sha256 %s, expected %s", s.Path, p.Timestamp, got, s.Old)
+	}
+	return nil
+}
+
+func (r *running) backupPoint() (*backup.Point, error) {
+	if r.point != nil {
+		return r.point, nil
+	}
+	p, err := backup.Open(r.Root.Backups(), r.head.ID)
+	if err != nil {
+		return nil, err
+	}
+	r.point = p
+	return p, nil
+}
+
+// restoreConfig puts back configuration files that changed since the backup
+// was taken, as a new version that migrates its own configuration does. Files
+// that were added are left: they are not this program's to delete.
+func (r *running) restoreConfig(ch Change) error {
+	p, err := r.backupPoint()
+	if err != nil {
+		return err
+	}
+	swapped := map[string]bool{}
+	for _, s := range ch.Swaps {
+		swapped[s.Path] = true
+	}
+	c, _ := p.Component(ch.Component)
+	for _, it := range c.Items {
+		if it.Kind == backup.Binary {
+			continue
+		}
+		files, err := itemFiles(p, it)
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			if swapped[f.path] {
+				continue
+			}
+			if err := r.restoreFile(f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+type storedFile struct{ stored, path string }
+
+// itemFiles lists the regular files and links of a stored item.
+func itemFiles(p *backup.Point, it backup.Item) ([]storedFile, error) {
+	base := p.File(it)
+	var files []storedFile
+	err := filepath.WalkDir(base, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(base, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(it.Path, rel)
+		files = append(files, storedFile{stored: path, path: target})
+		return nil
+	})
+	return files, err
+}
+
+func (r *running) restoreFile(f storedFile) error {
+	want, err := hostfs.Digest(f.stored)
+	if err != nil {
+		return err
+	}
+	got, err := hostfs.Digest(f.path)
+	if err != nil || got == want {
+		return err
+	}
+	r.warn("%s changed during the run; it is put back as it was", f.path)
+	beside := hostfs.Beside(f.path, r.head.ID)
+	if err := r.Host.RemoveAll(beside); err != nil {
+		return err
+	}
+	if err := r.Host.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
+		return err
+	}
+	if err := r.Host.Copy(f.stored, beside, ""); err != nil {
+		return err
+	}
+	return r.Host.Rename(beside, f.path)
+}
