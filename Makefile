@@ -1,0 +1,59 @@
+# Everything a developer and CI type. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+export CGO_ENABLED := 0
+
+BIN        := bin/observability-upgrade
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS    := -s -w -X github.com/observability-upgrade/observability-upgrade/internal/cli.buildVersion=$(VERSION)
+GOLANGCI   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOFUMPT    := mvdan.cc/gofumpt@v0.12.0
+VULNCHECK  := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+FUZZTIME   ?= 20s
+
+.PHONY: help build demo test unit e2e lint fuzz bench schemas cross deps clean
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## the static binary, in bin/
+	go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/observability-upgrade
+
+demo: build ## a real upgrade, then a failing one that rolls back by itself; no root, no network
+	$(BIN) demo
+
+deps: ## what the end-to-end tests need from the distribution (root), or a word on what to install
+	@./scripts/deps
+
+test: deps cross unit e2e ## all tests
+
+unit: ## unit, property, fault-injection and command-line tests
+	go test -count=1 ./cmd/... ./internal/... ./test/upstream/... ./test/script/... ./bench/...
+
+e2e: ## real systemd in containers, real Prometheus, Alertmanager and node_exporter (needs root; skips without)
+	go test -count=1 -timeout 40m ./test/e2e/...
+
+cross: ## compile for every platform we ship
+	for arch in amd64 arm64 arm; do GOOS=linux GOARCH=$$arch GOARM=7 go build -trimpath -o /dev/null ./cmd/observability-upgrade; done
+
+lint: ## formatting, vet, linters, known vulnerabilities, tidy go.mod
+	@test -z "$$(go run $(GOFUMPT) -l cmd internal test bench)" || { echo 'gofumpt: run `make fmt`:'; go run $(GOFUMPT) -l cmd internal test bench; exit 1; }
+	go vet ./...
+	go run $(GOLANGCI) run ./...
+	./scripts/vulncheck $(VULNCHECK)
+	go mod tidy -diff
+
+fmt: ## format the code
+	go run $(GOFUMPT) -w cmd internal test bench
+
+fuzz: ## every fuzz target for FUZZTIME
+	./scripts/fuzz $(FUZZTIME)
+
+bench: ## benchmarks; figures are ratios within one run
+	go test -run '^$$' -bench . -benchmem ./internal/... ./bench/...
+
+schemas: ## write the JSON Schemas of the commands' documents
+	go test ./internal/cli -run TestSchemas -update
+
+clean: ## remove what was built
+	rm -rf bin

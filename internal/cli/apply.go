@@ -1,0 +1,193 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/plan"
+	"github.com/observability-upgrade/observability-upgrade/internal/run"
+	"github.com/observability-upgrade/observability-upgrade/internal/stack"
+)
+
+type applyOptions struct {
+	planOptions
+	yes        bool
+	dryRun     bool
+	continueOn bool
+	skipHealth bool
+}
+
+func newApply(g *global) *cobra.Command {
+	o := &applyOptions{planOptions: planOptions{global: g}}
+	cmd := &cobra.Command{
+		Use:   "apply",
+		Short: "Upgrade, prove health, and roll back by itself what does not prove healthy",
+		Long: `Upgrade what the plan names. Everything is downloaded, verified, run for its
+version and given the configuration in place to check before the first service
+stops; then, one component at a time: back up, stop, swap, start, prove health.
+A component that does not prove healthy is rolled back at once.
+
+Ctrl+C before the first stop leaves everything as it was; after it, the
+component being changed is rolled back and the run ends with exit code 130.`,
+		Example: `  observability-upgrade apply                                # shows the plan and asks
+  observability-upgrade apply --yes
+  observability-upgrade apply --component=prometheus@2.53.3 --yes
+  observability-upgrade apply --dry-run`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+	}
+	o.planFlags(cmd)
+	f := cmd.Flags()
+	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	f.BoolVar(&o.dryRun, "dry-run", false, "show the plan and its checks, change nothing")
+	f.BoolVar(&o.continueOn, "continue-on-failure", false, "when a component fails, roll it back and go on with the others")
+	f.BoolVar(&o.skipHealth, "skip-health-checks", false, "dangerous: take a running process for a healthy one (needs --force)")
+	f.BoolVar(&o.force, "force", false, "do what is refused otherwise: a downgrade, a blacklisted version, --skip-health-checks")
+	return cmd
+}
+
+func (o *applyOptions) run(ctx context.Context) error {
+	look, err := o.look()
+	if err != nil {
+		return err
+	}
+	if o.skipHealth && !o.force {
+		return &stack.UsageError{Message: "--skip-health-checks leaves a broken upgrade in place; it needs --force as well", Hint: "observability-upgrade apply --help"}
+	}
+	s, d, err := o.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	defer d.close()
+	if o.dryRun {
+		return o.dry(ctx, s, look)
+	}
+	if !o.yes && !o.InTTY {
+		return notATerminal("apply")
+	}
+	var res run.Result
+	err = s.Mutate(ctx, "apply", o.args, func(ctx context.Context) (string, error) {
+		var err error
+		res, err = o.apply(ctx, s, look)
+		return res.ID, err
+	})
+	return o.finish(d, res, err)
+}
+
+func notATerminal(command string) error {
+	return &stack.UsageError{
+		Message: "standard input is not a terminal, so nobody can confirm; nothing was done",
+		Hint:    "observability-upgrade " + command + " --yes",
+	}
+}
+
+func (o *applyOptions) dry(ctx context.Context, s *stack.Stack, look stack.LookOptions) error {
+	prop, err := s.Propose(ctx, look, o.skipHealth)
+	if err != nil {
+		return err
+	}
+	res := run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: "manual", Status: run.StatusDryRun, Components: []run.Outcome{}}
+	for _, st := range prop.Plan.Steps() {
+		res.Components = append(res.Components, run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: run.Skipped})
+	}
+	err = o.print(res, func(w io.Writer) error {
+		if err := plan.WritePlan(w, prop.Plan, o.style()); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(w, "\nDry run: nothing was changed.")
+		return err
+	})
+	if failed := prop.Failed(); err == nil && len(failed) > 0 {
+		return &resultError{result: res, err: &stack.RefusedError{Check: "pre-flight", Err: &stack.ChecksError{Failed: failed}, Next: "observability-upgrade plan"}}
+	}
+	return err
+}
+
+func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, look stack.LookOptions) (run.Result, error) {
+	prop, err := s.Propose(ctx, look, o.skipHealth)
+	if err != nil {
+		return run.Result{}, err
+	}
+	if len(prop.Plan.Steps()) > 0 && !o.yes {
+		if err := plan.WritePlan(o.Err, prop.Plan, o.style()); err != nil {
+			return run.Result{}, err
+		}
+		if len(prop.Failed()) == 0 {
+			if err := o.confirm(ctx, "\nProceed with the upgrade?"); err != nil {
+				return run.Result{ID: prop.Plan.ID, Operation: run.Apply, Status: run.StatusCancelled, Components: []run.Outcome{}}, err
+			}
+		}
+	}
+	res, err := s.Apply(ctx, prop, stack.ApplyOptions{
+		Trigger: "manual", ContinueOnFailure: o.continueOn || s.Policy.OnFailure == "continue", SkipHealth: o.skipHealth,
+	})
+	if res.Status == run.StatusNothingToDo && !o.json() {
+		for _, h := range prop.Plan.Held {
+			fmt.Fprintf(o.Err, "held: %s %s → %s: %s\n", h.Component, h.Current, h.Candidate, h.Reason)
+		}
+	}
+	return res, err
+}
+
+// finish prints a run's result and turns it into the command's error.
+func (g *global) finish(d *display, res run.Result, err error) error {
+	d.close()
+	if errors.Is(err, errCancelled) {
+		if perr := g.print(res, func(w io.Writer) error { _, err := fmt.Fprintln(w, "Cancelled: nothing was changed."); return err }); perr != nil {
+			return perr
+		}
+		return nil
+	}
+	if res.Status == "" {
+		return err // it never came to a run
+	}
+	if perr := g.print(res, func(w io.Writer) error { return writeResult(w, res) }); perr != nil {
+		return errors.Join(err, perr)
+	}
+	if err != nil {
+		return &resultError{result: res, err: err}
+	}
+	switch res.Status {
+	case run.StatusSuccess, run.StatusNothingToDo, run.StatusDryRun:
+		return nil
+	}
+	return &resultError{result: res, err: fmt.Errorf("the run ended with status %s", res.Status)}
+}
+
+func writeResult(w io.Writer, res run.Result) error {
+	if res.Status == run.StatusNothingToDo {
+		_, err := fmt.Fprintln(w, "Nothing to do: every component is at the version wanted.")
+		return err
+	}
+	rows := make([][]string, 0, len(res.Components))
+	for _, o := range res.Components {
+		rows = append(rows, []string{
+			o.Name, o.From.String(), o.To.String(), string(o.Status),
+			fmt.Sprintf("%.1fs", o.Downtime), fmt.Sprintf("%.1fs", o.Duration),
+		})
+	}
+	title := map[run.Operation]string{run.Apply: "Upgrade", run.Rollback: "Rollback"}[res.Operation]
+	fmt.Fprintf(w, "%s %s: %s\n\n", title, res.ID, res.Status)
+	if err := table(w, []string{"Component", "From", "To", "Status", "Down", "Took"}, rows); err != nil {
+		return err
+	}
+	for _, o := range res.Components {
+		if o.Error != "" {
+			fmt.Fprintf(w, "\n%s: %s\n", o.Name, o.Error)
+		}
+		if o.Evidence != "" {
+			fmt.Fprintf(w, "  evidence: %s\n", o.Evidence)
+		}
+	}
+	for _, msg := range res.Warnings {
+		fmt.Fprintf(w, "\nwarning: %s\n", msg)
+	}
+	if res.BackupPath != "" {
+		fmt.Fprintf(w, "\nBackup: %s\n", res.BackupPath)
+	}
+	return nil
+}

@@ -1,0 +1,145 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/journal"
+	"github.com/observability-upgrade/observability-upgrade/internal/lock"
+	"github.com/observability-upgrade/observability-upgrade/internal/run"
+	"github.com/observability-upgrade/observability-upgrade/internal/stack"
+)
+
+// The exit codes of the contract.
+const (
+	exitOK          = 0
+	exitError       = 1
+	exitUsage       = 2
+	exitUpdates     = 3
+	exitRefused     = 4
+	exitRolledBack  = 5
+	exitRollback    = 6
+	exitLocked      = 7
+	exitWindow      = 8
+	exitUpstream    = 9
+	exitInterrupted = 130
+)
+
+// codeError ends a command with an exit code after it has printed its own
+// result; nothing more is printed for it.
+type codeError struct{ code int }
+
+func (e codeError) Error() string { return fmt.Sprintf("exit %d", e.code) }
+
+// resultError carries a run's result to its exit code.
+type resultError struct {
+	result run.Result
+	err    error
+}
+
+func (e *resultError) Error() string { return e.err.Error() }
+func (e *resultError) Unwrap() error { return e.err }
+
+// exit maps an error to the exit code and prints it with what to do next.
+func (g *global) exit(ctx context.Context, err error) int {
+	var code codeError
+	if errors.As(err, &code) {
+		return code.code
+	}
+	if err == nil {
+		return exitOK
+	}
+	n, hint := classify(ctx, err)
+	var res *resultError
+	if g.json() {
+		if errors.As(err, &res) {
+			return n // the result document was printed and holds the errors
+		}
+		doc := map[string]any{"error": map[string]any{"code": n, "message": err.Error(), "hint": hint}}
+		enc := json.NewEncoder(g.Out)
+		enc.SetEscapeHTML(false)
+		_ = enc.Encode(doc)
+		return n
+	}
+	fmt.Fprintf(g.Err, "error: %v\n", err)
+	if hint != "" {
+		fmt.Fprintf(g.Err, "next:  %s\n", hint)
+	}
+	return n
+}
+
+// classify is the one place that turns an error into an exit code and a hint.
+func classify(ctx context.Context, err error) (code int, hint string) {
+	var (
+		usage    *stack.UsageError
+		refused  *stack.RefusedError
+		unknown  *stack.UpstreamUnknownError
+		held     *lock.HeldError
+		unsafe   *lock.UnsafeError
+		rollback *run.RollbackError
+		result   *resultError
+		missing  *backup.NotFoundError
+		damaged  *journal.DamagedError
+	)
+	switch {
+	case errors.As(err, &usage):
+		return exitUsage, usage.Hint
+	case errors.Is(err, stack.ErrConfig):
+		return exitUsage, "correct the file and run the same command again; nothing was touched"
+	case errors.As(err, &missing):
+		return exitUsage, "observability-upgrade rollback --list"
+	case errors.As(err, &held):
+		return exitLocked, fmt.Sprintf("wait for process %d to end; `observability-upgrade status` shows it", held.PID)
+	case errors.As(err, &unsafe):
+		return exitRefused, "do what the message says and run the same command again"
+	case errors.As(err, &rollback):
+		return exitRollback, fmt.Sprintf("observability-upgrade status; then mend %s and run observability-upgrade recover", rollback.Component)
+	case errors.As(err, &damaged):
+		return exitError, "observability-upgrade recover --discard-damaged keeps the file aside; check every component with observability-upgrade verify first"
+	case errors.As(err, &result):
+		return resultCode(ctx, result)
+	case errors.As(err, &refused):
+		return exitRefused, refused.Next
+	case errors.As(err, &unknown):
+		return exitUpstream, "check the network, the token and upstream.*.api_url in the policy, then: observability-upgrade check --refresh"
+	case ctx.Err() != nil:
+		return exitInterrupted, "nothing was touched; run the same command again"
+	}
+	return exitError, "observability-upgrade status"
+}
+
+func resultCode(ctx context.Context, e *resultError) (int, string) {
+	var refused *stack.RefusedError
+	hint := "observability-upgrade status"
+	for _, o := range e.result.Components {
+		if o.Evidence != "" {
+			hint = fmt.Sprintf("observability-upgrade history --component=%s; what was found before the rollback is in %s", o.Name, o.Evidence)
+		}
+	}
+	switch e.result.Status {
+	case run.StatusRollbackFail:
+		return exitRollback, "observability-upgrade status; mend what it shows, then: observability-upgrade recover"
+	case run.StatusInterrupted, run.StatusCancelled:
+		return exitInterrupted, "observability-upgrade status; run the same command again to go on"
+	case run.StatusRolledBack:
+		return exitRolledBack, hint
+	}
+	if ctx.Err() != nil {
+		return exitInterrupted, "run the same command again"
+	}
+	for _, o := range e.result.Components {
+		if o.Status == run.Upgraded {
+			return exitRolledBack, hint // part of the run was done
+		}
+	}
+	if errors.As(e.err, &refused) {
+		return exitRefused, refused.Next
+	}
+	if e.result.Status == run.StatusFailed {
+		return exitRefused, "observability-upgrade plan"
+	}
+	return exitError, hint
+}

@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/run"
+	"github.com/observability-upgrade/observability-upgrade/internal/stack"
+)
+
+type recoverOptions struct {
+	*global
+	discardDamaged bool
+	boot           bool
+}
+
+func newRecover(g *global) *cobra.Command {
+	o := &recoverOptions{global: g}
+	cmd := &cobra.Command{
+		Use:   "recover",
+		Short: "Finish what an interrupted run left behind",
+		Long: `Finish what a run left behind that crashed, was killed or lost power: a component
+that was proved healthy stays at its new version, any other goes back to its old
+one. Every other command that changes something does this first, and the unit
+observability-upgrade-recover.service does it at boot. Without an interrupted
+run there is nothing to do.`,
+		Example: `  observability-upgrade recover
+  observability-upgrade recover --output=json`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+	}
+	cmd.Flags().BoolVar(&o.discardDamaged, "discard-damaged", false, "move a journal that cannot be read aside, after a person has checked the host")
+	return cmd
+}
+
+func (o *recoverOptions) run(ctx context.Context) error {
+	s, d, err := o.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	defer d.close()
+	var results []run.Result
+	err = s.Mutate(ctx, "recover", o.args, func(ctx context.Context) (string, error) {
+		if o.discardDamaged {
+			moved, err := s.DiscardDamaged()
+			for _, path := range moved {
+				d.notice("the damaged journal is kept as " + path)
+			}
+			if err != nil {
+				return "", err
+			}
+		}
+		var err error
+		results, err = s.Recover(ctx)
+		if len(results) > 0 {
+			return results[0].ID, err
+		}
+		return "", err
+	})
+	if err != nil && len(results) == 0 {
+		return err
+	}
+	if len(results) == 0 {
+		results = []run.Result{{Status: run.StatusNothingToDo, Operation: run.Apply, Components: []run.Outcome{}}}
+	}
+	res := results[len(results)-1]
+	perr := o.print(res, func(w io.Writer) error {
+		if res.Status == run.StatusNothingToDo {
+			_, err := fmt.Fprintln(w, "Nothing to recover: the last run ended by itself.")
+			return err
+		}
+		for _, r := range results {
+			fmt.Fprintf(w, "Run %s was recovered: %s\n", r.ID, stack.Summary(r))
+			if err := writeResult(w, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return errors.Join(&resultError{result: res, err: err}, perr)
+	}
+	if res.Status == run.StatusRollbackFail {
+		return &resultError{result: res, err: errors.New("a component could not be brought back to health")}
+	}
+	return perr
+}

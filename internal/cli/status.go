@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/health"
+)
+
+func newStatus(g *global) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show what is installed, how it is, and how the last run ended",
+		Example: `  observability-upgrade status
+  observability-upgrade status --output=json | jq .interrupted_run`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return g.status(cmd.Context()) },
+	}
+}
+
+func (g *global) status(ctx context.Context) error {
+	s, d, err := g.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	defer d.close()
+	doc, err := s.Status(ctx)
+	if err != nil {
+		return err
+	}
+	return g.print(doc, func(w io.Writer) error {
+		var rows [][]string
+		for _, c := range doc.Components {
+			upgraded := "-"
+			if c.UpgradedAt != nil {
+				upgraded = c.UpgradedAt.Format("2006-01-02 15:04")
+			}
+			state := "healthy"
+			switch {
+			case c.Healthy:
+			case c.Active:
+				state = "UNHEALTHY"
+			default:
+				state = "NOT RUNNING"
+			}
+			rows = append(rows, []string{c.Name, orDash(c.Current), orDash(c.Previous), state, orDash(c.Service), upgraded})
+		}
+		if len(rows) == 0 {
+			fmt.Fprintln(w, "No component was found on this host: observability-upgrade components list")
+		} else if err := table(w, []string{"Component", "Current", "Previous", "State", "Service", "Upgraded"}, rows); err != nil {
+			return err
+		}
+		for _, c := range doc.Components {
+			if c.Detail != "" {
+				fmt.Fprintf(w, "\n%s: %s\n", c.Name, c.Detail)
+			}
+		}
+		if doc.LastRun != nil {
+			fmt.Fprintf(w, "\nLast run: %s, %s\n", doc.LastRun.ID, doc.LastRun.Status)
+		}
+		if doc.RunningPID != 0 {
+			fmt.Fprintf(w, "\nA run is going on now, in process %d.\n", doc.RunningPID)
+		}
+		if in := doc.InterruptedRun; in != nil {
+			fmt.Fprintf(w, "\nINTERRUPTED: run %s (%s) stopped at step %q of %s.\nnext:  observability-upgrade recover\n", in.ID, in.Operation, in.Step, orDash(in.Component))
+		}
+		return nil
+	})
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func newVerify(g *global) *cobra.Command {
+	var components []string
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Probe the health of what is installed",
+		Long:  "Probe the health of what is installed. The exit code is 1 when anything is unhealthy.",
+		Example: `  observability-upgrade verify
+  observability-upgrade verify --component=prometheus --output=json`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return g.verify(cmd.Context(), components) },
+	}
+	g.componentFlag(cmd, &components, false)
+	return cmd
+}
+
+func (g *global) verify(ctx context.Context, components []string) error {
+	s, d, err := g.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	defer d.close()
+	reports, err := s.Verify(ctx, components)
+	if err != nil {
+		return err
+	}
+	doc := struct {
+		Components  []health.Report `json:"components"`
+		Integration []health.Check  `json:"integration"`
+	}{Components: reports, Integration: []health.Check{}}
+	if doc.Components == nil {
+		doc.Components = []health.Report{}
+	}
+	perr := g.print(doc, func(w io.Writer) error {
+		for _, r := range reports {
+			state := "healthy"
+			if !r.Healthy {
+				state = "UNHEALTHY"
+			}
+			fmt.Fprintf(w, "%s: %s\n", r.Name, state)
+			for _, c := range r.Checks {
+				fmt.Fprintf(w, "  %-7s %-10s %s\n", c.Status, c.Name, c.Detail)
+			}
+		}
+		return nil
+	})
+	if perr != nil {
+		return perr
+	}
+	for _, r := range reports {
+		if !r.Healthy {
+			return codeError{exitError}
+		}
+	}
+	return nil
+}

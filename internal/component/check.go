@@ -1,0 +1,20 @@
+package component
+
+// CheckStatus is the outcome of one check.
+type CheckStatus string
+
+// The outcomes of a check, as CONTRACT.md section 4 names them.
+const (
+	CheckOK      CheckStatus = "ok"
+	CheckWarn    CheckStatus = "warn"
+	CheckFail    CheckStatus = "fail"
+	CheckSkipped CheckStatus = "skipped"
+)
+
+// Check is one thing looked at, before an upgrade or after it.
+type Check struct {
+	Name      string      `json:"name"`
+	Component string      `json:"component,omitempty"` // empty when it concerns the host
+	Status    CheckStatus `json:"status"`
+	Detail    string      `json:"detail"`
+}

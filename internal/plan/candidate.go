@@ -1,0 +1,386 @@
+package plan
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+)
+
+// cause names why a release, or all newer releases, cannot be gone to.
+type cause string
+
+const (
+	causeNone      cause = ""
+	causeNewest    cause = "newest"    // nothing newer is published
+	causeExcluded  cause = "excluded"  // not ours to upgrade
+	causeUpstream  cause = "upstream"  // upstream unknown
+	causeTarget    cause = "target"    // beyond --target
+	causeAsset     cause = "asset"     // nothing to download for this system
+	causeBlacklist cause = "blacklist" // known broken
+	causeHold      cause = "hold"      // a person's hold
+	causeFailed    cause = "failed"    // failed on this host
+	causePath      cause = "path"      // a stepping stone is missing
+	causeOneWay    cause = "one-way"   // no way back
+	causeRule      cause = "rule"      // does not fit with the others
+	causeInput     cause = "input"     // a mistake in what was asked for
+)
+
+// action is what `check` prints for a component that stays because of this.
+func (c cause) action() Action {
+	switch c {
+	case causeNone:
+		return ActionUpgrade
+	case causeNewest, causeExcluded, causeUpstream:
+		return ActionSkip
+	case causeTarget, causeHold, causeFailed:
+		return ActionHold
+	}
+	return ActionBlocked
+}
+
+// verdict is a cause with its words for people; the zero verdict lets pass.
+type verdict struct {
+	cause  cause
+	reason string
+}
+
+func (v verdict) passes() bool { return v.cause == causeNone }
+
+// option is a release that a component can go to in one step.
+type option struct {
+	release component.Release
+	asset   string
+	bytes   int64
+	note    string // why not further, or what follows; may be empty
+}
+
+// candidate is what is known of one component before the others are looked at.
+type candidate struct {
+	Installed
+	name     string
+	selected bool
+	pin      component.Version   // zero when none was named
+	forced   bool                // pinned with --force: matrix and blacklist are set aside
+	listed   []component.Release // all, newest version first
+	stable   []component.Release // without pre-releases, newest version first
+	options  []option            // best first; empty when it must stay
+	wanted   component.Version   // what it would go to if nothing stood in the way
+	staying  verdict             // why options is empty
+	err      error               // what is wrong with the pin
+}
+
+// gather prepares each component for itself, sorted by name. It returns the
+// names that were asked for and are not installed, sorted.
+func gather(in Input) (cands []*candidate, unknown []string) {
+	asked := map[string]bool{}
+	for _, n := range in.Selected {
+		asked[n] = true
+	}
+	for n := range in.Pins {
+		asked[n] = true
+	}
+	all := len(asked) == 0
+	for _, inst := range in.Installed {
+		c := &candidate{Installed: inst, name: inst.Component.Name}
+		c.selected = all || asked[c.name]
+		c.pin = in.Pins[c.name]
+		c.forced = in.Force && !c.pin.IsZero()
+		c.sortReleases()
+		cands = append(cands, c)
+	}
+	slices.SortFunc(cands, func(a, b *candidate) int {
+		return cmp.Or(strings.Compare(a.name, b.name), a.Current.Compare(b.Current))
+	})
+	for _, c := range cands {
+		delete(asked, c.name)
+		if c.selected {
+			c.consider(in)
+		} else {
+			c.wanted = c.Current
+		}
+	}
+	for n := range asked {
+		unknown = append(unknown, n)
+	}
+	slices.Sort(unknown)
+	return cands, unknown
+}
+
+func (c *candidate) sortReleases() {
+	c.listed = slices.Clone(c.Releases)
+	slices.SortStableFunc(c.listed, func(a, b component.Release) int {
+		return cmp.Or(b.Version.Compare(a.Version), strings.Compare(b.Version.String(), a.Version.String()),
+			strings.Compare(a.Tag, b.Tag), strings.Compare(a.NotesURL, b.NotesURL))
+	})
+	for _, r := range c.listed {
+		if !r.Version.IsZero() && !r.Version.Prerelease() && (!r.Prerelease || c.Component.Source.AcceptPrereleaseFlag) {
+			c.stable = append(c.stable, r)
+		}
+	}
+}
+
+// latest is the newest stable release, whatever stands in its way.
+func (c *candidate) latest() (component.Release, bool) {
+	if len(c.stable) == 0 {
+		return component.Release{}, false
+	}
+	return c.stable[0], true
+}
+
+// behind counts the stable versions newer than the installed one.
+func (c *candidate) behind() int {
+	n := 0
+	var last component.Version
+	for _, r := range c.stable {
+		if c.Current.IsZero() || !c.Current.Less(r.Version) {
+			break
+		}
+		if !r.Version.Equal(last) {
+			n++
+		}
+		last = r.Version
+	}
+	return n
+}
+
+// consider fills in options, or the reason for staying.
+func (c *candidate) consider(in Input) {
+	if !c.pin.IsZero() {
+		c.considerPin(in)
+		return
+	}
+	newest, known := c.latest()
+	c.wanted = c.Current
+	if known && c.Current.Less(newest.Version) {
+		c.wanted = newest.Version
+	}
+	if c.staying = c.movable(); !c.staying.passes() {
+		return
+	}
+	if !c.Current.Less(newest.Version) {
+		c.staying = verdict{causeNewest, "up to date"}
+		if newest.Version.Less(c.Current) {
+			c.staying.reason = fmt.Sprintf("newer than upstream's newest release %s", newest.Version)
+		}
+		return
+	}
+	c.choose(in)
+}
+
+// movable says whether this program can change the component at all.
+func (c *candidate) movable() verdict {
+	switch {
+	case c.Excluded != "":
+		return verdict{causeExcluded, c.Excluded}
+	case c.Component.Source.Type == component.SourcePackage:
+		return verdict{causeExcluded, "managed by the distribution's package manager; upgrade it there"}
+	case c.Current.IsZero():
+		return verdict{causeExcluded, "its installed version is not known"}
+	case len(c.listed) == 0 && c.Err != nil:
+		return verdict{causeUpstream, "upstream could not be asked: " + c.Err.Error()}
+	case len(c.stable) == 0 && c.pin.IsZero():
+		return verdict{causeUpstream, "upstream lists no stable release"}
+	}
+	return verdict{}
+}
+
+// choose builds the options among the releases newer than the installed one.
+func (c *candidate) choose(in Input) {
+	var fit []option
+	var first, line, failed verdict // of the newest release; of the newest within the target; of the newest failed
+	for _, r := range c.stable {
+		if !c.Current.Less(r.Version) {
+			break
+		}
+		o, v := c.judge(in, r)
+		if first.passes() {
+			first = v
+		}
+		if v.cause != causeTarget && line.passes() {
+			line = v
+		}
+		if !v.passes() {
+			continue
+		}
+		// A version that failed is held until a newer one appears; older ones are
+		// no way around it (CONTRACT.md section 7, promise 7).
+		if failed = c.failedHere(r.Version); !failed.passes() {
+			break
+		}
+		o.note = cmp.Or(first.reason, line.reason)
+		fit = append(fit, o)
+	}
+	if len(fit) == 0 {
+		c.staying = failed
+		if failed.passes() {
+			c.staying = line
+		}
+		if c.staying.passes() {
+			c.staying = first
+		}
+		return
+	}
+	if newest := c.stable[0].Version; !fit[0].release.Version.Equal(newest) {
+		c.wanted = fit[0].release.Version
+	}
+	c.options, c.staying = newDoors(in, c).reach(fit)
+}
+
+// judge applies what concerns one release alone.
+func (c *candidate) judge(in Input, r component.Release) (option, verdict) {
+	v := r.Version
+	if !in.Target.admits(c.Current, v) {
+		return option{}, verdict{causeTarget, fmt.Sprintf("%s is a %s upgrade, beyond --target=%s", v, component.BumpBetween(c.Current, v), in.Target)}
+	}
+	o, verd := c.download(in, r)
+	if !verd.passes() {
+		return o, verd
+	}
+	if verd = c.blacklisted(in, v); !verd.passes() {
+		return o, verd
+	}
+	return o, c.held(in, v)
+}
+
+// download finds the asset for this system. A release whose files upstream does
+// not list is taken to have it: the download tells.
+func (c *candidate) download(in Input, r component.Release) (option, verdict) {
+	o := option{release: r}
+	if _, ok := c.Component.ArchName(in.Arch); !ok {
+		return o, verdict{causeAsset, fmt.Sprintf("%s publishes nothing for %s/%s", c.name, in.OS, in.Arch)}
+	}
+	o.asset = c.Component.Vars(in.Root, in.OS, in.Arch, r).Asset
+	if len(r.Assets) == 0 || c.Component.Asset == "" {
+		return o, verdict{}
+	}
+	a, ok := r.FindAsset(o.asset)
+	if !ok {
+		return o, verdict{causeAsset, fmt.Sprintf("%s has no file %s for %s/%s", r.Version, o.asset, in.OS, in.Arch)}
+	}
+	o.bytes = a.Size
+	return o, verdict{}
+}
+
+func (c *candidate) blacklisted(in Input, v component.Version) verdict {
+	var reasons []string
+	for _, b := range in.Blacklist {
+		if b.Component == c.name && contains(b.Range, v) {
+			reasons = append(reasons, fmt.Sprintf("%s is blacklisted", v)+because(b.Reason, b.Reference))
+		}
+	}
+	if len(reasons) == 0 {
+		return verdict{}
+	}
+	return verdict{causeBlacklist, slices.Min(reasons)}
+}
+
+func (c *candidate) held(in Input, v component.Version) verdict {
+	var reasons []string
+	for _, h := range in.Holds {
+		if h.Component != c.name || !contains(h.Range, v) || !h.Until.IsZero() && !in.Now.Before(h.Until) {
+			continue
+		}
+		text := fmt.Sprintf("%s is on hold", v)
+		if !h.Until.IsZero() {
+			text += " until " + h.Until.Format(time.DateOnly)
+		}
+		reasons = append(reasons, text+because(h.Reason, ""))
+	}
+	if len(reasons) == 0 {
+		return verdict{}
+	}
+	return verdict{causeHold, slices.Min(reasons)}
+}
+
+// failedHere looks the version up among those that failed on this host; the
+// newest failure is told.
+func (c *candidate) failedHere(v component.Version) verdict {
+	var last *Failed
+	for i, f := range c.Failed {
+		if f.Version.Equal(v) && (last == nil || cmp.Or(last.At.Compare(f.At), strings.Compare(last.Reason, f.Reason)) < 0) {
+			last = &c.Failed[i]
+		}
+	}
+	if last == nil {
+		return verdict{}
+	}
+	text := fmt.Sprintf("%s failed here", v)
+	if !last.At.IsZero() {
+		text += " on " + last.At.Format(time.DateOnly)
+	}
+	return verdict{causeFailed, text + because(last.Reason, "") + fmt.Sprintf("; name it with --component=%s@%s to try again", c.name, v)}
+}
+
+// considerPin takes exactly the version a person named. That beats holds, the
+// target and the memory of failures; --force beats blacklist and matrix too.
+func (c *candidate) considerPin(in Input) {
+	c.wanted = c.pin
+	if c.staying = c.movable(); !c.staying.passes() {
+		return
+	}
+	if c.pin.Equal(c.Current) {
+		c.staying = verdict{causeNewest, fmt.Sprintf("already at %s", c.Current)}
+		return
+	}
+	if c.pin.Less(c.Current) && !in.Force {
+		c.fail(&DowngradeError{Component: c.name, Current: c.Current, Wanted: c.pin})
+		return
+	}
+	var found []component.Release
+	for _, r := range c.listed {
+		if r.Version.Equal(c.pin) {
+			found = append(found, r)
+		}
+	}
+	if len(found) == 0 {
+		c.fail(&UnknownVersionError{Component: c.name, Version: c.pin, Nearest: nearestVersions(c.pin, c.listed)})
+		return
+	}
+	r := found[0]
+	for _, f := range found { // the same precedence, told apart by build metadata
+		if f.Version.String() == c.pin.String() {
+			r = f
+		}
+	}
+	o, v := c.download(in, r)
+	if v.passes() && !in.Force {
+		v = c.blacklisted(in, r.Version)
+	}
+	if !v.passes() {
+		c.staying = v
+		return
+	}
+	if in.Force {
+		c.options = []option{o}
+		return
+	}
+	c.options, c.staying = newDoors(in, c).direct(o)
+}
+
+func (c *candidate) fail(err error) {
+	c.err = err
+	c.staying = verdict{causeInput, err.Error()}
+}
+
+// downgradeOf tells the mistakes that ask for another command from typing errors.
+func isDowngrade(err error) bool {
+	var d *DowngradeError
+	return errors.As(err, &d)
+}
+
+// because appends a reason and a reference, when there are any.
+func because(reason, reference string) string {
+	var s string
+	if reason != "" {
+		s = ": " + reason
+	}
+	if reference != "" {
+		s += " (" + reference + ")"
+	}
+	return s
+}

@@ -1,0 +1,186 @@
+package stack
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"os"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
+	"github.com/observability-upgrade/observability-upgrade/internal/state"
+)
+
+// Adoption is what adopt found of one component.
+type Adoption struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Path    string `json:"path"`
+	Service string `json:"service"`
+	Action  string `json:"action"` // adopt | update | unchanged | refused
+	Reason  string `json:"reason"`
+
+	entry state.Component
+}
+
+// PlanAdopt finds the installed components and tells what the state file would
+// gain. Nothing is written.
+func (s *Stack) PlanAdopt(ctx context.Context, names []string) ([]Adoption, error) {
+	comps, err := s.Components(names)
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.Inventory(ctx, comps)
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.State()
+	if err != nil {
+		return nil, err
+	}
+	var out []Adoption
+	for _, in := range found {
+		if !in.Component.Swappable() {
+			continue
+		}
+		out = append(out, s.adoption(in, st.Components[in.Component.Name]))
+	}
+	return out, nil
+}
+
+func (s *Stack) adoption(in *inventory.Installed, known state.Component) Adoption {
+	a := Adoption{Name: in.Component.Name, Version: in.Version.String(), Path: in.Path}
+	if in.Status.Exists {
+		a.Service = in.Service.Label()
+	}
+	switch {
+	case in.Owner != "":
+		a.Action = "refused"
+		a.Reason = fmt.Sprintf("%s belongs to the package %s: upgrade it with the package manager, or move to upstream's binary (stop the service, install the binary to %s, point the unit's ExecStart there by a drop-in) and adopt again", in.Path, in.Owner, mainInstall(in.Component))
+		return a
+	case in.Version.IsZero():
+		a.Action = "refused"
+		a.Reason = "its version cannot be read: " + in.Problem
+		return a
+	}
+	entry, err := s.stateEntry(in, known)
+	if err != nil {
+		a.Action, a.Reason = "refused", err.Error()
+		return a
+	}
+	a.entry = entry
+	switch {
+	case known.CurrentVersion == "":
+		a.Action = "adopt"
+	case sameEntry(known, entry):
+		a.Action = "unchanged"
+	default:
+		a.Action, a.Reason = "update", in.Drift
+	}
+	if in.Status.Exists && in.Status.ExecPath != "" && !in.RunsPath {
+		a.Reason = strings.TrimPrefix(a.Reason+fmt.Sprintf("; note: %s runs %s", in.Service.Label(), in.Status.ExecPath), "; ")
+	}
+	return a
+}
+
+func mainInstall(c *component.Component) string {
+	b, _ := c.MainBinary()
+	return b.Install
+}
+
+func sameEntry(a, b state.Component) bool {
+	return a.CurrentVersion == b.CurrentVersion && a.Checksum == b.Checksum && a.BinaryPath == b.BinaryPath &&
+		a.Service == b.Service && maps.Equal(a.Binaries, b.Binaries)
+}
+
+// stateEntry is a state file entry made from what is on disk, keeping what the
+// known one remembers.
+func (s *Stack) stateEntry(in *inventory.Installed, known state.Component) (state.Component, error) {
+	e := known
+	if e.CurrentVersion != in.Version.String() {
+		e.PreviousVersion, e.CurrentVersion = e.CurrentVersion, in.Version.String()
+	}
+	e.BinaryPath, e.Binaries, e.Service = in.Path, in.Binaries, in.Service.Unit
+	e.Checksums = map[string]string{}
+	for name, path := range in.Binaries {
+		sum, err := hostfs.Digest(path)
+		if err != nil {
+			return e, err
+		}
+		e.Checksums[name] = sum
+		if path == in.Path {
+			e.Checksum = sum
+		}
+	}
+	if e.InstalledAt.IsZero() {
+		if st, err := os.Stat(in.Path); err == nil {
+			e.InstalledAt = st.ModTime().UTC().Truncate(time.Second)
+		}
+	}
+	return e, nil
+}
+
+// Adopt writes what PlanAdopt found into the state file; the caller holds the
+// lock. It reports whether anything changed.
+func (s *Stack) Adopt(ctx context.Context, found []Adoption) (bool, error) {
+	f, err := s.stateForWriting(ctx)
+	if err != nil {
+		return false, err
+	}
+	changed := false
+	for _, a := range found {
+		if a.Action == "adopt" || a.Action == "update" {
+			f.Components[a.Name] = a.entry
+			changed = true
+		}
+	}
+	if !changed {
+		return false, nil
+	}
+	f.LastUpdated = s.now().UTC().Truncate(time.Second)
+	return true, state.Save(s.host, s.Root.State(), f)
+}
+
+// rebuildState makes a state file from what is installed, for one that cannot
+// be read any more. Package-owned and unreadable components are left out.
+func (s *Stack) rebuildState(ctx context.Context) (*state.File, error) {
+	f := state.New()
+	found, err := (&inventory.Finder{Root: s.Root, Services: s.services, Probe: s.probe, Logger: s.Logger}).Find(ctx, s.Catalogue.All(), nil)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, in := range found {
+		if in.Owner != "" || in.Version.IsZero() || !in.Component.Swappable() {
+			continue
+		}
+		e, err := s.stateEntry(in, state.Component{})
+		if err != nil {
+			return nil, err
+		}
+		f.Components[in.Component.Name] = e
+		names = append(names, in.Component.Name+" "+e.CurrentVersion)
+	}
+	slices.Sort(names)
+	s.Notice("the state file was rebuilt from what is installed: " + strings.Join(names, ", "))
+	return f, nil
+}
+
+func ownerOf(st os.FileInfo) (uint32, bool) {
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return sys.Uid, true
+}
+
+func joinSorted(parts []string) string {
+	slices.Sort(parts)
+	return strings.Join(parts, "; ")
+}

@@ -1,0 +1,243 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/health"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
+	"github.com/observability-upgrade/observability-upgrade/internal/plan"
+	"github.com/observability-upgrade/observability-upgrade/internal/run"
+)
+
+// Proposal is a plan with the view it was made from and its pre-flight checks.
+type Proposal struct {
+	Plan *plan.Plan
+	View *View
+}
+
+// Failed lists the pre-flight checks that failed.
+func (p *Proposal) Failed() []health.Check {
+	var out []health.Check
+	for _, c := range p.Plan.Checks {
+		if c.Status == health.Fail {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// Propose looks, plans and runs the pre-flight checks. Nothing is changed.
+func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (*Proposal, error) {
+	v, err := s.Look(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	p, err := plan.Make(v.Input)
+	if err != nil {
+		return nil, planError(err)
+	}
+	p.ID = backup.Reserve(s.Root.Backups(), s.now())
+	p.BackupPath = filepath.Join(s.Root.Backups(), p.ID)
+	p.Checks = s.preflight(ctx, v, p, skipHealth)
+	return &Proposal{Plan: p, View: v}, ctx.Err()
+}
+
+// planError tells mistakes in what was asked for from refusals.
+func planError(err error) error {
+	var unknown *plan.UnknownVersionError
+	var unknownComponent *plan.UnknownComponentError
+	var downgrade *plan.DowngradeError
+	switch {
+	case errors.As(err, &unknown), errors.As(err, &unknownComponent):
+		return &UsageError{Message: err.Error(), Hint: "observability-upgrade check"}
+	case errors.As(err, &downgrade):
+		return &RefusedError{Check: "plan", Err: err, Next: "observability-upgrade rollback --list"}
+	}
+	return &RefusedError{Check: "plan", Err: err, Next: "observability-upgrade plan"}
+}
+
+// ApplyOptions say how a plan is carried out.
+type ApplyOptions struct {
+	Trigger           string // manual | auto | scheduled
+	ContinueOnFailure bool
+	SkipHealth        bool
+}
+
+// Apply carries out a proposal; the caller holds the lock. Everything is
+// downloaded, verified, probed and checked before the first service stops. The
+// result says what became of each component; the error is nil only when all of
+// them are at their new version.
+func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.Result, error) {
+	started := s.now()
+	res := run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: o.Trigger, StartedAt: started, Status: run.StatusFailed}
+	steps := prop.Plan.Steps()
+	if len(steps) == 0 {
+		res.Status, res.Components = run.StatusNothingToDo, []run.Outcome{}
+		return res, nil
+	}
+	if failed := prop.Failed(); len(failed) > 0 {
+		res.Components = unattempted(steps)
+		return res, &RefusedError{Check: "pre-flight", Err: &ChecksError{Failed: failed}, Next: "observability-upgrade plan"}
+	}
+	ready, refused, err := s.prepareAll(ctx, prop, steps, o.ContinueOnFailure)
+	if err != nil {
+		s.clearStaging(names(steps)...)
+		res.Components = append(refused, remaining(steps, refused)...)
+		res.Duration = s.now().Sub(started).Seconds()
+		if ctx.Err() != nil {
+			res.Status = run.StatusCancelled
+		}
+		return res, err
+	}
+	req := run.Request{
+		Operation: run.Apply, Trigger: o.Trigger, Plan: prop.Plan, ContinueOnFailure: o.ContinueOnFailure,
+	}
+	for _, p := range ready {
+		ch, err := s.change(p, o.SkipHealth)
+		if err != nil {
+			return res, &RefusedError{Component: p.step.Component, Err: err, Next: "observability-upgrade plan"}
+		}
+		req.Changes = append(req.Changes, ch)
+		req.Subjects = append(req.Subjects, s.subject(p.in))
+	}
+	for _, st := range steps {
+		req.StagingDirs = append(req.StagingDirs, filepath.Join(s.staging(), st.Component))
+	}
+	result, err := s.engine().Execute(ctx, req)
+	result.Components = append(result.Components, refused...)
+	if len(refused) > 0 && result.Status == run.StatusSuccess {
+		result.Status = run.StatusFailed
+		err = errors.Join(err, fmt.Errorf("%s was left out: %s", refused[0].Name, refused[0].Error))
+	}
+	return result, err
+}
+
+// prepareAll prepares every step before anything stops. With continueOn, steps
+// that are refused are left out, unless all are.
+func (s *Stack) prepareAll(ctx context.Context, prop *Proposal, steps []plan.Step, continueOn bool) (ready []*prepared, refused []run.Outcome, err error) {
+	store := artifact.New(artifact.Options{
+		CacheDir: s.Root.Cache(), HTTP: s.http, Authorize: s.upstream.Authorize, Logger: s.Logger, Progress: s.Progress,
+	})
+	var first error
+	for _, st := range steps {
+		p, err := s.prepare(ctx, store, st, prop.View.Installed[st.Component])
+		if err == nil {
+			ready = append(ready, p)
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil, refused, ctx.Err()
+		}
+		refused = append(refused, run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: run.Failed, Error: err.Error()})
+		if first == nil {
+			first = err
+		}
+		if !continueOn {
+			return nil, refused, err
+		}
+		s.Notice(fmt.Sprintf("%v; it is left out of this run", err))
+	}
+	if len(ready) == 0 {
+		return nil, refused, first
+	}
+	return ready, refused, nil
+}
+
+func names(steps []plan.Step) []string {
+	var out []string
+	for _, s := range steps {
+		out = append(out, s.Component)
+	}
+	return out
+}
+
+func unattempted(steps []plan.Step) []run.Outcome { return remaining(steps, nil) }
+
+func remaining(steps []plan.Step, have []run.Outcome) []run.Outcome {
+	seen := map[string]bool{}
+	for _, o := range have {
+		seen[o.Name] = true
+	}
+	var out []run.Outcome
+	for _, st := range steps {
+		if !seen[st.Component] {
+			out = append(out, run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: run.NotAttempted})
+		}
+	}
+	return out
+}
+
+// change turns a prepared step into what the engine executes.
+func (s *Stack) change(p *prepared, skipHealth bool) (run.Change, error) {
+	ch := s.baseChange(p.in, p.step.From, p.step.To, skipHealth)
+	ch.ReleasedAt = p.step.Release.PublishedAt
+	for _, f := range p.staged.Files {
+		path, ok := p.in.Binaries[f.Name]
+		if !ok {
+			continue // not installed on this host: nothing to replace
+		}
+		old, err := hostfs.Digest(path)
+		if err != nil {
+			return ch, err
+		}
+		sum, err := hostfs.Digest(f.Path)
+		if err != nil {
+			return ch, err
+		}
+		ch.Swaps = append(ch.Swaps, run.Swap{
+			Kind: backup.Binary, Name: f.Name, Path: path, Source: f.Path, Beside: hostfs.Beside(path, "new"), Old: old, New: sum, Tree: f.Tree,
+		})
+	}
+	if len(ch.Swaps) == 0 {
+		return ch, fmt.Errorf("none of its binaries (%v) is installed", p.in.Binaries)
+	}
+	return ch, nil
+}
+
+// baseChange fills in what an upgrade and a rollback of a component share.
+func (s *Stack) baseChange(in *inventory.Installed, from, to component.Version, skipHealth bool) run.Change {
+	c := in.Component
+	vars := component.Vars{Name: c.Name, Version: to.String(), Root: s.Root.Prefix()}
+	ch := run.Change{
+		Component: c.Name, From: from, To: to, Service: in.Service, WasActive: in.Status.Active || in.Status.Activating,
+		Executable: in.Path, Binaries: in.Binaries, RunsBinary: in.RunsPath,
+		Health: run.Health{
+			URL: vars.Expand(c.Health.URL), Body: c.Health.Body, MetricsURL: vars.Expand(c.Health.MetricsURL),
+			Metric: c.Health.ExpectedMetric, Settle: c.Health.Settle.Std(), Timeout: c.Health.Timeout.Std(), Skip: skipHealth,
+		},
+	}
+	if !in.Status.Exists {
+		ch.Service.Unit, ch.Service.Command = "", nil
+	}
+	return ch
+}
+
+// subject is what a backup point keeps of a component.
+func (s *Stack) subject(in *inventory.Installed) backup.Subject {
+	c := in.Component
+	sub := backup.Subject{Name: c.Name, Version: in.Version.String()}
+	for _, b := range c.Binaries {
+		if path, ok := in.Binaries[b.Name]; ok {
+			sub.Binaries = append(sub.Binaries, backup.Source{Name: b.Name, Path: path, Tree: b.Tree})
+		}
+	}
+	for _, p := range c.Config.Paths {
+		sub.Configs = append(sub.Configs, s.Root.Path(component.Vars{Name: c.Name}.Expand(p)))
+	}
+	if in.Status.FragmentPath != "" {
+		sub.Units = append(sub.Units, in.Status.FragmentPath)
+	}
+	sub.Units = append(sub.Units, in.Status.DropIns...)
+	return sub
+}
+
+// duration since a moment, in seconds.
+func since(now func() time.Time, start time.Time) float64 { return now().Sub(start).Seconds() }

@@ -1,0 +1,69 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/health"
+)
+
+// ErrConfig marks bad configuration: nothing was touched.
+var ErrConfig = errors.New("bad configuration")
+
+// UsageError is a command that cannot be carried out as it was given.
+type UsageError struct {
+	Message string
+	Hint    string
+}
+
+func (e *UsageError) Error() string { return e.Message }
+
+// RefusedError says that something was refused before anything on the host was
+// touched.
+type RefusedError struct {
+	Component string
+	Check     string // which check refused
+	Err       error
+	Next      string // command to type next
+}
+
+func (e *RefusedError) Error() string {
+	var b strings.Builder
+	if e.Component != "" {
+		fmt.Fprintf(&b, "%s: ", e.Component)
+	}
+	if e.Check != "" {
+		fmt.Fprintf(&b, "%s: ", e.Check)
+	}
+	b.WriteString(e.Err.Error())
+	return b.String()
+}
+
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// UpstreamUnknownError says that no upstream could be asked at all.
+type UpstreamUnknownError struct{ Errs map[string]error }
+
+func (e *UpstreamUnknownError) Error() string {
+	msg := "no upstream could be asked, so nothing is known about new releases"
+	for name, err := range e.Errs {
+		return fmt.Sprintf("%s: %s: %v", msg, name, err)
+	}
+	return msg
+}
+
+// ChecksError carries the pre-flight checks that refused a run.
+type ChecksError struct{ Failed []health.Check }
+
+func (e *ChecksError) Error() string {
+	parts := make([]string, 0, len(e.Failed))
+	for _, c := range e.Failed {
+		name := c.Name
+		if c.Component != "" {
+			name = c.Component + ": " + name
+		}
+		parts = append(parts, name+": "+c.Detail)
+	}
+	return "pre-flight checks failed: " + strings.Join(parts, "; ")
+}

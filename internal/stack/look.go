@@ -1,0 +1,151 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/history"
+	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
+	"github.com/observability-upgrade/observability-upgrade/internal/plan"
+	"github.com/observability-upgrade/observability-upgrade/internal/state"
+	"github.com/observability-upgrade/observability-upgrade/internal/upstream"
+)
+
+// View is what is known of the stack at one moment: the planner's input and
+// what it was made from.
+type View struct {
+	Input     plan.Input
+	Installed map[string]*inventory.Installed
+	Errors    map[string]error // upstreams that could not be asked
+}
+
+// LookOptions narrow a look.
+type LookOptions struct {
+	Components []string // empty: all that are installed
+	Pins       map[string]component.Version
+	Target     plan.Target
+	Refresh    bool
+	Force      bool
+	Auto       bool
+}
+
+// Look finds what is installed and asks upstream for releases. When not one
+// upstream could be asked the error is UpstreamUnknownError.
+func (s *Stack) Look(ctx context.Context, o LookOptions) (*View, error) {
+	comps, err := s.Components(o.Components)
+	if err != nil {
+		return nil, err
+	}
+	// Rules speak of components that were not named too, so all are looked for.
+	found, err := s.Inventory(ctx, s.Catalogue.All())
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.State()
+	if err != nil {
+		return nil, err
+	}
+	v := &View{Installed: map[string]*inventory.Installed{}, Errors: map[string]error{}}
+	for _, in := range found {
+		v.Installed[in.Component.Name] = in
+		if in.Drift != "" {
+			s.Notice(in.Component.Name + ": " + in.Drift)
+		}
+	}
+	for _, name := range o.Components {
+		if v.Installed[name] == nil {
+			return nil, &UsageError{
+				Message: fmt.Sprintf("%s is not installed on this host", name),
+				Hint:    "observability-upgrade components list",
+			}
+		}
+	}
+	var ask []*component.Component
+	named := map[string]bool{}
+	for _, c := range comps {
+		named[c.Name] = true
+	}
+	for _, in := range found {
+		if named[in.Component.Name] && in.Component.Swappable() {
+			ask = append(ask, in.Component)
+		}
+	}
+	s.upstream.SetRefresh(o.Refresh)
+	results := s.upstream.All(ctx, ask)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	v.Input = s.planInput(found, results, st, o)
+	asked := 0
+	for name, r := range results {
+		asked++
+		if r.Err != nil {
+			v.Errors[name] = r.Err
+		}
+	}
+	if asked > 0 && len(v.Errors) == asked {
+		return v, &UpstreamUnknownError{Errs: v.Errors}
+	}
+	return v, nil
+}
+
+func (s *Stack) planInput(found []*inventory.Installed, results map[string]upstream.Result, st *state.File, o LookOptions) plan.Input {
+	in := plan.Input{
+		Target: o.Target, Selected: o.Components, Pins: o.Pins, Force: o.Force, Now: s.now(),
+		OS: runtime.GOOS, Arch: runtime.GOARCH, Root: s.Root.Prefix(), Estimate: s.estimates(),
+	}
+	for _, f := range found {
+		p := plan.Installed{Component: f.Component, Current: f.Version}
+		switch {
+		case !f.Component.Swappable():
+			p.Excluded = "managed by the distribution's package manager; upgrade it there"
+		case f.Owner != "":
+			p.Excluded = fmt.Sprintf("%s belongs to the package %s; upgrade it with the package manager, or install upstream's binary elsewhere and run `observability-upgrade adopt`", f.Path, f.Owner)
+		case !f.Component.Instances.IsZero():
+			p.Excluded = "it has instances; rolling upgrades of several instances are not available in this version"
+		case f.Version.IsZero():
+			p.Excluded = "its version cannot be read: " + f.Problem
+		}
+		if r, ok := results[f.Component.Name]; ok {
+			p.Releases, p.Err = r.Releases, r.Err
+		}
+		for _, bad := range st.Components[f.Component.Name].FailedVersions {
+			if v, err := component.ParseVersion(bad.Version); err == nil {
+				p.Failed = append(p.Failed, plan.Failed{Version: v, Reason: bad.Reason, At: bad.FailedAt})
+			}
+		}
+		in.Installed = append(in.Installed, p)
+	}
+	s.addRules(&in)
+	return in
+}
+
+// estimates tells how long a component's upgrade took here before, so that the
+// next is foretold by it.
+func (s *Stack) estimates() func(string) time.Duration {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	known := map[string]time.Duration{}
+	if db, err := history.OpenReadOnly(ctx, s.Root.History()); err == nil {
+		defer db.Close()
+		for _, c := range s.Catalogue.All() {
+			if d, err := db.Durations(ctx, c.Name); err == nil && d > 0 {
+				known[c.Name] = d
+			}
+		}
+	}
+	return func(name string) time.Duration { return known[name] }
+}
+
+// errorsOf lists upstream failures for people, without duplicates.
+func errorsOf(errs map[string]error) error {
+	var all []error
+	for name, err := range errs {
+		all = append(all, fmt.Errorf("%s: %w", name, err))
+	}
+	return errors.Join(all...)
+}

@@ -1,0 +1,158 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
+	"github.com/observability-upgrade/observability-upgrade/internal/plan"
+)
+
+// prepared is a step whose new files are staged, verified, probed and checked.
+type prepared struct {
+	step   plan.Step
+	in     *inventory.Installed
+	staged *artifact.Staged
+}
+
+// prepare downloads and verifies a step, runs the new binary for its version
+// and the new tools on the configuration in place. Nothing on the host changes
+// but the staging directory and the cache. An error is a RefusedError.
+func (s *Stack) prepare(ctx context.Context, store *artifact.Store, step plan.Step, in *inventory.Installed) (*prepared, error) {
+	c := in.Component
+	refuse := func(check string, err error, next string) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return &RefusedError{Component: step.Component, Check: check, Err: err, Next: next}
+	}
+	rel, err := s.upstream.Resolve(ctx, c, step.Release)
+	if err != nil {
+		return nil, refuse("release", err, "observability-upgrade check --refresh --component="+c.Name)
+	}
+	dctx, cancel := context.WithTimeoutCause(ctx, s.Policy.Timeouts.Download.Std(),
+		fmt.Errorf("not downloaded within timeouts.download (%s)", s.Policy.Timeouts.Download.Std()))
+	defer cancel()
+	staged, err := store.Stage(dctx, artifact.Request{
+		Component: c, Release: rel, OS: runtime.GOOS, Arch: runtime.GOARCH, Root: s.Root.Prefix(), Staging: s.staging(),
+		ChecksumRequired:  s.Policy.Verification.Checksum == "required",
+		SignatureRequired: s.Policy.Verification.Signature == "required",
+	})
+	if err != nil {
+		if cause := context.Cause(dctx); cause != nil && ctx.Err() == nil {
+			err = errors.Join(cause, err)
+		}
+		return nil, refuse("download and verification", err, "observability-upgrade apply --component="+c.Name)
+	}
+	p := &prepared{step: step, in: in, staged: staged}
+	if err := s.checkVersion(ctx, p); err != nil {
+		return nil, refuse("version of the new binary", err, "observability-upgrade check --refresh --component="+c.Name)
+	}
+	if err := s.checkConfig(ctx, p); err != nil {
+		return nil, refuse("configuration check by the new version", err, "correct the configuration, then: observability-upgrade apply --component="+c.Name)
+	}
+	return p, nil
+}
+
+func (s *Stack) staging() string {
+	if s.Policy.Paths.Staging != "" {
+		return s.Root.Path(s.Policy.Paths.Staging)
+	}
+	return s.Root.Staging()
+}
+
+// file is the staged file of a binary by its name; for a tree, the probe's path
+// inside it is appended by the caller.
+func (p *prepared) file(name string) (artifact.File, bool) {
+	for _, f := range p.staged.Files {
+		if f.Name == name {
+			return f, true
+		}
+	}
+	return artifact.File{}, false
+}
+
+func (s *Stack) checkVersion(ctx context.Context, p *prepared) error {
+	c := p.in.Component
+	main, ok := c.MainBinary()
+	if !ok {
+		return errors.New("the definition names no binary that tells the version")
+	}
+	f, ok := p.file(main.Name)
+	if !ok {
+		return fmt.Errorf("the archive holds no %s", main.Name)
+	}
+	got, out, err := artifact.Probe(ctx, artifact.ProbeSpec{Path: f.Path, Args: c.Version.Args, Regexp: c.Version.Regexp})
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", f.Name, strings.Join(c.Version.Args, " "), err)
+	}
+	if !artifact.SameVersion(p.step.To, got) {
+		return fmt.Errorf("expected %s, the downloaded %s says %s (%.120q)", p.step.To, f.Name, got, firstLine(out))
+	}
+	return nil
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
+}
+
+// checkConfig runs the definition's config.check commands; a command that names
+// a binary of the component is the new, staged one.
+func (s *Stack) checkConfig(ctx context.Context, p *prepared) error {
+	c := p.in.Component
+	vars := component.Vars{Name: c.Name, Version: p.step.To.String(), Root: s.Root.Prefix(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+	for _, words := range c.Config.Check {
+		args := vars.ExpandAll(words)
+		tool := args[0]
+		for _, f := range p.staged.Files {
+			if f.Name == filepath.Base(tool) && (f.Name == tool || tool == p.in.Binaries[f.Name] || isInstall(c, s.Root.Path, tool)) {
+				args[0] = f.Path
+			}
+		}
+		res, err := artifact.RunTool(ctx, args, 60*time.Second)
+		if err != nil {
+			return fmt.Errorf("`%s`: %w%s", strings.Join(vars.ExpandAll(words), " "), err, indent(res))
+		}
+	}
+	return nil
+}
+
+func isInstall(c *component.Component, root func(...string) string, tool string) bool {
+	for _, b := range c.Binaries {
+		if root(b.Install) == tool || b.Install == tool {
+			return true
+		}
+	}
+	return false
+}
+
+// indent shows the last lines a tool printed, below the error.
+func indent(out string) string {
+	out = strings.TrimSpace(out)
+	if out == "" {
+		return ""
+	}
+	lines := strings.Split(out, "\n")
+	if len(lines) > 8 {
+		lines = lines[len(lines)-8:]
+	}
+	return "\n    " + strings.Join(lines, "\n    ")
+}
+
+// clearStaging removes what was staged for a component.
+func (s *Stack) clearStaging(names ...string) {
+	for _, n := range names {
+		if err := os.RemoveAll(filepath.Join(s.staging(), n)); err != nil {
+			s.Logger.Warn("staging not removed", "component", n, "error", err)
+		}
+	}
+}

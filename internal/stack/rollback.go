@@ -1,0 +1,246 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/history"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
+	"github.com/observability-upgrade/observability-upgrade/internal/run"
+)
+
+// RollbackOptions name what to go back to.
+type RollbackOptions struct {
+	To         string // timestamp of a backup point
+	Previous   bool   // the newest successful run that was not rolled back yet
+	Components []string
+	SkipHealth bool
+}
+
+// RollbackPlan is what a rollback would do.
+type RollbackPlan struct {
+	Point   *backup.Point
+	Changes []run.Change
+	Skipped []string // components that are as the backup has them already
+	Notes   []string // for the person who confirms
+
+	subjects []backup.Subject
+}
+
+// Backups lists the backup points, newest first.
+func (s *Stack) Backups() ([]*backup.Point, error) { return backup.List(s.Root.Backups()) }
+
+// PlanRollback finds the backup point, proves it intact, and works out what
+// would change. Nothing is changed. It needs no network.
+func (s *Stack) PlanRollback(ctx context.Context, o RollbackOptions) (*RollbackPlan, error) {
+	if _, err := s.Components(o.Components); err != nil {
+		return nil, err
+	}
+	stamp, only, undoes, err := s.rollbackTarget(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	p, err := backup.Open(s.Root.Backups(), stamp)
+	if err != nil {
+		var missing *backup.NotFoundError
+		if errors.As(err, &missing) {
+			return nil, &UsageError{Message: err.Error(), Hint: "observability-upgrade rollback --list"}
+		}
+		return nil, err
+	}
+	if err := backup.Verify(ctx, p); err != nil {
+		return nil, &RefusedError{Check: "backup integrity", Err: err, Next: "observability-upgrade rollback --list"}
+	}
+	plan := &RollbackPlan{Point: p}
+	for _, bc := range p.Manifest.Components {
+		if len(only) > 0 && !slices.Contains(only, bc.Name) {
+			continue
+		}
+		if err := s.addRollback(ctx, plan, bc, o.SkipHealth, undoes); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range only {
+		if _, ok := p.Component(name); !ok {
+			return nil, &UsageError{Message: fmt.Sprintf("backup %s holds nothing of %s", stamp, name), Hint: "observability-upgrade rollback --list"}
+		}
+	}
+	return plan, nil
+}
+
+// rollbackTarget is the backup point's name, the components wanted (empty: all
+// it holds) and, per component, the history rows that the rollback undoes.
+func (s *Stack) rollbackTarget(ctx context.Context, o RollbackOptions) (stamp string, only []string, undoes map[string][]int64, err error) {
+	undoes = map[string][]int64{}
+	db, err := history.OpenReadOnly(ctx, s.Root.History())
+	if err != nil {
+		if o.Previous {
+			return "", nil, nil, err
+		}
+		s.Notice(fmt.Sprintf("the history cannot be read, so it will not show this rollback: %v", err))
+		return o.To, o.Components, undoes, nil
+	}
+	defer db.Close()
+	if o.Previous {
+		_, rows, err := db.LastSuccessfulRun(ctx)
+		if err != nil {
+			return "", nil, nil, err
+		}
+		for _, r := range rows {
+			if len(o.Components) > 0 && !slices.Contains(o.Components, r.Component) {
+				continue
+			}
+			only = append(only, r.Component)
+			undoes[r.Component] = append(undoes[r.Component], r.ID)
+			stamp = filepath.Base(r.BackupPath)
+		}
+		if stamp == "" {
+			return "", nil, nil, &UsageError{Message: "there is no successful upgrade left to roll back", Hint: "observability-upgrade rollback --list"}
+		}
+		return stamp, only, undoes, nil
+	}
+	rows, err := db.List(ctx, history.Filter{Status: history.Success})
+	if err != nil {
+		return "", nil, nil, err
+	}
+	for _, r := range rows {
+		// Every upgrade made since that point was taken is undone by going back to
+		// it; the point's own run is the first of them.
+		if base := filepath.Base(r.BackupPath); base >= o.To {
+			undoes[r.Component] = append(undoes[r.Component], r.ID)
+		}
+	}
+	return o.To, o.Components, undoes, nil
+}
+
+func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.Component, skipHealth bool, undoes map[string][]int64) error {
+	c, ok := s.Catalogue.Get(bc.Name)
+	if !ok {
+		return &RefusedError{Component: bc.Name, Check: "definition", Err: fmt.Errorf("the backup holds it, but no definition of it exists any more; put it back into %s", s.Root.ComponentsDir()), Next: "observability-upgrade components list"}
+	}
+	found, err := s.Inventory(ctx, []*component.Component{c})
+	if err != nil {
+		return err
+	}
+	var in *inventory.Installed
+	if len(found) == 1 {
+		in = found[0]
+	} else if in, err = s.lost(ctx, c, bc); err != nil {
+		return err
+	}
+	to, err := component.ParseVersion(bc.Version)
+	if err != nil {
+		return &RefusedError{Component: bc.Name, Check: "backup", Err: err, Next: "observability-upgrade rollback --list"}
+	}
+	ch := s.baseChange(in, in.Version, to, skipHealth)
+	// A rollback leaves the service running: it is how a stopped one is mended.
+	ch.WasActive = ch.Service.Unit != "" || len(ch.Service.Command) > 0
+	ch.Undoes = undoes[bc.Name]
+	for _, it := range bc.Items {
+		swaps, err := rollbackSwaps(plan.Point, it)
+		if err != nil {
+			return err
+		}
+		ch.Swaps = append(ch.Swaps, swaps...)
+		if it.Kind == backup.Binary {
+			if ch.Binaries[it.Name] == "" {
+				ch.Binaries[it.Name] = it.Path
+			}
+			if main, ok := c.MainBinary(); ok && main.Name == it.Name {
+				ch.Executable = it.Path
+			}
+		}
+	}
+	if len(ch.Swaps) == 0 {
+		plan.Skipped = append(plan.Skipped, bc.Name)
+		return nil
+	}
+	plan.Changes = append(plan.Changes, ch)
+	plan.subjects = append(plan.subjects, s.subject(in))
+	return nil
+}
+
+// lost stands in for a component whose binary is gone from the host.
+func (s *Stack) lost(ctx context.Context, c *component.Component, bc backup.Component) (*inventory.Installed, error) {
+	in := &inventory.Installed{Component: c, Service: inventory.ServiceOf(c, s.Root), Binaries: map[string]string{}}
+	var err error
+	in.Status, err = s.services.Status(ctx, in.Service)
+	return in, err
+}
+
+// rollbackSwaps lists the files of a stored item that differ from the host.
+func rollbackSwaps(p *backup.Point, it backup.Item) ([]run.Swap, error) {
+	if it.Kind == backup.Binary {
+		sw, err := rollbackSwap(it.Kind, it.Name, p.File(it), it.Path, it.Tree)
+		if err != nil || sw == nil {
+			return nil, err
+		}
+		return []run.Swap{*sw}, nil
+	}
+	var swaps []run.Swap
+	base := p.File(it)
+	err := filepath.WalkDir(base, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(base, path)
+		if err != nil {
+			return err
+		}
+		sw, err := rollbackSwap(it.Kind, filepath.Base(path), path, filepath.Join(it.Path, rel), false)
+		if err != nil || sw == nil {
+			return err
+		}
+		swaps = append(swaps, *sw)
+		return nil
+	})
+	return swaps, err
+}
+
+func rollbackSwap(kind backup.Kind, name, stored, path string, tree bool) (*run.Swap, error) {
+	want, err := hostfs.Digest(stored)
+	if err != nil {
+		return nil, err
+	}
+	have, err := hostfs.Digest(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	if want == have {
+		return nil, nil
+	}
+	return &run.Swap{
+		Kind: kind, Name: name, Path: path, Source: stored, Beside: hostfs.Beside(path, "new"), Old: have, New: want, Tree: tree,
+	}, nil
+}
+
+// Rollback carries out a rollback plan; the caller holds the lock.
+func (s *Stack) Rollback(ctx context.Context, p *RollbackPlan, trigger string) (run.Result, error) {
+	if len(p.Changes) == 0 {
+		return run.Result{Operation: run.Rollback, Status: run.StatusNothingToDo, Components: []run.Outcome{}}, nil
+	}
+	type entry struct {
+		Name string `json:"name"`
+		From string `json:"from"`
+		To   string `json:"to"`
+	}
+	doc := struct {
+		Operation  string  `json:"operation"`
+		Target     string  `json:"target"`
+		Components []entry `json:"components"`
+	}{Operation: "rollback", Target: p.Point.Timestamp}
+	for _, c := range p.Changes {
+		doc.Components = append(doc.Components, entry{c.Component, c.From.String(), c.To.String()})
+	}
+	return s.engine().Execute(ctx, run.Request{
+		Operation: run.Rollback, Trigger: trigger, Changes: p.Changes, Subjects: p.subjects, Plan: doc, ContinueOnFailure: true,
+	})
+}

@@ -1,0 +1,261 @@
+// Package stack is the observability stack on this host as one thing: it ties
+// catalogue, configuration, inventory, upstream and planner to the run engine,
+// one method per operation a person asks for. It prints nothing and knows no
+// flags; the command line and, later, other front ends call it.
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
+	"github.com/observability-upgrade/observability-upgrade/internal/audit"
+	"github.com/observability-upgrade/observability-upgrade/internal/catalogue"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/config"
+	"github.com/observability-upgrade/observability-upgrade/internal/health"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
+	"github.com/observability-upgrade/observability-upgrade/internal/layout"
+	"github.com/observability-upgrade/observability-upgrade/internal/lock"
+	"github.com/observability-upgrade/observability-upgrade/internal/run"
+	"github.com/observability-upgrade/observability-upgrade/internal/service"
+	"github.com/observability-upgrade/observability-upgrade/internal/service/process"
+	"github.com/observability-upgrade/observability-upgrade/internal/service/systemd"
+	"github.com/observability-upgrade/observability-upgrade/internal/state"
+	"github.com/observability-upgrade/observability-upgrade/internal/upstream"
+)
+
+// Options are what a front end gives.
+type Options struct {
+	Root     layout.Root
+	Env      func(string) string
+	Logger   *slog.Logger
+	Progress artifact.Progress // downloads; may be nil
+	Events   func(run.Event)   // steps of a run; may be nil
+	Notice   func(string)      // things a person should know; may be nil
+	Build    string            // this program's version
+	Guard    hostfs.Guard      // fault injection in tests; nil otherwise
+}
+
+// Stack is opened once per command. It is not safe for concurrent use.
+type Stack struct {
+	Options
+	Policy    *config.Policy
+	Matrix    *config.Matrix
+	Catalogue *catalogue.Catalogue
+
+	services service.Manager
+	upstream *upstream.Client
+	http     *http.Client
+	host     *hostfs.Host
+	prober   *health.Prober
+	now      func() time.Time
+}
+
+// Open reads the configuration and connects to the service manager. Errors in
+// configuration wrap ErrConfig; nothing is written.
+func Open(ctx context.Context, o Options) (*Stack, error) {
+	s := &Stack{Options: o, now: time.Now, host: &hostfs.Host{Guard: o.Guard}}
+	if s.Logger == nil {
+		s.Logger = slog.New(slog.DiscardHandler)
+	}
+	if s.Notice == nil {
+		s.Notice = func(string) {}
+	}
+	var errs [3]error
+	s.Policy, errs[0] = config.LoadPolicy(o.Root, o.Env)
+	s.Matrix, errs[1] = config.LoadMatrix(o.Root)
+	s.Catalogue, errs[2] = catalogue.Load(o.Root.ComponentsDir())
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if err := config.CheckConflicts(s.Policy, s.Matrix); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	s.http = &http.Client{Transport: newTransport()}
+	s.upstream = upstream.New(upstream.Options{
+		GitHubURL: s.Policy.Upstream.GitHub.APIURL, GitHubToken: string(s.Policy.Upstream.GitHub.Token),
+		GitLabURL: s.Policy.Upstream.GitLab.APIURL, GitLabToken: string(s.Policy.Upstream.GitLab.Token),
+		GrafanaURL: s.Policy.Upstream.Grafana.APIURL,
+		CacheDir:   o.Root.Cache(), TTL: s.Policy.Upstream.CacheTTL.Std(), Concurrency: s.Policy.Upstream.Concurrency,
+		HTTP: s.http, Logger: s.Logger, Root: o.Root.Prefix(), UserAgent: "observability-upgrade/" + o.Build,
+	})
+	var err error
+	if s.services, err = s.openServices(ctx); err != nil {
+		return nil, err
+	}
+	s.prober = &health.Prober{Services: s.services, Logger: s.Logger}
+	return s, nil
+}
+
+func newTransport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.ResponseHeaderTimeout = 60 * time.Second
+	t.MaxIdleConnsPerHost = 8
+	return t
+}
+
+// Close releases the connection to the service manager.
+func (s *Stack) Close() error { return s.services.Close() }
+
+func (s *Stack) openServices(ctx context.Context) (service.Manager, error) {
+	kind := s.Policy.ServiceManager
+	if kind == "auto" {
+		kind = "process"
+		if _, err := os.Stat("/run/systemd/system"); err == nil && s.Root.IsHost() {
+			kind = "systemd"
+		}
+	}
+	if kind == "systemd" {
+		m, err := systemd.New(ctx, systemd.Options{Logger: s.Logger})
+		if err != nil {
+			return nil, fmt.Errorf("connect to systemd: %w; on a host without it set service_manager: process in %s", err, s.Root.Policy())
+		}
+		return m, nil
+	}
+	return process.New(process.Options{Dir: s.Root.ProcessDir(), LogDir: s.Root.LogDir(), Logger: s.Logger}), nil
+}
+
+// Components returns the named components, or all, and a UsageError for a name
+// that the catalogue does not have.
+func (s *Stack) Components(names []string) ([]*component.Component, error) {
+	if len(names) == 0 {
+		return s.Catalogue.All(), nil
+	}
+	var out []*component.Component
+	seen := map[string]bool{}
+	for _, n := range names {
+		c, ok := s.Catalogue.Get(n)
+		if !ok {
+			e := &UsageError{Message: fmt.Sprintf("unknown component %q", n), Hint: "observability-upgrade components list"}
+			if near := s.Catalogue.Suggest(n); near != "" {
+				e.Message += fmt.Sprintf("; did you mean %q?", near)
+			}
+			return nil, e
+		}
+		if !seen[n] {
+			out = append(out, c)
+		}
+		seen[n] = true
+	}
+	return out, nil
+}
+
+// State reads the state file for looking at: a missing one is empty, and of one
+// that cannot be read nothing is known, which is reported and left as it is.
+func (s *Stack) State() (*state.File, error) {
+	f, err := state.Load(s.Root.State())
+	var corrupt *state.CorruptError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return state.New(), nil
+	case errors.As(err, &corrupt):
+		s.Notice(fmt.Sprintf("%v; the next apply, rollback, recover or adopt moves it aside and rebuilds it from what is installed", err))
+		return state.New(), nil
+	}
+	return f, err
+}
+
+// Inventory finds what is installed, of all components or of those named.
+func (s *Stack) Inventory(ctx context.Context, comps []*component.Component) ([]*inventory.Installed, error) {
+	st, err := s.State()
+	if err != nil {
+		return nil, err
+	}
+	f := &inventory.Finder{Root: s.Root, Services: s.services, Probe: s.probe, Logger: s.Logger}
+	return f.Find(ctx, comps, st.Components)
+}
+
+func (s *Stack) probe(ctx context.Context, path string, v component.VersionProbe) (component.Version, error) {
+	ver, _, err := artifact.Probe(ctx, artifact.ProbeSpec{Path: path, Args: v.Args, Regexp: v.Regexp, Installed: true})
+	return ver, err
+}
+
+// Mutate runs do under the lock, after recovering what an interrupted run left
+// behind, and writes the outcome to the audit log.
+func (s *Stack) Mutate(ctx context.Context, command string, args []string, do func(ctx context.Context) (string, error)) error {
+	l, err := lock.Acquire(s.Root.Lock(), "observability-upgrade "+command)
+	if err != nil {
+		return err
+	}
+	defer l.Release()
+	id := ""
+	if command != "recover" {
+		err = s.recoverFirst(ctx)
+	}
+	if err == nil {
+		id, err = do(ctx)
+	}
+	entry := audit.Entry{Command: command, Args: args, Outcome: "ok", RunID: id}
+	if err != nil {
+		entry.Outcome, entry.Detail = "error", err.Error()
+	}
+	log := audit.New(s.host, s.Root.Audit())
+	if auditErr := log.Write(entry); auditErr != nil && !errors.Is(auditErr, hostfs.ErrCrashed) {
+		s.Notice(fmt.Sprintf("audit log: %v", auditErr))
+	}
+	return err
+}
+
+// recoverFirst finishes an interrupted run before anything new begins.
+func (s *Stack) recoverFirst(ctx context.Context) error {
+	results, err := s.Recover(ctx)
+	for _, r := range results {
+		s.Notice(fmt.Sprintf("run %s had been interrupted; it was recovered first: %s", r.ID, Summary(r)))
+	}
+	return err
+}
+
+// Summary tells in one line what became of each component of a run.
+func Summary(r run.Result) string {
+	msg := ""
+	for i, o := range r.Components {
+		if i > 0 {
+			msg += ", "
+		}
+		switch o.Status {
+		case run.Upgraded:
+			msg += fmt.Sprintf("%s is at %s", o.Name, o.To)
+		case run.RolledBack:
+			v := o.From
+			if r.Operation == run.Rollback {
+				v = o.To
+			}
+			msg += fmt.Sprintf("%s is back at %s", o.Name, v)
+		case run.NotAttempted:
+			msg += fmt.Sprintf("%s was not touched", o.Name)
+		default:
+			msg += fmt.Sprintf("%s: %s", o.Name, o.Status)
+		}
+	}
+	if msg == "" {
+		msg = "nothing had been touched"
+	}
+	return msg
+}
+
+// Recover finishes interrupted runs; the caller holds the lock. Results are
+// those of the runs recovered.
+func (s *Stack) Recover(ctx context.Context) ([]run.Result, error) {
+	return s.engine().Recover(ctx)
+}
+
+func (s *Stack) engine() *run.Engine {
+	t := s.Policy.Timeouts
+	return &run.Engine{
+		Root: s.Root, Host: s.host, Services: s.services, Prober: s.prober,
+		Recorder: &run.Books{Root: s.Root, Host: s.host, Now: s.now, Retain: s.Policy.Retention.Backups, Rebuild: s.rebuildState},
+		Timeouts: run.Timeouts{Stop: t.Stop.Std(), Start: t.Start.Std(), Health: t.Health.Std()},
+		Now:      s.now, Logger: s.Logger, Report: s.Events, Build: s.Build,
+	}
+}
+
+// Services is the service manager in use.
+func (s *Stack) Services() service.Manager { return s.services }
