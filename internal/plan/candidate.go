@@ -2,7 +2,6 @@ package plan
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,7 +55,8 @@ type option struct {
 	release component.Release
 	asset   string
 	bytes   int64
-	note    string // why not further, or what follows; may be empty
+	failed  verdict // it failed on this host
+	note    string  // why not further, or what follows; may be empty
 }
 
 // candidate is what is known of one component before the others are looked at.
@@ -191,44 +191,37 @@ func (c *candidate) movable() verdict {
 
 // choose builds the options among the releases newer than the installed one.
 func (c *candidate) choose(in Input) {
-	var fit []option
-	var first, line, failed verdict // of the newest release; of the newest within the target; of the newest failed
+	var (
+		usable []option // what nothing but a failure here speaks against, newest first
+		why    verdict  // of the newest release that is not usable, those beyond the target last
+		whyOf  component.Version
+		fitted bool // the newest usable release has been met
+	)
 	for _, r := range c.stable {
 		if !c.Current.Less(r.Version) {
 			break
 		}
 		o, v := c.judge(in, r)
-		if first.passes() {
-			first = v
+		switch {
+		case v.passes():
+			o.failed = c.failedHere(r.Version)
+			usable, fitted = append(usable, o), true
+		case fitted:
+		case why.passes(), why.cause == causeTarget && v.cause != causeTarget:
+			why, whyOf = v, r.Version
 		}
-		if v.cause != causeTarget && line.passes() {
-			line = v
-		}
-		if !v.passes() {
-			continue
-		}
-		// A version that failed is held until a newer one appears; older ones are
-		// no way around it (CONTRACT.md section 7, promise 7).
-		if failed = c.failedHere(r.Version); !failed.passes() {
-			break
-		}
-		o.note = cmp.Or(first.reason, line.reason)
-		fit = append(fit, o)
 	}
-	if len(fit) == 0 {
-		c.staying = failed
-		if failed.passes() {
-			c.staying = line
-		}
-		if c.staying.passes() {
-			c.staying = first
-		}
+	if len(usable) == 0 {
+		c.staying, c.wanted = why, whyOf
 		return
 	}
-	if newest := c.stable[0].Version; !fit[0].release.Version.Equal(newest) {
-		c.wanted = fit[0].release.Version
+	// A version that failed is held until a newer one appears; older ones are no
+	// way around it (CONTRACT.md section 7, promise 7).
+	c.wanted = usable[0].release.Version
+	if c.staying = usable[0].failed; !c.staying.passes() {
+		return
 	}
-	c.options, c.staying = newDoors(in, c).reach(fit)
+	c.options, c.staying = newDoors(in, c).reach(usable, why.reason)
 }
 
 // judge applies what concerns one release alone.
@@ -365,12 +358,6 @@ func (c *candidate) considerPin(in Input) {
 func (c *candidate) fail(err error) {
 	c.err = err
 	c.staying = verdict{causeInput, err.Error()}
-}
-
-// downgradeOf tells the mistakes that ask for another command from typing errors.
-func isDowngrade(err error) bool {
-	var d *DowngradeError
-	return errors.As(err, &d)
 }
 
 // because appends a reason and a reference, when there are any.

@@ -121,17 +121,22 @@ func (d *doors) missing(v component.Version) (stone, bool) {
 	return stone{}, false
 }
 
-// reach turns the releases that fit (best first) into options that can be
+// reach turns the usable releases (newest first) into options that can be
 // entered in one step: the release itself, or the stepping stone on the way to
-// it. Without any, the verdict is that of the best release.
-func (d *doors) reach(fit []option) ([]option, verdict) {
+// it. It goes no further down than the newest release that failed here. Without
+// any option the verdict is that of the newest release. The first option's note
+// says why it is not a newer one; skipped is what is known of that so far.
+func (d *doors) reach(usable []option, skipped string) ([]option, verdict) {
 	var out []option
 	var refused verdict
 	seen := map[string]bool{}
-	for _, goal := range fit {
+	for _, goal := range usable {
+		if !goal.failed.passes() {
+			break
+		}
 		o, v := goal, d.shut(goal.release.Version)
 		if v.passes() {
-			o, v = d.step(goal, fit)
+			o, v = d.step(goal, usable)
 		}
 		if !v.passes() {
 			if refused.passes() {
@@ -141,7 +146,9 @@ func (d *doors) reach(fit []option) ([]option, verdict) {
 		}
 		if key := o.release.Version.String(); !seen[key] {
 			seen[key] = true
-			o.note = cmp.Or(o.note, refused.reason)
+			if len(out) == 0 {
+				o.note = cmp.Or(o.note, refused.reason, skipped)
+			}
 			out = append(out, o)
 		}
 	}
@@ -153,38 +160,38 @@ func (d *doors) reach(fit []option) ([]option, verdict) {
 
 // step is the first step towards a goal: the goal, or the newest release that a
 // stepping stone asks for, or that one's own stone in turn.
-func (d *doors) step(goal option, fit []option) (option, verdict) {
+func (d *doors) step(goal option, usable []option) (option, verdict) {
 	s, needed := d.missing(goal.release.Version)
 	if !needed {
 		return goal, verdict{}
 	}
-	text := fmt.Sprintf("%s needs %s %s first%s", goal.release.Version, d.c.name, rangeText(s.From), because(s.Reason, s.Reference))
-	for _, o := range fit {
+	refused := verdict{causePath, s.demand(goal.release.Version) + fmt.Sprintf("; none of those can be installed from %s", d.c.Current)}
+	for _, o := range usable {
 		if !o.release.Version.Less(s.at) || !contains(s.From, o.release.Version) {
 			continue
 		}
-		// The stone lies below s.at, so each round has a lower goal and ends.
-		next, v := d.step(o, fit)
-		if !v.passes() || !d.shut(next.release.Version).passes() {
-			continue
+		if !o.failed.passes() {
+			return option{}, o.failed
 		}
-		next.note = text + "; the next step follows in the next run"
-		return next, verdict{}
+		// The stone lies below s.at, so each round has a lower goal and ends.
+		next, v := d.step(o, usable)
+		if v.passes() {
+			v = d.shut(next.release.Version)
+		}
+		if v.passes() {
+			next.note = s.demand(goal.release.Version) + "; the next step follows in the next run"
+			return next, verdict{}
+		}
+		if v.cause == causeFailed {
+			return option{}, v
+		}
 	}
-	if v := d.failedStone(s); !v.passes() {
-		return option{}, v
-	}
-	return option{}, verdict{causePath, text + fmt.Sprintf("; none of those can be installed from %s", d.c.Current)}
+	return option{}, refused
 }
 
-// failedStone says that the stone itself failed here, when that is why.
-func (d *doors) failedStone(s stone) verdict {
-	for _, r := range d.c.stable {
-		if r.Version.Less(s.at) && d.c.Current.Less(r.Version) && contains(s.From, r.Version) {
-			return d.c.failedHere(r.Version)
-		}
-	}
-	return verdict{}
+// demand says in words what the stone asks for.
+func (s stone) demand(goal component.Version) string {
+	return fmt.Sprintf("%s needs %s %s first%s", goal, s.Component, rangeText(s.From), because(s.Reason, s.Reference))
 }
 
 // direct is for a version that a person named: it is entered in one step or not
@@ -194,8 +201,16 @@ func (d *doors) direct(o option) ([]option, verdict) {
 	if shut := d.shut(v); !shut.passes() {
 		return nil, shut
 	}
-	if s, needed := d.missing(v); needed {
-		return nil, verdict{causePath, fmt.Sprintf("%s needs %s %s first%s", v, d.c.name, rangeText(s.From), because(s.Reason, s.Reference))}
+	s, needed := d.missing(v)
+	if !needed {
+		return []option{o}, verdict{}
 	}
-	return []option{o}, verdict{}
+	text := s.demand(v)
+	for _, r := range d.c.stable {
+		if r.Version.Less(s.at) && d.c.Current.Less(r.Version) && contains(s.From, r.Version) {
+			text += fmt.Sprintf("; begin with --component=%s@%s", d.c.name, r.Version)
+			break
+		}
+	}
+	return nil, verdict{causePath, text}
 }

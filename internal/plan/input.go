@@ -96,7 +96,7 @@ type Rule struct {
 	Component string
 	When      Range // nil for every version
 	Other     string
-	Needs     Range // nil for any version
+	Needs     Range  // nil for any version
 	Text      string // why, or where it is written; appended to reasons; may be empty
 }
 

@@ -171,10 +171,11 @@ func (s *Server) plainIndex(w http.ResponseWriter, r *http.Request, segs []strin
 			}
 			assets = append(assets, out)
 		}
-		releases = append(releases, map[string]any{
-			"version": strings.TrimPrefix(rel.Tag, "v"), "tag": rel.Tag, "published_at": rel.PublishedAt.UTC(),
-			"prerelease": rel.Prerelease, "assets": assets,
-		})
+		out := map[string]any{"tag": rel.Tag, "published_at": rel.PublishedAt.UTC(), "prerelease": rel.Prerelease, "assets": assets}
+		if v := strings.TrimPrefix(rel.Tag, "v"); v != "" && v[0] >= '0' && v[0] <= '9' {
+			out["version"] = v // other tags are left for the reader's own template
+		}
+		releases = append(releases, out)
 	}
 	s.writeJSON(w, r, map[string]any{"releases": releases})
 }

@@ -46,9 +46,9 @@ type Change struct {
 	Swaps      []Swap            `json:"swaps"`
 	Health     Health            `json:"health"`
 	WasActive  bool              `json:"was_active"`
-	Executable string            `json:"executable"` // installed path of the main binary
-	Binaries   map[string]string `json:"binaries"`   // name -> installed path
-	RunsBinary bool              `json:"runs_binary"` // the unit's process is started from Executable
+	Executable string            `json:"executable"`       // installed path of the main binary
+	Binaries   map[string]string `json:"binaries"`         // name -> installed path
+	RunsBinary bool              `json:"runs_binary"`      // the unit's process is started from Executable
 	Undoes     []int64           `json:"undoes,omitempty"` // history rows that a rollback marks
 	Warning    string            `json:"warning,omitempty"`
 }

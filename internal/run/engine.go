@@ -275,7 +275,9 @@ func (r *running) close(ctx context.Context, ch Change, out *Outcome) error {
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return err
 		}
-		r.warn("%s: %v", ch.Component, err)
+		r.warn("%s: %v; the next run tries again", ch.Component, err)
+		r.stuck = true
+		return nil
 	}
 	if err := r.note(stepRecorded, note{Component: ch.Component, Outcome: out}); err != nil {
 		if errors.Is(err, hostfs.ErrCrashed) {

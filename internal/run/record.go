@@ -24,7 +24,7 @@ type Books struct {
 	Root    layout.Root
 	Host    *hostfs.Host
 	Now     func() time.Time
-	Retain  int // backup points to keep
+	Retain  int                                            // backup points to keep
 	Rebuild func(ctx context.Context) (*state.File, error) // makes a state file anew where it cannot be read
 }
 

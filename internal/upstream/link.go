@@ -20,8 +20,10 @@ func nextLink(header string) string {
 			return ""
 		}
 		var params string
-		params, rest = cutParams(after)
-		for p := range strings.SplitSeq(params, ";") {
+		params, rest = cutUnquoted(after, ',')
+		for params != "" {
+			var p string
+			p, params = cutUnquoted(params, ';')
 			name, value, _ := strings.Cut(p, "=")
 			if !strings.EqualFold(strings.TrimSpace(name), "rel") {
 				continue
@@ -35,9 +37,8 @@ func nextLink(header string) string {
 	}
 }
 
-// cutParams splits at the comma that ends a link's parameters; one inside quotes
-// does not.
-func cutParams(s string) (params, rest string) {
+// cutUnquoted splits at the first separator outside double quotes.
+func cutUnquoted(s string, sep byte) (before, after string) {
 	quoted := false
 	for i := 0; i < len(s); i++ {
 		switch {
@@ -45,7 +46,7 @@ func cutParams(s string) (params, rest string) {
 			i++
 		case s[i] == '"':
 			quoted = !quoted
-		case s[i] == ',' && !quoted:
+		case s[i] == sep && !quoted:
 			return s[:i], s[i+1:]
 		}
 	}

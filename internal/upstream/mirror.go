@@ -75,12 +75,6 @@ func decodeIndex(base *url.URL, body []byte) ([]rawRelease, error) {
 	return out, nil
 }
 
-// listingEntry is one name in an HTML directory listing.
-type listingEntry struct {
-	name string
-	dir  bool
-}
-
 var (
 	anchor  = regexp.MustCompile(`(?is)<a\s(?:[^>]*?\s)?href\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))`)
 	indexOf = regexp.MustCompile(`(?i)(index of|directory listing)`)
@@ -89,11 +83,11 @@ var (
 // decodeListing reads the links of a server's directory listing (nginx, Apache,
 // Caddy, python's http.server): those to names directly below base. Links with
 // a query (Apache's sorting), to parents and to other hosts are not entries. A
-// page that is no listing, such as a sign-in form, is an error.
-func decodeListing(base *url.URL, body []byte) ([]listingEntry, error) {
-	var out []listingEntry
-	parent := false
-	seen := map[listingEntry]bool{}
+// page without directories (or files, when those are wanted) must call itself a
+// listing: one that does not, such as a sign-in form, is an error.
+func decodeListing(base *url.URL, body []byte, wantDirs bool) ([]string, error) {
+	var out []string
+	seen := map[string]bool{}
 	for _, m := range anchor.FindAllSubmatch(body, -1) {
 		href := html.UnescapeString(strings.TrimSpace(string(m[1]) + string(m[2]) + string(m[3])))
 		u, err := base.Parse(href)
@@ -101,20 +95,16 @@ func decodeListing(base *url.URL, body []byte) ([]listingEntry, error) {
 			continue
 		}
 		name, ok := strings.CutPrefix(u.Path, base.Path)
-		if !ok {
-			parent = parent || strings.HasSuffix(u.Path, "/") && strings.HasPrefix(base.Path, u.Path)
-			continue
-		}
 		name, dir := strings.CutSuffix(name, "/")
-		if !validName(name) || strings.HasPrefix(name, ".") {
+		if !ok || dir != wantDirs || !validName(name) || strings.HasPrefix(name, ".") {
 			continue
 		}
-		if e := (listingEntry{name, dir}); !seen[e] {
-			seen[e] = true
-			out = append(out, e)
+		if !seen[name] {
+			seen[name] = true
+			out = append(out, name)
 		}
 	}
-	if len(out) == 0 && !parent && !indexOf.Match(body) {
+	if len(out) == 0 && !indexOf.Match(body) {
 		return nil, errors.New("neither index.json nor a directory listing is there")
 	}
 	return out, nil
@@ -123,8 +113,11 @@ func decodeListing(base *url.URL, body []byte) ([]listingEntry, error) {
 func (c *Client) mirrorBase(comp *component.Component) (*url.URL, error) {
 	text := c.expand(comp, comp.Source.URL)
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("source.url %q is not an http or https URL", text)
+	if err != nil { // its text is not shown: it may hold a password
+		return nil, errors.New("source.url is not a URL")
+	}
+	if u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("source.url %q is not an http or https URL", safeURL(u))
 	}
 	c.remember(u)
 	u.RawQuery, u.Fragment = "", ""
@@ -148,13 +141,11 @@ func (c *Client) listHTTP(ctx context.Context, comp *component.Component) (listi
 		},
 	})
 	if errors.Is(err, errMissing) {
-		var entries []listingEntry
-		if entries, a, err = c.readListing(ctx, comp, base); err == nil {
+		var names []string
+		if names, a, err = c.readListing(ctx, comp, base, true); err == nil {
 			got = nil
-			for _, e := range entries {
-				if e.dir {
-					got = append(got, rawRelease{tag: e.name})
-				}
+			for _, name := range names {
+				got = append(got, rawRelease{tag: name})
 			}
 		}
 	}
@@ -168,12 +159,13 @@ func (c *Client) listHTTP(ctx context.Context, comp *component.Component) (listi
 	return l, nil
 }
 
-func (c *Client) readListing(ctx context.Context, comp *component.Component, dir *url.URL) ([]listingEntry, answer, error) {
-	var out []listingEntry
+// readListing lists the directories, or the files, below an address.
+func (c *Client) readListing(ctx context.Context, comp *component.Component, dir *url.URL, wantDirs bool) ([]string, answer, error) {
+	var out []string
 	a, err := c.get(ctx, request{
 		component: comp.Name, url: dir.String(), accept: "text/html", pinned: true,
 		decode: func(body []byte) (err error) {
-			out, err = decodeListing(dir, body)
+			out, err = decodeListing(dir, body, wantDirs)
 			return err
 		},
 	})
@@ -186,7 +178,7 @@ func (c *Client) listingAssets(ctx context.Context, comp *component.Component, r
 		return nil, err
 	}
 	dir := base.JoinPath(url.PathEscape(rel.Tag), "/")
-	entries, _, err := c.readListing(ctx, comp, dir)
+	names, _, err := c.readListing(ctx, comp, dir, false)
 	if errors.Is(err, errMissing) {
 		return nil, notFound("release "+rel.Tag+" at "+safeURL(dir), "the mirror no longer has it")
 	}
@@ -194,10 +186,8 @@ func (c *Client) listingAssets(ctx context.Context, comp *component.Component, r
 		return nil, err
 	}
 	var out []rawAsset
-	for _, e := range entries {
-		if !e.dir {
-			out = append(out, rawAsset{name: e.name, url: dir.JoinPath(url.PathEscape(e.name)).String()})
-		}
+	for _, name := range names {
+		out = append(out, rawAsset{name: name, url: dir.JoinPath(url.PathEscape(name)).String()})
 	}
 	return out, nil
 }

@@ -1,0 +1,110 @@
+package plan
+
+import (
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+)
+
+// Action is what becomes of a component, as `check` prints it.
+type Action string
+
+// The actions.
+const (
+	ActionUpgrade Action = "upgrade" // a step is possible
+	ActionSkip    Action = "skip"    // nothing to do, or not this program's to do
+	ActionHold    Action = "hold"    // a hold, a failure here or the target stands in the way
+	ActionBlocked Action = "blocked" // the matrix, the blacklist, a path or a missing file stands in the way
+)
+
+// Vulnerability is a known weakness of the installed version.
+type Vulnerability struct {
+	ID      string `json:"id"`
+	FixedIn string `json:"fixed_in"`
+	Summary string `json:"summary"`
+}
+
+// Candidate is one component in the report of `check`.
+type Candidate struct {
+	Name            string            `json:"name"`
+	Current         component.Version `json:"current"`
+	Latest          component.Version `json:"latest"` // newest stable release, whatever stands in its way; zero when unknown
+	Type            component.Bump    `json:"type"`   // of the step from Current to Latest
+	ReleaseDate     string            `json:"release_date"`
+	VersionsBehind  int               `json:"versions_behind"`
+	Action          Action            `json:"action"`
+	Reason          string            `json:"reason"`
+	Vulnerabilities []Vulnerability   `json:"vulnerabilities"`
+
+	Target   component.Version `json:"target,omitzero"`     // where the upgrade goes; zero unless Action is upgrade
+	NotesURL string            `json:"notes_url,omitempty"` // of Target, else of Latest
+}
+
+// ComponentError is an upstream that could not be asked.
+type ComponentError struct {
+	Component string `json:"component"`
+	Error     string `json:"error"`
+}
+
+// CheckReport is the document of `check` (CONTRACT.md section 4).
+type CheckReport struct {
+	CheckedAt  time.Time        `json:"checked_at"`
+	Components []Candidate      `json:"components"` // sorted by name
+	Errors     []ComponentError `json:"errors"`     // sorted by component
+}
+
+// Updates reports whether any component can be upgraded (exit code 3 of
+// `check --exit-code`).
+func (r CheckReport) Updates() bool {
+	for _, c := range r.Components {
+		if c.Action == ActionUpgrade {
+			return true
+		}
+	}
+	return false
+}
+
+// Check reports on each selected component what upstream has and what would
+// become of it in a run. What Make returns as an error is a reason here.
+func Check(in Input) CheckReport {
+	cands, unknown := gather(in)
+	s := newSet(in, cands)
+	r := CheckReport{CheckedAt: in.Now, Components: []Candidate{}, Errors: []ComponentError{}}
+	for i, c := range cands {
+		if !c.selected {
+			continue
+		}
+		r.Components = append(r.Components, s.report(i))
+		if c.Err != nil {
+			r.Errors = append(r.Errors, ComponentError{Component: c.name, Error: c.Err.Error()})
+		}
+	}
+	for _, name := range unknown {
+		r.Errors = append(r.Errors, ComponentError{Component: name, Error: unknownComponent(name, cands).Error()})
+	}
+	return r
+}
+
+func (s *set) report(i int) Candidate {
+	c := s.cands[i]
+	v := s.outcome(i)
+	out := Candidate{
+		Name: c.name, Current: c.Current, Type: component.BumpUnknown, VersionsBehind: c.behind(),
+		Action: v.cause.action(), Reason: v.reason, Vulnerabilities: []Vulnerability{},
+	}
+	if latest, ok := c.latest(); ok {
+		out.Latest, out.NotesURL = latest.Version, latest.NotesURL
+		out.Type = component.BumpBetween(c.Current, latest.Version)
+		if latest.Version.Less(c.Current) {
+			out.Type = component.BumpNone
+		}
+		if !latest.PublishedAt.IsZero() {
+			out.ReleaseDate = latest.PublishedAt.UTC().Format(time.DateOnly)
+		}
+	}
+	if s.upgraded(i) {
+		r := c.options[s.choice[i]].release
+		out.Target, out.NotesURL = r.Version, r.NotesURL
+	}
+	return out
+}

@@ -1,0 +1,209 @@
+package plan
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+)
+
+// WriteText writes a plan as text, in the form of upgrade-design.md section 10.
+// Phases without steps come last, as phases are numbered as they run.
+func (p *Plan) WriteText(w io.Writer, st Style) error {
+	pg := &page{Style: st}
+	pg.title("Upgrade Plan:")
+	pg.line("")
+	if len(p.Phases) == 0 {
+		pg.line("Nothing to upgrade.")
+		pg.line("")
+	} else {
+		for _, ph := range p.AllPhases() {
+			pg.phase(ph)
+		}
+		pg.line("Total estimated duration: %s", duration(p.EstimatedSeconds))
+		pg.line("Total download size: %s", p.downloadText())
+		pg.line("")
+	}
+	pg.heldList(p.Held)
+	if len(p.Warnings) > 0 {
+		pg.line("Warnings:")
+		for _, t := range p.Warnings {
+			pg.wrapped("  ! ", "    ", yellow, t)
+		}
+		pg.line("")
+	}
+	pg.checks(p.Checks)
+	if p.BackupPath != "" && len(p.Phases) > 0 {
+		pg.line("Backups will be created at: %s", plain(p.BackupPath))
+	}
+	_, err := io.WriteString(w, strings.TrimRight(pg.String(), "\n")+"\n")
+	return err
+}
+
+func (p *page) phase(ph Phase) {
+	p.line("%s (%s estimated)", p.paint(bold, fmt.Sprintf("Phase %d: %s", ph.Number, ph.Name)), clock(ph.EstimatedSeconds))
+	if len(ph.Steps) == 0 {
+		p.line("  - %s", p.paint(faint, "(no upgrades)"))
+	}
+	for _, s := range ph.Steps {
+		p.line("  - %s: %s → %s", s.Component, s.From, p.paint(green, s.To.String()))
+		if s.Reason != "" {
+			p.wrapped("      ", "      ", "", s.Reason)
+		}
+		if s.Reversible == "no" || s.Reversible == "with-backup" {
+			p.wrapped("      ", "      ", yellow, map[string]string{
+				"no":          "There is no way back from this version.",
+				"with-backup": "The way back needs a backup of its data.",
+			}[s.Reversible])
+		}
+		if s.NotesURL != "" {
+			p.line("      %s", p.paint(faint, plain(s.NotesURL)))
+		}
+	}
+	p.line("")
+}
+
+func (p *page) heldList(held []Held) {
+	if len(held) == 0 {
+		return
+	}
+	p.line("Held back:")
+	for _, h := range held {
+		versions := orDash(h.Current.String())
+		if !h.Candidate.IsZero() && !h.Candidate.Equal(h.Current) {
+			versions += " → " + h.Candidate.String()
+		}
+		p.line("  - %s: %s", h.Component, p.paint(yellow, versions))
+		p.wrapped("      ", "      ", "", h.Reason)
+	}
+	p.line("")
+}
+
+func (p *page) checks(list []component.Check) {
+	if len(list) == 0 {
+		return
+	}
+	p.line("Pre-upgrade checks:")
+	for _, c := range list {
+		mark, tone := "?", red
+		switch c.Status {
+		case component.CheckOK:
+			mark, tone = "✓", green
+		case component.CheckWarn:
+			mark, tone = "!", yellow
+		case component.CheckFail:
+			mark, tone = "✗", red
+		case component.CheckSkipped:
+			mark, tone = "-", faint
+		}
+		text := c.Name
+		if c.Component != "" {
+			text += " (" + c.Component + ")"
+		}
+		if c.Detail != "" {
+			text += ": " + c.Detail
+		}
+		p.wrapped("  "+p.paint(tone, mark)+" ", "    ", "", text)
+	}
+	p.line("")
+}
+
+// downloadText admits what upstream does not state.
+func (p *Plan) downloadText() string {
+	unknown, known := 0, 0
+	for _, s := range p.Steps() {
+		if s.DownloadBytes == 0 {
+			unknown++
+		} else {
+			known++
+		}
+	}
+	switch {
+	case known == 0:
+		return "not stated by upstream"
+	case unknown > 0:
+		return "at least " + size(p.DownloadBytes)
+	}
+	return size(p.DownloadBytes)
+}
+
+// RollbackRow is one component of a rollback.
+type RollbackRow struct {
+	Component       string
+	Current, Target component.Version
+	Note            string // may be empty
+}
+
+// WriteRollback writes a rollback plan as text, in the form of upgrade-design.md
+// sections 1 and 3. backup is the timestamp of the backup point.
+func WriteRollback(w io.Writer, backup string, rows []RollbackRow, st Style) error {
+	p := &page{Style: st}
+	p.title("Rollback Plan:")
+	p.line("Backup: %s", plain(backup))
+	p.line("")
+	if len(rows) == 0 {
+		p.line("Nothing to roll back: everything is as the backup has it.")
+		return p.flush(w)
+	}
+	var cells [][]string
+	for _, r := range rows {
+		cells = append(cells, []string{r.Component, orDash(r.Current.String()), orDash(r.Target.String()), rollbackAction(r)})
+	}
+	p.table([]string{"Component", "Current", "Target", "Action"}, cells, nil)
+	for _, r := range rows {
+		if r.Note != "" {
+			p.wrapped("  ! ", "    ", yellow, r.Component+": "+r.Note)
+		}
+	}
+	return p.flush(w)
+}
+
+func rollbackAction(r RollbackRow) string {
+	switch {
+	case r.Current.IsZero() || r.Target.IsZero() || r.Current.Equal(r.Target):
+		return "Restore"
+	case r.Current.Less(r.Target):
+		return "Upgrade"
+	}
+	return "Downgrade"
+}
+
+// clock writes seconds as M:SS, or H:MM:SS.
+func clock(seconds int) string {
+	if seconds >= 3600 {
+		return fmt.Sprintf("%d:%02d:%02d", seconds/3600, seconds/60%60, seconds%60)
+	}
+	return fmt.Sprintf("%d:%02d", seconds/60, seconds%60)
+}
+
+// duration writes seconds in words, minutes rounded up.
+func duration(seconds int) string {
+	switch {
+	case seconds < 60:
+		return count(seconds, "second")
+	case seconds <= 3600-60:
+		return count((seconds+59)/60, "minute")
+	}
+	minutes := (seconds + 59) / 60
+	s := count(minutes/60, "hour")
+	if m := minutes % 60; m > 0 {
+		s += " " + count(m, "minute")
+	}
+	return s
+}
+
+// size writes bytes in decimal units, as download pages do.
+func size(n int64) string {
+	const kb, mb, gb = 1e3, 1e6, 1e9
+	f := float64(n)
+	switch {
+	case f >= gb:
+		return fmt.Sprintf("%.1f GB", f/gb)
+	case f >= mb:
+		return fmt.Sprintf("%.0f MB", f/mb)
+	case f >= kb:
+		return fmt.Sprintf("%.0f kB", f/kb)
+	}
+	return fmt.Sprintf("%d bytes", n)
+}

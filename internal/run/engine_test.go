@@ -1,0 +1,304 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/history"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+	"github.com/observability-upgrade/observability-upgrade/internal/state"
+)
+
+func TestUpgrade(t *testing.T) {
+	w := newWorld(t)
+	w.install("prom", "1.0.0")
+	w.install("am", "0.1.0")
+	req := w.upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}, "prom", "am")
+	res, err := w.engine(nil).Execute(t.Context(), req)
+	if err != nil || res.Status != StatusSuccess {
+		t.Fatalf("status %s, %v", res.Status, err)
+	}
+	at := w.whole("upgrade", map[string][]string{"prom": {"1.0.0", "2.0.0"}, "am": {"0.1.0", "0.2.0"}})
+	if at["prom"] != "2.0.0" || at["am"] != "0.2.0" {
+		t.Fatalf("versions %v", at)
+	}
+	f, err := state.Load(w.root.State())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := f.Components["prom"]
+	sum, _ := hostfs.Digest(w.bin("prom"))
+	if c.PreviousVersion != "1.0.0" || c.Checksum != sum || len(c.Backups) != 1 || c.Backups[0].Version != "1.0.0" {
+		t.Fatalf("state of prom: %+v", c)
+	}
+	if len(f.UpgradeHistory) != 1 || f.UpgradeHistory[0].Status != StatusSuccess || len(f.UpgradeHistory[0].ComponentsUpgraded) != 2 {
+		t.Fatalf("upgrade_history: %+v", f.UpgradeHistory)
+	}
+}
+
+// Each way a new version can fail must end with the old one running, exit
+// status rolled_back, evidence kept and the failed version remembered.
+func TestFailureRollsBack(t *testing.T) {
+	for _, word := range []string{wordNoStart, wordNotReady, wordDies} {
+		t.Run(word, func(t *testing.T) {
+			w := newWorld(t)
+			w.install("prom", "1.0.0")
+			w.install("am", "0.1.0")
+			req := w.upgrade(map[string]string{"prom": "prom 2.0.0 " + word, "am": "am 0.2.0"}, "prom", "am")
+			res, err := w.engine(nil).Execute(t.Context(), req)
+			if err == nil || res.Status != StatusRolledBack {
+				t.Fatalf("status %s, %v", res.Status, err)
+			}
+			if res.Components[0].Status != RolledBack || res.Components[1].Status != NotAttempted {
+				t.Fatalf("components: %+v", res.Components)
+			}
+			at := w.whole(word, map[string][]string{"prom": {"1.0.0"}, "am": {"0.1.0"}})
+			if at["prom"] != "1.0.0" {
+				t.Fatal("not rolled back")
+			}
+			var ev Evidence
+			data, err := os.ReadFile(res.Components[0].Evidence)
+			if err != nil || json.Unmarshal(data, &ev) != nil {
+				t.Fatalf("evidence: %v", err)
+			}
+			if ev.To != "2.0.0" || ev.Reason == "" || len(ev.Logs) == 0 || ev.Digests[w.bin("prom")] != req.Changes[0].Swaps[0].New {
+				t.Fatalf("evidence: %+v", ev)
+			}
+			f, err := state.Load(w.root.State())
+			if err != nil {
+				t.Fatal(err)
+			}
+			bad := f.Components["prom"].FailedVersions
+			if len(bad) != 1 || bad[0].Version != "2.0.0" || bad[0].Reason == "" {
+				t.Fatalf("failed versions: %+v", bad)
+			}
+			db, err := history.OpenReadOnly(t.Context(), w.root.History())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			rows, err := db.List(t.Context(), history.Filter{})
+			if err != nil || len(rows) != 1 || rows[0].Status != history.RolledBack || rows[0].RollbackTimestamp == nil {
+				t.Fatalf("history: %+v %v", rows, err)
+			}
+		})
+	}
+}
+
+func TestContinueOnFailure(t *testing.T) {
+	w := newWorld(t)
+	w.install("prom", "1.0.0")
+	w.install("am", "0.1.0")
+	req := w.upgrade(map[string]string{"prom": "prom 2.0.0 " + wordNoStart, "am": "am 0.2.0"}, "prom", "am")
+	req.ContinueOnFailure = true
+	res, err := w.engine(nil).Execute(t.Context(), req)
+	if err == nil || res.Status != StatusRolledBack || res.Components[1].Status != Upgraded {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	w.whole("continue", map[string][]string{"prom": {"1.0.0"}, "am": {"0.1.0", "0.2.0"}})
+}
+
+// A cancelled context undoes the component at work and starts nothing more.
+func TestCancelUndoes(t *testing.T) {
+	for _, at := range []Step{StepStop, StepSwap, StepStart, StepHealth} {
+		t.Run(string(at), func(t *testing.T) {
+			w := newWorld(t)
+			w.install("prom", "1.0.0")
+			w.install("am", "0.1.0")
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			e := w.engine(nil)
+			e.Report = func(ev Event) {
+				if ev.Step == at && !ev.Done {
+					cancel()
+				}
+			}
+			req := w.upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}, "prom", "am")
+			res, err := e.Execute(ctx, req)
+			if err == nil || res.Status != StatusInterrupted {
+				t.Fatalf("status %s, %v", res.Status, err)
+			}
+			w.whole(string(at), map[string][]string{"prom": {"1.0.0"}, "am": {"0.1.0"}})
+			f, err := state.Load(w.root.State())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bad := f.Components["prom"].FailedVersions; len(bad) > 0 {
+				t.Fatalf("a signal was blamed on the version: %+v", bad)
+			}
+		})
+	}
+}
+
+func TestCancelBeforeAnything(t *testing.T) {
+	w := newWorld(t)
+	w.install("prom", "1.0.0")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	res, err := w.engine(nil).Execute(ctx, w.upgrade(map[string]string{"prom": "prom 2.0.0"}, "prom"))
+	if err == nil || res.Status != StatusCancelled || w.stops != 0 {
+		t.Fatalf("status %s, %v, %d stops", res.Status, err, w.stops)
+	}
+	w.whole("cancelled", map[string][]string{"prom": {"1.0.0"}})
+}
+
+// scenario is one run for the crash tests.
+type scenario struct {
+	name string
+	to   map[string]string
+}
+
+var scenarios = []scenario{
+	{"upgrade", map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}},
+	{"rollback", map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0 " + wordNoStart}},
+}
+
+var allowed = map[string][]string{"prom": {"1.0.0", "2.0.0"}, "am": {"0.1.0", "0.2.0"}}
+
+func crashedWorld(t *testing.T, sc scenario, n int) (*world, *crashAt) {
+	t.Helper()
+	w := newWorld(t)
+	w.install("prom", "1.0.0")
+	w.install("am", "0.1.0")
+	c := &crashAt{n: n}
+	_, err := w.engine(c.guard).Execute(t.Context(), w.upgrade(sc.to, "prom", "am"))
+	if c.crashed() && !errors.Is(err, hostfs.ErrCrashed) {
+		t.Fatalf("crash at %d (%s): the run went on: %v", n, c.op, err)
+	}
+	return w, c
+}
+
+// Killed at any effect of a run, recovery leaves each component wholly at one
+// version, running, with state file, history and binaries agreeing.
+func TestKillAtEveryOperation(t *testing.T) {
+	for _, sc := range scenarios {
+		t.Run(sc.name, func(t *testing.T) {
+			tried := 0
+			for n := 1; ; n++ {
+				w, c := crashedWorld(t, sc, n)
+				if !c.crashed() {
+					break
+				}
+				tried++
+				what := fmt.Sprintf("killed at effect %d (%s)", n, c.op)
+				if _, err := w.engine(nil).Recover(t.Context()); err != nil {
+					t.Fatalf("%s: recover: %v", what, err)
+				}
+				w.whole(what, allowed)
+				again, err := w.engine(nil).Recover(t.Context())
+				if err != nil || len(again) != 0 {
+					t.Fatalf("%s: a second recovery found something: %v %v", what, again, err)
+				}
+			}
+			if tried < 40 {
+				t.Fatalf("only %d effects were tried: the guard is not where it should be", tried)
+			}
+			t.Logf("%d kill points", tried)
+		})
+	}
+}
+
+// Killed again at any effect of the recovery itself.
+func TestKillDuringRecovery(t *testing.T) {
+	stride := 7
+	if testing.Short() {
+		stride = 19
+	}
+	for _, sc := range scenarios {
+		t.Run(sc.name, func(t *testing.T) {
+			tried := 0
+			for n := 1; ; n += stride {
+				probe, c := crashedWorld(t, sc, n)
+				if !c.crashed() {
+					break
+				}
+				count := &crashAt{}
+				if _, err := probe.engine(count.guard).Recover(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				for m := 1; m <= count.count; m++ {
+					w, _ := crashedWorld(t, sc, n)
+					second := &crashAt{n: m}
+					_, err := w.engine(second.guard).Recover(t.Context())
+					if !errors.Is(err, hostfs.ErrCrashed) {
+						t.Fatalf("kill %d then %d: %v", n, m, err)
+					}
+					what := fmt.Sprintf("killed at effect %d (%s), then in recovery at %d (%s)", n, c.op, m, second.op)
+					if _, err := w.engine(nil).Recover(t.Context()); err != nil {
+						t.Fatalf("%s: %v", what, err)
+					}
+					w.whole(what, allowed)
+					tried++
+				}
+			}
+			t.Logf("%d pairs of kill points", tried)
+		})
+	}
+}
+
+// Any single effect that fails with an error, rather than a kill, is undone by
+// the run itself or by the next recovery.
+func TestErrorAtEveryOperation(t *testing.T) {
+	boom := errors.New("input/output error")
+	for n := 1; ; n++ {
+		w := newWorld(t)
+		w.install("prom", "1.0.0")
+		w.install("am", "0.1.0")
+		count, op := 0, ""
+		guard := func(o, target string) error {
+			count++
+			if count == n {
+				op = o + " " + target
+				return boom
+			}
+			return nil
+		}
+		res, err := w.engine(guard).Execute(t.Context(), w.upgrade(scenarios[0].to, "prom", "am"))
+		if op == "" {
+			break
+		}
+		what := fmt.Sprintf("error at effect %d (%s), run %s", n, strings.TrimPrefix(op, string(w.root)), res.Status)
+		if err == nil && len(res.Warnings) == 0 && res.Status != StatusSuccess {
+			t.Fatalf("%s: the error was swallowed", what)
+		}
+		if _, err := w.engine(nil).Recover(t.Context()); err != nil {
+			t.Fatalf("%s: recover: %v", what, err)
+		}
+		w.whole(what, allowed)
+	}
+}
+
+// An undo that cannot write leaves the journal open and says that a person is
+// needed; once the cause is gone, recover mends it.
+func TestUndoThatCannotRestore(t *testing.T) {
+	w := newWorld(t)
+	w.install("prom", "1.0.0")
+	full := false
+	guard := func(op, target string) error {
+		if full && op == "exchange" {
+			return errors.New("read-only file system")
+		}
+		if op == "service.start" {
+			full = true
+		}
+		return nil
+	}
+	res, err := w.engine(guard).Execute(t.Context(), w.upgrade(map[string]string{"prom": "prom 2.0.0 " + wordNoStart}, "prom"))
+	var rb *RollbackError
+	if !errors.As(err, &rb) || rb.Restored || res.Status != StatusRollbackFail {
+		t.Fatalf("status %s, %v", res.Status, err)
+	}
+	in, err := FindInterrupted(w.root.JournalDir())
+	if err != nil || in == nil || in.Component != "prom" {
+		t.Fatalf("interrupted = %+v, %v", in, err)
+	}
+	if _, err := w.engine(nil).Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.whole("after the cause is gone", map[string][]string{"prom": {"1.0.0"}})
+}
