@@ -7,26 +7,23 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
 // Status is the outcome of one check.
-type Status string
+type Status = component.CheckStatus
 
 // The outcomes of a check.
 const (
-	OK      Status = "ok"
-	Warn    Status = "warn"
-	Fail    Status = "fail"
-	Skipped Status = "skipped"
+	OK      = component.CheckOK
+	Warn    = component.CheckWarn
+	Fail    = component.CheckFail
+	Skipped = component.CheckSkipped
 )
 
 // Check is one thing looked at.
-type Check struct {
-	Name      string `json:"name"`
-	Component string `json:"component,omitempty"`
-	Status    Status `json:"status"`
-	Detail    string `json:"detail"`
-}
+type Check = component.Check
 
 // Report is what was found on one component.
 type Report struct {
@@ -44,7 +41,7 @@ func (r *Report) add(name string, st Status, format string, args ...any) {
 	r.Checks = append(r.Checks, Check{Name: name, Status: st, Detail: fmt.Sprintf(format, args...)})
 }
 
-// settle derives Healthy: no check failed.
+// conclude derives Healthy: no check failed.
 func (r *Report) conclude() {
 	r.Healthy = true
 	for _, c := range r.Checks {

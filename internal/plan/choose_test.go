@@ -24,9 +24,9 @@ func TestChoose(t *testing.T) {
 		latest   string
 	}{
 		{"newest", standard, nil, ActionUpgrade, "3.0.0", "", 4, component.BumpMajor, "3.0.0"},
-		{"minor", standard, func(in *Input) { in.Target = TargetMinor }, ActionUpgrade, "2.49.1", "3.0.0 is a major upgrade, beyond --target=minor", 4, component.BumpMajor, "3.0.0"},
-		{"patch", standard, func(in *Input) { in.Target = TargetPatch }, ActionUpgrade, "2.48.2", "3.0.0", 4, component.BumpMajor, "3.0.0"},
-		{"line excludes all", []string{"3.0.0", "2.48.1"}, func(in *Input) { in.Target = TargetMinor }, ActionHold, "", "beyond --target=minor", 1, component.BumpMajor, "3.0.0"},
+		{"minor", standard, func(in *Input) { in.Target = Minor }, ActionUpgrade, "2.49.1", "3.0.0 is a major upgrade, beyond --target=minor", 4, component.BumpMajor, "3.0.0"},
+		{"patch", standard, func(in *Input) { in.Target = Patch }, ActionUpgrade, "2.48.2", "3.0.0", 4, component.BumpMajor, "3.0.0"},
+		{"line excludes all", []string{"3.0.0", "2.48.1"}, func(in *Input) { in.Target = Minor }, ActionHold, "", "beyond --target=minor", 1, component.BumpMajor, "3.0.0"},
 		{"up to date", []string{"2.48.1", "2.48.0"}, nil, ActionSkip, "", "up to date", 0, component.BumpNone, "2.48.1"},
 		{"ahead of upstream", []string{"2.48.0"}, nil, ActionSkip, "", "newer than upstream's newest release 2.48.0", 0, component.BumpNone, "2.48.0"},
 		{"backport published later is not newer", []string{"2.45.9", "2.48.1"}, nil, ActionSkip, "", "up to date", 0, component.BumpNone, "2.48.1"},
@@ -66,7 +66,7 @@ func TestChoose(t *testing.T) {
 			in.Installed[0].Failed = []Failed{{Version: ver("2.49.1")}}
 		}, ActionHold, "", "2.49.1 failed here", 4, component.BumpMajor, "3.0.0"},
 		{"failure beyond the target does not count", standard, func(in *Input) {
-			in.Target = TargetMinor
+			in.Target = Minor
 			in.Installed[0].Failed = []Failed{{Version: ver("3.0.0")}}
 		}, ActionUpgrade, "2.49.1", "", 4, component.BumpMajor, "3.0.0"},
 		{"stepping stone", append([]string{"2.55.1", "2.55.0"}, standard...), func(in *Input) {
@@ -90,7 +90,7 @@ func TestChoose(t *testing.T) {
 		}, ActionUpgrade, "3.0.0", "", 1, component.BumpMajor, "3.0.0"},
 		{"door without way back", []string{"3.0.0", "2.48.1"}, func(in *Input) {
 			in.OneWay = []Edge{{"prometheus", rng("<3.0.0"), rng(">=3.0.0"), "no", "new format", ""}}
-		}, ActionBlocked, "", "3.0.0 is a one-way upgrade: there is no way back from it: new format; --force", 1, component.BumpMajor, "3.0.0"},
+		}, ActionBlocked, "", "3.0.0 is a one-way upgrade: new format; there is no way back from it; --force", 1, component.BumpMajor, "3.0.0"},
 		{"door needs a backup", []string{"3.0.0", "2.48.1"}, func(in *Input) {
 			in.OneWay = []Edge{{"prometheus", rng("<3.0.0"), rng(">=3.0.0"), "with-backup", "", ""}}
 		}, ActionBlocked, "", "needs a backup of its data", 1, component.BumpMajor, "3.0.0"},
@@ -171,7 +171,7 @@ func TestPins(t *testing.T) {
 		{"older, forced", "2.47.0", func(in *Input) { in.Force = true }, "2.47.0", ""},
 		{"failed before", "2.49.1", func(in *Input) { in.Installed[0].Failed = []Failed{{Version: ver("2.49.1")}} }, "2.49.1", ""},
 		{"held", "2.49.1", func(in *Input) { in.Holds = []Hold{{Component: "prometheus"}} }, "2.49.1", ""},
-		{"beyond the target", "2.49.1", func(in *Input) { in.Target = TargetPatch }, "2.49.1", ""},
+		{"beyond the target", "2.49.1", func(in *Input) { in.Target = Patch }, "2.49.1", ""},
 		{"blacklisted", "2.49.1", func(in *Input) { in.Blacklist = []Blacklisted{{"prometheus", rng("2.49.1"), "bad", ""}} }, "", "prometheus@2.49.1 cannot be installed: 2.49.1 is blacklisted: bad"},
 		{"blacklisted, forced", "2.49.1", func(in *Input) {
 			in.Force, in.Blacklist = true, []Blacklisted{{"prometheus", rng("2.49.1"), "bad", ""}}

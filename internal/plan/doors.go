@@ -106,7 +106,7 @@ func (d *doors) shut(v component.Version) verdict {
 		if e.Reversible != "no" {
 			why = "the way back needs a backup of its data, which this version does not make"
 		}
-		return verdict{causeOneWay, fmt.Sprintf("%s is a one-way upgrade: %s%s; --force goes all the same", v, why, because(e.Reason, e.Reference))}
+		return verdict{causeOneWay, fmt.Sprintf("%s is a one-way upgrade%s; %s; --force goes all the same", v, because(e.Reason, e.Reference), why)}
 	}
 	return verdict{}
 }

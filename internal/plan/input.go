@@ -25,19 +25,19 @@ type Range interface {
 // Target is how far an upgrade may go from the installed version.
 type Target string
 
-// The targets. TargetLatest is meant where none is given.
+// The targets. Latest is meant where none is given.
 const (
-	TargetLatest Target = "latest"
-	TargetMinor  Target = "minor" // same major version
-	TargetPatch  Target = "patch" // same major and minor version
+	Latest Target = "latest"
+	Minor  Target = "minor" // same major version
+	Patch  Target = "patch" // same major and minor version
 )
 
-// ParseTarget reads the value of --target; "" is TargetLatest.
+// ParseTarget reads the value of --target; "" is Latest.
 func ParseTarget(s string) (Target, error) {
 	switch t := Target(s); t {
 	case "":
-		return TargetLatest, nil
-	case TargetLatest, TargetMinor, TargetPatch:
+		return Latest, nil
+	case Latest, Minor, Patch:
 		return t, nil
 	}
 	return "", fmt.Errorf("target %q: want latest, minor or patch", s)
@@ -46,11 +46,11 @@ func ParseTarget(s string) (Target, error) {
 // admits reports whether a step from cur to v stays within the target.
 func (t Target) admits(cur, v component.Version) bool {
 	switch t {
-	case "", TargetLatest:
+	case "", Latest:
 		return true
-	case TargetMinor:
+	case Minor:
 		return cur.Major() == v.Major()
-	case TargetPatch:
+	case Patch:
 		return cur.Major() == v.Major() && cur.Minor() == v.Minor()
 	}
 	return false

@@ -38,8 +38,12 @@ func TestSpecificationExample(t *testing.T) {
 }
 
 func TestRules(t *testing.T) {
-	prom := func() Installed { return comp("prometheus", component.RoleDatastore, "2.48.1", "2.49.0", "2.48.2", "2.48.1") }
-	alert := func(cur string, rel ...string) Installed { return comp("alertmanager", component.RoleAlerting, cur, rel...) }
+	prom := func() Installed {
+		return comp("prometheus", component.RoleDatastore, "2.48.1", "2.49.0", "2.48.2", "2.48.1")
+	}
+	alert := func(cur string, rel ...string) Installed {
+		return comp("alertmanager", component.RoleAlerting, cur, rel...)
+	}
 	needs := Rule{"prometheus", rng("2.49.x"), "alertmanager", rng(">=0.26.0"), ""}
 	lokiRules := []Rule{
 		{"loki", rng("3.x"), "promtail", rng("3.x"), ""},
@@ -81,12 +85,14 @@ func TestRules(t *testing.T) {
 				in.Rules = []Rule{needs}
 				return in
 			}(),
-			map[string]string{"prometheus": "2.49.0", "alertmanager": "0.26.0"}, nil, "",
+			map[string]string{"prometheus": "2.49.0", "alertmanager": "0.26.0"},
+			nil, "",
 		},
 		{
 			"other not installed",
 			func() Input { in := input(prom()); in.Rules = []Rule{needs}; return in }(),
-			map[string]string{"prometheus": "2.49.0"}, nil, "",
+			map[string]string{"prometheus": "2.49.0"},
+			nil, "",
 		},
 		{
 			"other's version unknown",
@@ -128,7 +134,8 @@ func TestRules(t *testing.T) {
 				in.Rules = lokiRules
 				return in
 			}(),
-			map[string]string{"loki": "2.9.8", "promtail": "2.9.8"}, nil, "",
+			map[string]string{"loki": "2.9.8", "promtail": "2.9.8"},
+			nil, "",
 		},
 		{
 			"both to the next major",
@@ -137,7 +144,8 @@ func TestRules(t *testing.T) {
 				in.Rules = lokiRules
 				return in
 			}(),
-			map[string]string{"loki": "3.0.0", "promtail": "3.0.0"}, nil, "do not fit together",
+			map[string]string{"loki": "3.0.0", "promtail": "3.0.0"},
+			nil, "do not fit together",
 		},
 		{
 			"broken before: not made worse",
@@ -146,7 +154,8 @@ func TestRules(t *testing.T) {
 				in.Rules = lokiRules
 				return in
 			}(),
-			map[string]string{"loki": "2.9.8"}, nil, "this was so before the upgrade",
+			map[string]string{"loki": "2.9.8"},
+			nil, "this was so before the upgrade",
 		},
 		{
 			"named version wins over a better one of another",

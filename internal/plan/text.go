@@ -3,6 +3,8 @@ package plan
 import (
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -136,9 +138,12 @@ func (p *page) flush(w io.Writer) error {
 	return err
 }
 
-// plain drops control characters, so that text from elsewhere cannot steer a
-// terminal.
+var escape = regexp.MustCompile(`\x1b\[[0-9;?]*[ -/]*[@-~]`)
+
+// plain drops escape sequences and control characters, so that text from
+// elsewhere cannot steer a terminal.
 func plain(s string) string {
+	s = escape.ReplaceAllString(s, "")
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t':
@@ -170,13 +175,15 @@ func WriteCheck(w io.Writer, r CheckReport, st Style) error {
 			kept = append(kept, c)
 		case c.VersionsBehind == 0 && c.Type == component.BumpNone:
 			current = append(current, c)
+		case c.Latest.IsZero() && slices.ContainsFunc(r.Errors, func(e ComponentError) bool { return e.Component == c.Name }):
+			// told with the errors
 		default:
 			elsewhere = append(elsewhere, c)
 		}
 	}
 	p.checkUpdates(updates)
 	p.checkList("Held back:", yellow, kept)
-	p.checkList("Not upgraded by this program:", "", elsewhere)
+	p.checkList("Left alone:", "", elsewhere)
 	p.checkCurrent(current, len(r.Components))
 	if len(r.Errors) > 0 {
 		p.line("")

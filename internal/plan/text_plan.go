@@ -8,9 +8,9 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
-// WriteText writes a plan as text, in the form of upgrade-design.md section 10.
+// WritePlan writes a plan as text, in the form of upgrade-design.md section 10.
 // Phases without steps come last, as phases are numbered as they run.
-func (p *Plan) WriteText(w io.Writer, st Style) error {
+func WritePlan(w io.Writer, p *Plan, st Style) error {
 	pg := &page{Style: st}
 	pg.title("Upgrade Plan:")
 	pg.line("")
@@ -123,9 +123,9 @@ func (p *Plan) downloadText() string {
 	case known == 0:
 		return "not stated by upstream"
 	case unknown > 0:
-		return "at least " + size(p.DownloadBytes)
+		return "at least " + Bytes(p.DownloadBytes)
 	}
-	return size(p.DownloadBytes)
+	return Bytes(p.DownloadBytes)
 }
 
 // RollbackRow is one component of a rollback.
@@ -193,8 +193,8 @@ func duration(seconds int) string {
 	return s
 }
 
-// size writes bytes in decimal units, as download pages do.
-func size(n int64) string {
+// Bytes writes a number of bytes in decimal units, as download pages do.
+func Bytes(n int64) string {
 	const kb, mb, gb = 1e3, 1e6, 1e9
 	f := float64(n)
 	switch {

@@ -100,11 +100,11 @@ func newApt(ctx context.Context, dir string, m mirror, s suite) (*apt, error) {
 		"Dir::State": dir + "/state", "Dir::State::Lists": dir + "/lists",
 		"Dir::State::status": dir + "/status", "Dir::Cache": dir + "/cache",
 		"APT::Sandbox::User": "root", "Acquire::Languages": "none",
-		"Acquire::Retries": "2", "Acquire::http::Timeout": "20",
+		"Acquire::Retries": "1", "Acquire::http::Timeout": "20",
 	} {
 		a.options = append(a.options, "-o", key+"="+value)
 	}
-	// Without Error-Mode, apt-get calls a suite that it could not reach a warning.
+	// By itself apt-get calls a suite that it could not reach a warning.
 	_, err := a.run(ctx, dir, "apt-get", "update", "-q", "--error-on=any")
 	return a, err
 }

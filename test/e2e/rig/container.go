@@ -63,6 +63,7 @@ type Container struct {
 // running is one boot of a container.
 type running struct {
 	leader int
+	pidfd  int           // of leader; -1 before it is known
 	exited chan struct{} // closed when systemd-nspawn has ended and was waited for
 	output *os.File
 }
@@ -186,27 +187,32 @@ func (c *Container) Boot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := &running{exited: make(chan struct{}), output: output}
+	r := &running{pidfd: -1, exited: make(chan struct{}), output: output}
 	if err := c.spawn(r, groups, notify.name); err != nil {
 		output.Close()
 		return err
 	}
 	c.running = r
-	go func() {
+	var watch sync.WaitGroup
+	watch.Go(func() {
 		select {
-		case <-r.exited: // end the wait for a message that will not come
-			notify.Close()
+		case <-r.exited:
 		case <-ctx.Done():
-			notify.Close()
 		}
-	}()
+		notify.Close() // ends the wait for a message that will not come
+	})
 	r.leader, err = notify.await()
+	if err == nil {
+		r.pidfd, err = unix.PidfdOpen(r.leader, 0)
+	}
 	if err != nil {
 		err = errors.Join(context.Cause(ctx), err)
 		return fmt.Errorf("wait for systemd in the container: %w; console:\n%s", err,
 			errors.Join(c.kill(context.WithoutCancel(ctx)), errors.New(c.console())))
 	}
 	c.BootTime = time.Since(begin)
+	cancel()
+	watch.Wait()
 	return nil
 }
 
@@ -293,6 +299,19 @@ func (c *Container) kill(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the end of container %s: %w", c.Name, context.Cause(ctx))
 		}
+	}
+	if r != nil && r.pidfd >= 0 {
+		// The first process of a process namespace is dead when all in it are,
+		// those included that Command started and no cgroup of ours holds.
+		err := poll(ctx, func() bool {
+			fds := []unix.PollFd{{Fd: int32(r.pidfd), Events: unix.POLLIN}}
+			n, err := unix.Poll(fds, 0)
+			return err == nil && n == 1
+		})
+		if err != nil {
+			return fmt.Errorf("wait for the end of all processes in container %s: %w", c.Name, err)
+		}
+		unix.Close(r.pidfd)
 	}
 	c.running = nil
 	return nil

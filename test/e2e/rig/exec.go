@@ -54,7 +54,17 @@ func (c *Container) Command(ctx context.Context, args ...string) *exec.Cmd {
 // Kill sends a signal to the process that a started Command runs, which is
 // nsenter's child. A process that is gone is no error.
 func (c *Container) Kill(cmd *exec.Cmd, sig syscall.Signal) error {
-	pid, err := childOf(cmd.Process.Pid)
+	// Right after its start nsenter has no child yet.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var (
+		pid int
+		err error
+	)
+	_ = poll(ctx, func() bool {
+		pid, err = childOf(cmd.Process.Pid)
+		return err != nil || pid != 0 || ended(cmd.Process.Pid)
+	})
 	if err != nil || pid == 0 {
 		return err
 	}
@@ -62,6 +72,13 @@ func (c *Container) Kill(cmd *exec.Cmd, sig syscall.Signal) error {
 		return fmt.Errorf("send %v to process %d: %w", sig, pid, err)
 	}
 	return nil
+}
+
+// ended reports whether a process is gone, or is a zombie. See proc(5).
+func ended(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, ok := strings.Cut(string(stat), ") ")
+	return err != nil || !ok || strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
 }
 
 // childOf returns the only child of a process, 0 when it has none.

@@ -25,12 +25,14 @@ var maskedUnits = []string{
 	"systemd-pstore.service",
 }
 
+const journalLimit = "[Journal]\nSystemMaxUse=64M\nRuntimeMaxUse=16M\n"
+
 const hostsFile = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 
 // imageName changes with the recipe, so that a cache never serves an image that
 // another version of this package built.
 func imageName() string {
-	sum := sha256.Sum256(fmt.Append(nil, baseSuite, imagePackages, maskedUnits, hostsFile, "recipe 1"))
+	sum := sha256.Sum256(fmt.Append(nil, baseSuite, imagePackages, maskedUnits, hostsFile, "recipe 2", journalLimit))
 	return "image-" + baseSuite + "-" + hex.EncodeToString(sum[:4])
 }
 
@@ -51,13 +53,15 @@ func ensureImage(ctx context.Context, cache string, m mirror, log *slog.Logger) 
 	}
 	root := filepath.Join(tmp, "root")
 	args := []string{
-		"--mode=root", "--variant=minbase", "--quiet",
+		// In a process namespace of its own nothing outlives an interrupted build.
+		"--pid", "--fork", "--kill-child", "--mount-proc", "--",
+		"mmdebstrap", "--mode=root", "--variant=minbase", "--quiet",
 		"--include=" + strings.Join(imagePackages, ","),
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
 		"--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/info/*",
 		baseSuite, root, m.uri,
 	}
-	if _, err := host(ctx, "mmdebstrap", args...); err != nil {
+	if _, err := host(ctx, "unshare", args...); err != nil {
 		return "", err
 	}
 	if err := dressImage(root); err != nil {
@@ -90,6 +94,12 @@ func dressImage(root string) error {
 	}
 	// A journal on disk survives a power cut, as it does on a server.
 	if err := os.MkdirAll(filepath.Join(root, "var/log/journal"), 0o755); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(root, "etc/systemd/journald.conf.d"), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(root, "etc/systemd/journald.conf.d/rig.conf"), []byte(journalLimit), 0o644); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(root, "etc/hosts"), []byte(hostsFile), 0o644)

@@ -76,13 +76,22 @@ func Available() (reason string) {
 	if os.Geteuid() != 0 {
 		return "the rig needs root: it mounts overlays and starts systemd containers"
 	}
-	for _, tool := range []string{"systemd-nspawn", "nsenter", "ip", "mmdebstrap", "apt-get", "apt-cache", "dpkg-deb"} {
+	for _, tool := range []string{"systemd-nspawn", "nsenter", "unshare", "ip", "mmdebstrap", "apt-get", "apt-cache", "dpkg-deb"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return fmt.Sprintf("the rig needs %s: apt-get install %s", tool, strings.Join(Deps(), " "))
 		}
 	}
 	if _, err := cgroupRoots(); err != nil {
 		return "the rig needs a cgroup v2 hierarchy: " + err.Error()
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return err.Error()
+	}
+	if !cached(cache) {
+		if _, err := findMirror(context.Background()); err != nil {
+			return err.Error()
+		}
 	}
 	known, err := os.ReadFile("/proc/filesystems")
 	if err != nil || !strings.Contains(string(known), "overlay") {
@@ -103,15 +112,7 @@ func Prepare(ctx context.Context, log *slog.Logger) (*Kit, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	cache := os.Getenv(CacheEnv)
-	if cache == "" {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			return nil, fmt.Errorf("find the rig's cache directory (set %s): %w", CacheEnv, err)
-		}
-		cache = filepath.Join(base, "observability-upgrade-rig")
-	}
-	cache, err := filepath.Abs(cache)
+	cache, err := cacheDir()
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +125,7 @@ func Prepare(ctx context.Context, log *slog.Logger) (*Kit, error) {
 		return nil, fmt.Errorf("wait for other processes that prepare %s: %w", cache, err)
 	}
 	defer lock.Close()
-	if err := dropUnfinished(cache); err != nil {
+	if err := dropUnfinished(ctx, cache); err != nil {
 		return nil, err
 	}
 	sweep(ctx, k.runDir, log)
@@ -165,15 +166,31 @@ func Prepare(ctx context.Context, log *slog.Logger) (*Kit, error) {
 	return k, nil
 }
 
+func cacheDir() (string, error) {
+	if dir := os.Getenv(CacheEnv); dir != "" {
+		return filepath.Abs(dir)
+	}
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the rig's cache directory (set %s): %w", CacheEnv, err)
+	}
+	return filepath.Join(base, "observability-upgrade-rig"), nil
+}
+
 // dropUnfinished removes the temporary directories of interrupted runs. The
 // cache's lock must be held.
-func dropUnfinished(cache string) error {
+func dropUnfinished(ctx context.Context, cache string) error {
 	left, err := filepath.Glob(filepath.Join(cache, "tmp-*"))
 	if err != nil {
 		return err
 	}
 	for _, dir := range left {
-		if err := removeTree(dir); err != nil {
+		// Programs of the interrupted run may be dying still.
+		short, cancel := context.WithTimeout(ctx, 10*time.Second)
+		var err error
+		_ = poll(short, func() bool { err = removeTree(dir); return err == nil })
+		cancel()
+		if err != nil {
 			return fmt.Errorf("remove what an interrupted run left: %w", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -213,10 +215,7 @@ func TestContainer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, change := range []string{"chmod 600", "chown 1:1", "touch", "setfattr", "echo x >>"} {
-			if change == "setfattr" {
-				continue // not in the image
-			}
+		for _, change := range []string{"chmod 600", "chown 1:1", "touch", "echo x >>"} {
 			c.MustRun(ctx, "sh", "-c", change+" /etc/deep/er/file")
 			now, err := c.TreeDigest(ctx, "/etc/deep")
 			if err != nil || now == digest {
@@ -445,18 +444,49 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
-// TestSweep plays a test process that was killed: what it left is cleared away.
-func TestSweep(t *testing.T) {
+// TestOwnerKilled kills a test process that has a container: the container dies
+// with it, the rest is cleared away by the next to prepare, and what is in use
+// stays.
+func TestOwnerKilled(t *testing.T) {
 	k, ctx := kit(t), deadline(t)
-	c := k.Start(ctx, t, Options{})
-	var log bytes.Buffer
-	sweep(ctx, k.runDir, slog.New(slog.NewTextHandler(&log, nil)))
-	if strings.Contains(log.String(), c.Name) {
-		t.Fatalf("a container in use was swept away: %s", &log)
+	if os.Getenv("RIG_TEST_OWNER") != "" {
+		c := k.Start(ctx, t, Options{})
+		fmt.Println("\ncontainer", c.Name)
+		<-ctx.Done()
+		return
 	}
-	c.lock.Close()
-	sweep(ctx, k.runDir, slog.New(slog.NewTextHandler(&log, nil)))
-	assertGone(t, k, c.Name)
+	mine := k.Start(ctx, t, Options{})
+	owner := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestOwnerKilled$")
+	owner.Env = append(os.Environ(), "RIG_TEST_OWNER=1")
+	out, err := owner.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.Start(); err != nil {
+		t.Fatal(err)
+	}
+	name := ""
+	for lines := bufio.NewScanner(out); name == "" && lines.Scan(); {
+		name, _ = strings.CutPrefix(lines.Text(), "container ")
+		if !strings.HasPrefix(name, "rig-") {
+			name = ""
+		}
+	}
+	if err := owner.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = owner.Wait()
+	if name == "" {
+		t.Fatal("the owner started no container")
+	}
+	if err := poll(ctx, func() bool { return len(processesNaming(name)) == 0 }); err != nil {
+		t.Fatalf("processes outlive their owner: %q", processesNaming(name))
+	}
+	if _, err := Prepare(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	assertGone(t, k, name)
+	mine.MustRun(ctx, "true")
 }
 
 func assertGone(t *testing.T, k *Kit, name string) {
@@ -479,10 +509,18 @@ func assertGone(t *testing.T, k *Kit, name string) {
 			t.Errorf("%s left its cgroup in %s", name, root)
 		}
 	}
-	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, path := range lines {
+	if left := processesNaming(name); len(left) > 0 {
+		t.Errorf("%s left processes: %q", name, left)
+	}
+}
+
+func processesNaming(name string) []string {
+	var found []string
+	paths, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range paths {
 		if data, _ := os.ReadFile(path); bytes.Contains(data, []byte(name)) {
-			t.Errorf("%s left a process: %s", name, bytes.ReplaceAll(data, []byte{0}, []byte(" ")))
+			found = append(found, strings.ReplaceAll(string(data), "\x00", " "))
 		}
 	}
+	return found
 }
