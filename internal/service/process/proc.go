@@ -2,53 +2,74 @@ package process
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// procStat is what tells one process from another that later has its number.
-type procStat struct {
+// The marks a process and all it starts carry in their environment.
+const (
+	nameVar  = "OBSERVABILITY_UPGRADE_SERVICE"
+	tokenVar = "OBSERVABILITY_UPGRADE_SERVICE_TOKEN"
+)
+
+// proc is what tells one process from another that later has its number. See
+// proc_pid_stat(5).
+type proc struct {
+	pid     int
 	state   byte
+	parent  int
+	group   int
 	session int
-	ticks   uint64 // start time since boot
+	ticks   uint64 // start time, clock ticks since boot
 }
 
-// readStat reads /proc/PID/stat. The command in it may hold spaces and
-// parentheses, so fields count from the last ")".
-func readStat(pid int) (procStat, error) {
+// dead tells a zombie: it holds its number and nothing else.
+func (p proc) dead() bool { return p.state == 'Z' || p.state == 'X' || p.state == 'x' }
+
+func readStat(pid int) (proc, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return procStat{}, err
+		return proc{}, err
 	}
-	return parseStat(data)
+	p, err := parseStat(data)
+	if err != nil {
+		return proc{}, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+	}
+	p.pid = pid
+	return p, nil
 }
 
-func parseStat(data []byte) (procStat, error) {
+// parseStat reads the content of /proc/PID/stat. The command in it may hold
+// spaces and parentheses, so fields are counted from the last ")".
+func parseStat(data []byte) (proc, error) {
 	i := bytes.LastIndexByte(data, ')')
 	if i < 0 {
-		return procStat{}, errors.New("no command in stat")
+		return proc{}, errors.New("no command in parentheses")
 	}
 	f := strings.Fields(string(data[i+1:]))
 	if len(f) < 20 {
-		return procStat{}, fmt.Errorf("%d fields in stat, want more than 20", len(f))
+		return proc{}, fmt.Errorf("%d fields after the command, expected at least 20", len(f))
 	}
-	session, err := strconv.Atoi(f[3])
-	if err != nil {
-		return procStat{}, err
+	if len(f[0]) != 1 {
+		return proc{}, fmt.Errorf("state %q, expected one letter", f[0])
 	}
-	ticks, err := strconv.ParseUint(f[19], 10, 64)
-	if err != nil {
-		return procStat{}, err
+	p := proc{state: f[0][0]}
+	for j, dst := range map[int]*int{1: &p.parent, 2: &p.group, 3: &p.session} {
+		n, err := strconv.Atoi(f[j])
+		if err != nil {
+			return proc{}, fmt.Errorf("field %d: %w", j+3, err)
+		}
+		*dst = n
 	}
-	return procStat{state: f[0][0], session: session, ticks: ticks}, nil
+	var err error
+	if p.ticks, err = strconv.ParseUint(f[19], 10, 64); err != nil {
+		return proc{}, fmt.Errorf("start time: %w", err)
+	}
+	return p, nil
 }
 
 // alive reports whether the very process runs; a zombie does not.
@@ -56,84 +77,93 @@ func alive(pid int, ticks uint64) bool {
 	if pid <= 0 {
 		return false
 	}
-	st, err := readStat(pid)
-	return err == nil && st.ticks == ticks && st.state != 'Z' && st.state != 'X'
+	p, err := readStat(pid)
+	return err == nil && p.ticks == ticks && !p.dead()
 }
 
-func bootID() string {
+func bootID() (string, error) {
 	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return ""
+		return "", fmt.Errorf("which boot this is: %w", err)
 	}
-	return strings.TrimSpace(string(data))
+	return strings.TrimSpace(string(data)), nil
 }
 
-// members lists the living processes of a session or with a token in their
-// environment: everything a service left behind, however it forked.
-func members(session int, token string) []int {
+// running lists all living processes but our own.
+func running() ([]proc, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("list processes: %w", err)
 	}
-	var pids []int
+	var all []proc
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		st, err := readStat(pid)
-		if err != nil || st.state == 'Z' || st.state == 'X' {
-			continue
-		}
-		if session > 0 && st.session == session || hasToken(pid, token) {
-			pids = append(pids, pid)
+		// One that ends meanwhile is gone, which is all there is to know.
+		if p, err := readStat(pid); err == nil && !p.dead() {
+			all = append(all, p)
 		}
 	}
-	return pids
+	return all, nil
 }
 
+// members lists the living processes of one service: those with its token,
+// those in its session (0: not looked at; its leader must be known to be ours,
+// as numbers are reused), those in known, and all their descendants.
+func members(session int, token string, known []proc) ([]proc, error) {
+	all, err := running()
+	if err != nil {
+		return nil, err
+	}
+	return belonging(all, session, known, func(pid int) bool { return hasToken(pid, token) }), nil
+}
+
+func belonging(all []proc, session int, known []proc, marked func(pid int) bool) []proc {
+	ours := map[int]bool{}
+	before := make(map[int]uint64, len(known))
+	for _, p := range known {
+		before[p.pid] = p.ticks
+	}
+	for _, p := range all {
+		ticks, seen := before[p.pid]
+		if seen && ticks == p.ticks || session > 0 && p.session == session || marked(p.pid) {
+			ours[p.pid] = true
+		}
+	}
+	for grown := len(ours) > 0; grown; {
+		grown = false
+		for _, p := range all {
+			if ours[p.parent] && !ours[p.pid] {
+				ours[p.pid], grown = true, true
+			}
+		}
+	}
+	var out []proc
+	for _, p := range all {
+		if ours[p.pid] {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// hasToken looks for the token in a process's environment, which only its own
+// user and root may read.
 func hasToken(pid int, token string) bool {
 	if token == "" {
 		return false
 	}
 	env, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
-	return err == nil && bytes.Contains(env, []byte(tokenVar+"="+token))
-}
-
-// waitGone waits until a process has ended, by its pidfd, and reports whether
-// it did within the time.
-func waitGone(ctx context.Context, pid int, ticks uint64, timeout time.Duration) (bool, error) {
-	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
-			return true, nil
-		}
-		return false, fmt.Errorf("watch process %d: %w", pid, err)
+		return false
 	}
-	defer unix.Close(fd)
-	deadline := time.Now().Add(timeout)
-	for alive(pid, ticks) {
-		if err := ctx.Err(); err != nil {
-			return false, err
+	want := []byte(tokenVar + "=" + token)
+	for entry := range bytes.SplitSeq(env, []byte{0}) {
+		if bytes.Equal(entry, want) {
+			return true
 		}
-		left := time.Until(deadline)
-		if left <= 0 {
-			return false, nil
-		}
-		// Short turns, so that a cancelled context is seen.
-		turn := min(left, 50*time.Millisecond)
-		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(turn.Milliseconds())+1)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return false, err
-		}
-		reap(pid)
 	}
-	return true, nil
-}
-
-// reap collects a child of ours that has ended; a process of another parent is
-// none of our business.
-func reap(pid int) {
-	var ws unix.WaitStatus
-	_, _ = unix.Wait4(pid, &ws, unix.WNOHANG, nil)
+	return false
 }

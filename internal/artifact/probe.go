@@ -1,0 +1,231 @@
+package artifact
+
+import (
+	"bytes"
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+)
+
+// ErrVersionUnknown says that a program ran but told no version.
+var ErrVersionUnknown = errors.New("it tells no version")
+
+// ProbeSpec says how to ask a program for its version.
+type ProbeSpec struct {
+	Path    string
+	Args    []string      // default --version
+	Regexp  string        // first group is the version
+	Timeout time.Duration // default 10 s
+	// Installed marks a program that runs on this host anyway: it is asked as the
+	// caller where an unprivileged user may not run it.
+	Installed bool
+}
+
+var (
+	defaultVersion = regexp.MustCompile(`(?i)version[ =:"]+v?(\d+\.\d+(?:\.\d+)?[^\s",)]*)`)
+	anySemver      = regexp.MustCompile(`\bv?(\d+\.\d+\.\d+[^\s",)]*)`)
+)
+
+const (
+	nobody    = 65534
+	maxOutput = 64 << 10
+)
+
+// Probe runs a program for its version: bounded in time, with a bare
+// environment, both streams read (which one it is differs by version). As root
+// it runs as nobody, without new privileges, in a network namespace of its own.
+func Probe(ctx context.Context, spec ProbeSpec) (component.Version, string, error) {
+	if len(spec.Args) == 0 {
+		spec.Args = []string{"--version"}
+	}
+	if spec.Timeout == 0 {
+		spec.Timeout = 10 * time.Second
+	}
+	out, err := runConfined(ctx, spec)
+	if err != nil {
+		return component.Version{}, out, err
+	}
+	v, err := findVersion(out, spec.Regexp)
+	return v, out, err
+}
+
+func findVersion(out, expr string) (component.Version, error) {
+	res := []*regexp.Regexp{defaultVersion, anySemver}
+	if expr != "" {
+		re, err := regexp.Compile(expr)
+		if err != nil {
+			return component.Version{}, fmt.Errorf("version.regexp: %w", err)
+		}
+		res = []*regexp.Regexp{re}
+	}
+	for _, re := range res {
+		m := re.FindStringSubmatch(out)
+		if len(m) < 2 || strings.Trim(m[1], "(") == "" {
+			continue
+		}
+		v, err := component.ParseVersion(m[1])
+		if err == nil {
+			return v, nil
+		}
+	}
+	return component.Version{}, fmt.Errorf("%w in %.120q", ErrVersionUnknown, strings.TrimSpace(out))
+}
+
+// SameVersion compares without build metadata: a distribution's "+ds" is the
+// same release.
+func SameVersion(want, got component.Version) bool { return want.Equal(got) }
+
+func runConfined(ctx context.Context, spec ProbeSpec) (string, error) {
+	f, err := os.Open(spec.Path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	home, err := os.MkdirTemp("", "obsup-probe-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(home)
+	if os.Geteuid() != 0 {
+		return runOnce(ctx, spec, f, home, nil)
+	}
+	if err := os.Chown(home, nobody, nobody); err != nil {
+		return "", err
+	}
+	attr := &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{}},
+		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWIPC,
+	}
+	out, err := runOnce(ctx, spec, f, home, attr)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		// Perhaps the kernel gives no namespaces here; the user stays nobody.
+		attr.Cloneflags = 0
+		out, err = runOnce(ctx, spec, f, home, attr)
+	}
+	if errors.Is(err, fs.ErrPermission) && spec.Installed {
+		out, err = runOnce(ctx, spec, f, home, nil)
+	}
+	return out, err
+}
+
+// runOnce executes the open file through /proc/self/fd, so that the unprivileged
+// user needs no way through the closed staging directory.
+func runOnce(ctx context.Context, spec ProbeSpec, f *os.File, home string, attr *syscall.SysProcAttr) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, spec.Timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/fd/3", spec.Args...)
+	cmd.Args[0] = spec.Path
+	cmd.ExtraFiles = []*os.File{f}
+	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C", "HOME=" + home, "TMPDIR=" + home}
+	cmd.Dir = "/"
+	var out limited
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if attr == nil {
+		attr = &syscall.SysProcAttr{}
+	}
+	a := *attr
+	a.Setpgid = true
+	a.Pdeathsig = syscall.SIGKILL
+	cmd.SysProcAttr = &a
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	// The parent's death signal is the thread's: it must stay until Wait is done.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := cmd.Run()
+	text := out.String()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return text, nil
+	case ctx.Err() != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return text, fmt.Errorf("it did not end within %s", spec.Timeout)
+	case errors.As(err, &exit):
+		return text, fmt.Errorf("it ended with %s: %.200s", exit.ProcessState, strings.TrimSpace(text))
+	case errors.Is(err, unix.EACCES) && mountedNoexec(spec.Path):
+		return text, fmt.Errorf("%w: %s is on a file system mounted noexec; move it with paths.staging in the policy, or `mount -o remount,exec`", err, filepath.Dir(spec.Path))
+	}
+	return text, err
+}
+
+func mountedNoexec(path string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(path, &st) == nil && st.Flags&unix.ST_NOEXEC != 0
+}
+
+// limited keeps the first part of what is written to it.
+type limited struct{ buf bytes.Buffer }
+
+func (l *limited) Write(p []byte) (int, error) {
+	if room := maxOutput - l.buf.Len(); room > 0 {
+		l.buf.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+func (l *limited) String() string { return l.buf.String() }
+
+// RunTool runs a verified tool, as the caller, on this host's configuration and
+// returns what it printed. Any exit code but 0 is an error.
+func RunTool(ctx context.Context, args []string, timeout time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "HOME=/nonexistent"}
+	cmd.Dir = "/"
+	var out limited
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	err := cmd.Run()
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = fmt.Errorf("it did not end within %s", timeout)
+	}
+	return out.String(), err
+}
+
+// checkExecutable refuses what cannot run here: neither a program for this
+// architecture nor a script.
+func checkExecutable(path, goarch string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	head := make([]byte, 20)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("it is empty: %w", err)
+	}
+	head = head[:n]
+	if bytes.HasPrefix(head, []byte("#!")) {
+		return nil
+	}
+	if !bytes.HasPrefix(head, []byte(elf.ELFMAG)) {
+		return fmt.Errorf("it is neither a program nor a script (it begins with %q)", head[:min(n, 8)])
+	}
+	want := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64, "arm": elf.EM_ARM}[goarch]
+	if len(head) < 20 || want == elf.EM_NONE {
+		return nil
+	}
+	if got := elf.Machine(uint16(head[18]) | uint16(head[19])<<8); got != want {
+		return fmt.Errorf("it is a program for %s, this host is %s", got, goarch)
+	}
+	return nil
+}

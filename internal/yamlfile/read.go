@@ -1,0 +1,120 @@
+package yamlfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// InsecureError says that somebody other than root and the caller could change
+// a file (CONTRACT.md section 7, promise 10).
+type InsecureError struct {
+	Path string // file or directory
+	Mode string // its permission bits, octal
+	Why  string
+	Fix  string // command to type
+}
+
+func (e *InsecureError) Error() string {
+	return fmt.Sprintf("%s (mode %s) %s, so it is not used; type: %s", e.Path, e.Mode, e.Why, e.Fix)
+}
+
+// Read reads a file and decodes it strictly into out; see Decode. It refuses,
+// with an InsecureError, a file that others can write. A missing file is an
+// error that wraps fs.ErrNotExist.
+func Read(path string, out any) error {
+	n, err := Load(path)
+	if err != nil {
+		return err
+	}
+	return n.Decode(out)
+}
+
+// Load is Read without the decoding. An empty file gives a nil node.
+func Load(path string) (*Node, error) {
+	data, err := ReadSecure(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, data)
+}
+
+// ReadSecure returns the content of a file that root or the caller owns and
+// nobody else can write, in a directory of which the same is true. Of a link,
+// the target and both directories are looked at.
+func ReadSecure(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			return nil, fmt.Errorf("read %s: %w", path, pe.Err)
+		}
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("read %s: not a regular file (%s)", path, info.Mode().Type())
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if err := checkOwner(real, info); err != nil {
+		return nil, err
+	}
+	dirs := []string{filepath.Dir(path)}
+	if filepath.Dir(real) != dirs[0] {
+		dirs = append(dirs, filepath.Dir(real))
+	}
+	for _, dir := range dirs {
+		di, err := os.Stat(dir)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", path, err)
+		}
+		if err := checkOwner(dir, di); err != nil {
+			return nil, err
+		}
+	}
+	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if len(data) > MaxSize {
+		return nil, Errors{{File: path, Message: fmt.Sprintf("larger than %d KiB, the most that is read of a configuration file", MaxSize>>10)}}
+	}
+	return data, nil
+}
+
+// checkOwner refuses what somebody other than root and the caller owns or can
+// write. Group root may write what root owns.
+func checkOwner(path string, info fs.FileInfo) error {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fmt.Errorf("%s: its owner cannot be read", path)
+	}
+	perm := info.Mode().Perm()
+	e := &InsecureError{Path: path, Mode: fmt.Sprintf("%04o", perm)}
+	uid := os.Geteuid()
+	switch {
+	case st.Uid != 0 && int(st.Uid) != uid:
+		e.Why, e.Fix = fmt.Sprintf("belongs to user %d, neither root nor you", st.Uid), "chown root: "+path
+		if uid != 0 {
+			e.Fix = "sudo " + e.Fix
+		}
+	case perm&0o002 != 0:
+		e.Why, e.Fix = "can be written by everybody", "chmod go-w "+path
+	case perm&0o020 != 0 && (st.Uid != 0 || st.Gid != 0):
+		e.Why, e.Fix = fmt.Sprintf("can be written by group %d", st.Gid), "chmod g-w "+path
+	default:
+		return nil
+	}
+	return e
+}
