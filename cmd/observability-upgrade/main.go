@@ -7,4 +7,8 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/cli"
 )
 
-func main() { os.Exit(cli.Main(os.Args, cli.System())) }
+func main() {
+	o := cli.System()
+	o.Guard = faultGuard() // nil, but in builds for fault injection
+	os.Exit(cli.Main(os.Args, o))
+}

@@ -57,7 +57,9 @@ func newFixture(t *testing.T, asset string, body []byte) *fixture {
 	return f
 }
 
-func (f *fixture) asset(name string) string { return f.url + "/o/tool/releases/download/v1.2.0/" + name }
+func (f *fixture) asset(name string) string {
+	return f.url + "/o/tool/releases/download/v1.2.0/" + name
+}
 
 func (f *fixture) stage() (*Staged, error) {
 	return f.store.Stage(f.t.Context(), Request{
@@ -230,7 +232,7 @@ func TestRefusals(t *testing.T) {
 		"truncated for ever": {func(f *fixture) {
 			f.server.Fault("tool.tar.gz", releaseserver.Fault{Kind: releaseserver.Truncate, N: 0})
 		}, "tried 4 times"},
-		"endless": {func(f *fixture) { f.server.Fault("tool.tar.gz", releaseserver.Fault{Kind: releaseserver.EndlessBody}) }, ""},
+		"endless":            {func(f *fixture) { f.server.Fault("tool.tar.gz", releaseserver.Fault{Kind: releaseserver.EndlessBody}) }, ""},
 		"wrong architecture": {func(f *fixture) { f.comp.Arches = map[string]string{"arm64": "arm64"} }, "does not publish it for this architecture"},
 		"binary not inside":  {func(f *fixture) { f.comp.Binaries[0].Path = "elsewhere/tool" }, "holds no elsewhere/tool"},
 		"signature wanted":   {func(f *fixture) { f.comp.Signature = &component.Signature{Type: "cosign", Asset: "x.sig"} }, "cannot be checked"},

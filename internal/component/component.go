@@ -131,6 +131,7 @@ type Binary struct {
 // standard error are both searched.
 type VersionProbe struct {
 	Binary string   `yaml:"binary,omitempty" json:"binary,omitempty"` // name of the binary to ask; the first when empty
+	Path   string   `yaml:"path,omitempty" json:"path,omitempty"`     // of the executable inside a tree, e.g. bin/grafana
 	Args   []string `yaml:"args,omitempty" json:"args,omitempty"`
 	Regexp string   `yaml:"regexp,omitempty" json:"regexp,omitempty"` // first group is the version
 }

@@ -1,25 +1,36 @@
 package component
 
-import "fmt"
+import "errors"
 
-// UnmarshalYAML accepts a list of instances or the place to look them up.
+// UnmarshalYAML reads a list of instances, or a map that says where they are
+// looked up (CONTRACT.md section 5). Its form is that of the YAML libraries:
+// decode reads the same value into whatever it is given.
 func (i *Instances) UnmarshalYAML(decode func(any) error) error {
-	if err := decode(&i.List); err == nil {
+	var probe any
+	if err := decode(&probe); err != nil {
+		return err
+	}
+	switch probe.(type) {
+	case []any:
+		var list []Instance
+		if err := decode(&list); err != nil {
+			return err
+		}
+		*i = Instances{List: list}
+		return nil
+	case map[string]any:
+		var lookup struct {
+			Type      string   `yaml:"type"`
+			Address   string   `yaml:"address"`
+			Service   string   `yaml:"service"`
+			Endpoints []string `yaml:"endpoints"`
+			Prefix    string   `yaml:"prefix"`
+		}
+		if err := decode(&lookup); err != nil {
+			return err
+		}
+		*i = Instances{Type: lookup.Type, Address: lookup.Address, Service: lookup.Service, Endpoints: lookup.Endpoints, Prefix: lookup.Prefix}
 		return nil
 	}
-	var lookup struct {
-		Type      string   `yaml:"type"`
-		Address   string   `yaml:"address"`
-		Service   string   `yaml:"service"`
-		Endpoints []string `yaml:"endpoints"`
-		Prefix    string   `yaml:"prefix"`
-	}
-	if err := decode(&lookup); err != nil {
-		return fmt.Errorf("instances: want a list of {name, service, process, health} or {type: consul|etcd, …}: %w", err)
-	}
-	if lookup.Type != "consul" && lookup.Type != "etcd" {
-		return fmt.Errorf("instances: type %q, want consul or etcd", lookup.Type)
-	}
-	i.Type, i.Address, i.Service, i.Endpoints, i.Prefix = lookup.Type, lookup.Address, lookup.Service, lookup.Endpoints, lookup.Prefix
-	return nil
+	return errors.New("want a list of {name, service, process, health}, or a map {type: consul or etcd, …}")
 }

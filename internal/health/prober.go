@@ -119,6 +119,8 @@ func (p *Prober) checkService(ctx context.Context, t Target, r *Report) bool {
 	}
 	if t.Executable != "" && st.ExecPath != "" && !samePath(st.ExecPath, t.Executable) {
 		r.add("executable", Fail, "runs %s, expected %s", st.ExecPath, t.Executable)
+	} else if t.Executable != "" && st.ExecDeleted {
+		r.add("executable", Fail, "still runs the file that was replaced at %s", t.Executable)
 	}
 	return true
 }

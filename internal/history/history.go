@@ -1,4 +1,6 @@
-// Package history keeps the upgrade history in SQLite.
+// Package history keeps the upgrade history in SQLite, in the schema of the
+// specification (section 7) with columns of this program's own. Times are stored
+// as UTC text, so that they sort and the sqlite3 program prints them readably.
 package history
 
 import (
@@ -6,14 +8,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/url"
-	"os"
-	"path/filepath"
+	"math"
+	"slices"
 	"strings"
 	"time"
-
-	_ "modernc.org/sqlite" // the pure Go driver, so that the program needs no C library
 )
 
 // The statuses of an upgrade.
@@ -23,248 +21,195 @@ const (
 	RolledBack = "rolled_back"
 )
 
-const (
-	timeLayout    = "2006-01-02T15:04:05Z"
-	schemaVersion = 1
-)
+const timeLayout = "2006-01-02T15:04:05Z"
 
-// Upgrade is one row.
+// ErrReadOnly is returned by methods that change a history opened for reading.
+var ErrReadOnly = errors.New("the history was opened for reading only")
+
+// Upgrade is one row. In JSON it is what `history --output json` prints.
 type Upgrade struct {
 	ID                int64         `json:"id"`
-	Timestamp         time.Time     `json:"timestamp"`
+	Timestamp         time.Time     `json:"timestamp"` // the run's start
 	RunID             string        `json:"run_id"`
 	Component         string        `json:"component"`
 	OldVersion        string        `json:"old_version"`
 	NewVersion        string        `json:"new_version"`
-	Status            string        `json:"status"`
+	Status            string        `json:"status"` // success | failed | rolled_back
 	ErrorMessage      string        `json:"error_message"`
 	Duration          time.Duration `json:"-"`
 	Downtime          time.Duration `json:"-"`
-	DurationSeconds   float64       `json:"duration_seconds"`
-	DowntimeSeconds   float64       `json:"downtime_seconds"`
-	TriggeredBy       string        `json:"triggered_by"`
+	DurationSeconds   float64       `json:"duration_seconds"` // Duration, filled in by reading
+	DowntimeSeconds   float64       `json:"downtime_seconds"` // Downtime, filled in by reading
+	TriggeredBy       string        `json:"triggered_by"`     // manual | auto | scheduled
 	BackupPath        string        `json:"backup_path"`
 	RollbackTimestamp *time.Time    `json:"rollback_timestamp"`
-	HealthCheckPassed *bool         `json:"health_check_passed"`
-	NotificationSent  *bool         `json:"notification_sent"`
+	HealthCheckPassed *bool         `json:"health_check_passed"` // nil: none was made
+	NotificationSent  *bool         `json:"notification_sent"`   // nil: none was tried
 	Evidence          string        `json:"evidence_path"`
 }
 
-// DB is an open history. It is safe for concurrent use.
-type DB struct{ sql *sql.DB }
-
-// CorruptError reports a database that cannot be used.
-type CorruptError struct {
-	Path string
-	Err  error
-}
-
-func (e *CorruptError) Error() string {
-	return fmt.Sprintf("history database %s cannot be used: %v; `mv %s %s.corrupt` starts a new one", e.Path, e.Err, e.Path, e.Path)
-}
-func (e *CorruptError) Unwrap() error { return e.Err }
-
-// NewerError reports a database of a newer program.
-type NewerError struct {
-	Path string
-	Have int
-}
-
-func (e *NewerError) Error() string {
-	return fmt.Sprintf("history database %s has schema %d, this program knows up to %d; use the newer observability-upgrade that wrote it", e.Path, e.Have, schemaVersion)
-}
-
-// Open opens the history for writing, creating and migrating it.
-func Open(ctx context.Context, path string) (*DB, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
-	}
-	db, err := open(path, "rwc")
-	if err != nil {
-		return nil, err
-	}
-	if err := db.migrate(ctx, path); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return db, nil
-}
-
-// OpenReadOnly opens the history for reading; a missing one is empty.
-func OpenReadOnly(ctx context.Context, path string) (*DB, error) {
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		db, err := sql.Open("sqlite", ":memory:")
-		if err != nil {
-			return nil, err
-		}
-		db.SetMaxOpenConns(1)
-		d := &DB{db}
-		return d, d.migrate(ctx, path)
-	}
-	db, err := open(path, "ro")
-	if err != nil {
-		return nil, err
-	}
-	v, err := db.version(ctx)
+func (u Upgrade) validate() error {
 	switch {
-	case err != nil:
-		err = &CorruptError{path, err}
-	case v > schemaVersion:
-		err = &NewerError{path, v}
-	default:
-		return db, nil
+	case u.Timestamp.IsZero():
+		return errors.New("history: an upgrade without a timestamp")
+	case u.RunID == "" || u.Component == "" || u.NewVersion == "":
+		return fmt.Errorf("history: an upgrade needs run, component and new version, got %q, %q and %q", u.RunID, u.Component, u.NewVersion)
+	case !slices.Contains([]string{Success, Failed, RolledBack}, u.Status):
+		return fmt.Errorf("history: %s: status %q, want success, failed or rolled_back", u.Component, u.Status)
+	case !slices.Contains([]string{"manual", "auto", "scheduled"}, u.TriggeredBy):
+		return fmt.Errorf("history: %s: triggered by %q, want manual, auto or scheduled", u.Component, u.TriggeredBy)
 	}
-	return nil, errors.Join(err, db.Close())
+	return nil
 }
 
-func open(path, mode string) (*DB, error) {
-	q := url.Values{"mode": {mode}, "_pragma": {"busy_timeout(10000)", "synchronous(FULL)"}, "_txlock": {"immediate"}}
-	if mode != "ro" {
-		q.Add("_pragma", "journal_mode(WAL)")
+// Record writes a row and tells its id. A row of the same run, component and
+// new version is updated instead, so that writing twice is writing once; a
+// notification_sent that is set stays where the new value is nil.
+func (d *DB) Record(ctx context.Context, u Upgrade) (id int64, err error) {
+	if !d.writable {
+		return 0, ErrReadOnly
 	}
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String())
+	if err := u.validate(); err != nil {
+		return 0, err
+	}
+	err = d.sql.QueryRowContext(ctx, `
+INSERT INTO upgrades (timestamp, run_id, kind, component, old_version, new_version, status, error_message, duration_seconds,
+  duration_exact, downtime_seconds, triggered_by, backup_path, rollback_timestamp, health_check_passed, notification_sent, evidence_path)
+VALUES (?,?,'upgrade',?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+ON CONFLICT(run_id, component, new_version) DO UPDATE SET timestamp=excluded.timestamp, old_version=excluded.old_version,
+  status=excluded.status, error_message=excluded.error_message, duration_seconds=excluded.duration_seconds,
+  duration_exact=excluded.duration_exact, downtime_seconds=excluded.downtime_seconds, triggered_by=excluded.triggered_by,
+  backup_path=excluded.backup_path, rollback_timestamp=excluded.rollback_timestamp, health_check_passed=excluded.health_check_passed,
+  notification_sent=COALESCE(excluded.notification_sent, notification_sent), evidence_path=excluded.evidence_path
+RETURNING id`,
+		text(u.Timestamp), u.RunID, u.Component, null(u.OldVersion), u.NewVersion, u.Status, null(u.ErrorMessage),
+		int64(math.Round(u.Duration.Seconds())), u.Duration.Seconds(), u.Downtime.Seconds(), u.TriggeredBy, null(u.BackupPath),
+		nullTime(u.RollbackTimestamp), u.HealthCheckPassed, u.NotificationSent, null(u.Evidence)).Scan(&id)
 	if err != nil {
-		return nil, err
+		return 0, d.explain(fmt.Errorf("record the upgrade of %s: %w", u.Component, err))
 	}
-	db.SetMaxOpenConns(1)
-	return &DB{db}, nil
+	return id, nil
 }
 
-func (d *DB) version(ctx context.Context) (v int, err error) {
-	err = d.sql.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v)
-	return v, err
-}
-
-// schema is that of the specification, section 7.
-const schema = `
-CREATE TABLE IF NOT EXISTS upgrades (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    timestamp DATETIME NOT NULL,
-    component VARCHAR(50) NOT NULL,
-    old_version VARCHAR(20),
-    new_version VARCHAR(20) NOT NULL,
-    status VARCHAR(20) NOT NULL,
-    error_message TEXT,
-    duration_seconds INTEGER,
-    triggered_by VARCHAR(50),
-    backup_path VARCHAR(255),
-    rollback_timestamp DATETIME,
-    health_check_passed BOOLEAN,
-    notification_sent BOOLEAN,
-    created_at DATETIME DEFAULT CURRENT_TIMESTAMP
-);
-CREATE INDEX IF NOT EXISTS idx_component ON upgrades(component);
-CREATE INDEX IF NOT EXISTS idx_timestamp ON upgrades(timestamp DESC);
-CREATE INDEX IF NOT EXISTS idx_status ON upgrades(status);`
-
-// own are this program's columns beyond the specification's.
-var own = []string{
-	"ALTER TABLE upgrades ADD COLUMN run_id TEXT",
-	"ALTER TABLE upgrades ADD COLUMN kind TEXT DEFAULT 'upgrade'",
-	"ALTER TABLE upgrades ADD COLUMN duration_exact REAL",
-	"ALTER TABLE upgrades ADD COLUMN downtime_seconds REAL",
-	"ALTER TABLE upgrades ADD COLUMN evidence_path TEXT",
-	"CREATE UNIQUE INDEX idx_run ON upgrades(run_id, component, new_version)",
-	fmt.Sprintf("PRAGMA user_version = %d", schemaVersion),
-}
-
-func (d *DB) migrate(ctx context.Context, path string) error {
-	v, err := d.version(ctx)
-	switch {
-	case err != nil:
-		return &CorruptError{path, err}
-	case v > schemaVersion:
-		return &NewerError{path, v}
-	case v == schemaVersion:
-		return nil
+// MarkRolledBack marks rows as rolled back at a time. A row that is marked
+// already keeps its first time, and an id that is not there is no error: the
+// database may have been moved aside since the id was noted.
+func (d *DB) MarkRolledBack(ctx context.Context, ids []int64, at time.Time) error {
+	if !d.writable {
+		return ErrReadOnly
 	}
 	tx, err := d.sql.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return d.explain(fmt.Errorf("mark as rolled back: %w", err))
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
-	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v); err != nil || v == schemaVersion {
-		return err // another process was first
-	}
-	for _, stmt := range append([]string{schema}, own...) {
-		if _, err := tx.ExecContext(ctx, stmt); err != nil {
-			return fmt.Errorf("history database %s: %w", path, err)
+	for _, id := range ids {
+		const q = `UPDATE upgrades SET status = 'rolled_back', rollback_timestamp = ? WHERE id = ? AND status <> 'rolled_back'`
+		if _, err := tx.ExecContext(ctx, q, text(at), id); err != nil {
+			return d.explain(fmt.Errorf("mark upgrade %d as rolled back: %w", id, err))
 		}
 	}
-	return tx.Commit()
+	return d.explain(tx.Commit())
 }
 
-// Close closes the database.
-func (d *DB) Close() error { return d.sql.Close() }
-
-// Record writes a row; one of the same run, component and version is replaced.
-func (d *DB) Record(ctx context.Context, u Upgrade) (id int64, err error) {
-	err = d.sql.QueryRowContext(ctx, `
-INSERT INTO upgrades (timestamp, run_id, component, old_version, new_version, status, error_message, duration_seconds, duration_exact,
-  downtime_seconds, triggered_by, backup_path, rollback_timestamp, health_check_passed, notification_sent, evidence_path)
-VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
-ON CONFLICT(run_id, component, new_version) DO UPDATE SET status=excluded.status, error_message=excluded.error_message,
-  duration_seconds=excluded.duration_seconds, duration_exact=excluded.duration_exact, downtime_seconds=excluded.downtime_seconds,
-  rollback_timestamp=excluded.rollback_timestamp, health_check_passed=excluded.health_check_passed, evidence_path=excluded.evidence_path
-RETURNING id`,
-		u.Timestamp.UTC().Format(timeLayout), u.RunID, u.Component, null(u.OldVersion), u.NewVersion, u.Status, null(u.ErrorMessage),
-		int64(u.Duration.Round(time.Second)/time.Second), u.Duration.Seconds(), u.Downtime.Seconds(), u.TriggeredBy, null(u.BackupPath),
-		nullTime(u.RollbackTimestamp), u.HealthCheckPassed, u.NotificationSent, null(u.Evidence)).Scan(&id)
-	return id, err
-}
-
-func null(s string) any {
-	if s == "" {
-		return nil
+// MarkNotified notes, on all rows of a run, whether its notification went out.
+func (d *DB) MarkNotified(ctx context.Context, runID string, sent bool) error {
+	if !d.writable {
+		return ErrReadOnly
 	}
-	return s
-}
-
-func nullTime(t *time.Time) any {
-	if t == nil {
-		return nil
+	_, err := d.sql.ExecContext(ctx, `UPDATE upgrades SET notification_sent = ? WHERE run_id = ?`, sent, runID)
+	if err != nil {
+		return d.explain(fmt.Errorf("note the notification of run %s: %w", runID, err))
 	}
-	return t.UTC().Format(timeLayout)
+	return nil
 }
 
 // Filter narrows a list; zero fields match everything, Limit 0 has no limit.
 type Filter struct {
 	Component, Status, RunID string
+	Since                    time.Time // rows of this second and later
 	Limit                    int
 }
 
 // List returns rows, newest first.
 func (d *DB) List(ctx context.Context, f Filter) ([]Upgrade, error) {
-	q := `SELECT id, timestamp, COALESCE(run_id,''), component, COALESCE(old_version,''), new_version, status, COALESCE(error_message,''),
-  COALESCE(duration_exact, duration_seconds, 0), COALESCE(downtime_seconds,0), COALESCE(triggered_by,''), COALESCE(backup_path,''),
-  COALESCE(rollback_timestamp,''), health_check_passed, notification_sent, COALESCE(evidence_path,'') FROM upgrades`
-	var where []string
-	var args []any
-	for col, v := range map[string]string{"component": f.Component, "status": f.Status, "run_id": f.RunID} {
-		if v != "" {
-			where, args = append(where, col+" = ?"), append(args, v)
-		}
+	if len(d.columns) == 0 {
+		return nil, nil // there is no database, or no table in it
 	}
-	if len(where) > 0 {
-		q += " WHERE " + strings.Join(where, " AND ")
-	}
-	q += " ORDER BY timestamp DESC, id DESC"
-	if f.Limit > 0 {
-		q += fmt.Sprintf(" LIMIT %d", f.Limit)
-	}
-	rows, err := d.sql.QueryContext(ctx, q, args...)
+	query, args := d.query(f)
+	rows, err := d.sql.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return nil, d.explain(fmt.Errorf("read the history: %w", err))
 	}
 	defer rows.Close()
 	var out []Upgrade
 	for rows.Next() {
 		u, err := scan(rows)
 		if err != nil {
-			return nil, err
+			return nil, d.explain(fmt.Errorf("read the history: %w", err))
 		}
 		out = append(out, u)
 	}
-	return out, rows.Err()
+	if err := rows.Err(); err != nil {
+		return nil, d.explain(fmt.Errorf("read the history: %w", err))
+	}
+	return out, nil
+}
+
+func (d *DB) query(f Filter) (string, []any) {
+	cols := make([]string, 0, len(readColumns))
+	for _, c := range readColumns {
+		cols = append(cols, d.column(c.name, c.expr, c.missing))
+	}
+	q := "SELECT " + strings.Join(cols, ", ") + " FROM upgrades"
+	var where []string
+	var args []any
+	for _, c := range []struct{ column, value string }{{"component", f.Component}, {"status", f.Status}, {"run_id", f.RunID}} {
+		if c.value != "" {
+			where, args = append(where, d.column(c.column, c.column, "NULL")+" = ?"), append(args, c.value)
+		}
+	}
+	if !f.Since.IsZero() {
+		where, args = append(where, "timestamp >= ?"), append(args, text(f.Since))
+	}
+	if len(where) > 0 {
+		q += " WHERE " + strings.Join(where, " AND ")
+	}
+	q += " ORDER BY timestamp DESC, id DESC"
+	if f.Limit > 0 {
+		q, args = q+" LIMIT ?", append(args, f.Limit)
+	}
+	return q, args
+}
+
+// readColumns are what scan expects, in its order. Casting keeps the driver from
+// guessing at times.
+var readColumns = []struct{ name, expr, missing string }{
+	{"id", "id", ""},
+	{"timestamp", "CAST(timestamp AS TEXT)", ""},
+	{"run_id", "COALESCE(run_id, '')", "''"},
+	{"component", "component", ""},
+	{"old_version", "COALESCE(old_version, '')", ""},
+	{"new_version", "new_version", ""},
+	{"status", "status", ""},
+	{"error_message", "COALESCE(error_message, '')", ""},
+	{"duration_exact", "COALESCE(duration_exact, duration_seconds, 0)", "COALESCE(duration_seconds, 0)"},
+	{"downtime_seconds", "COALESCE(downtime_seconds, 0)", "0"},
+	{"triggered_by", "COALESCE(triggered_by, '')", ""},
+	{"backup_path", "COALESCE(backup_path, '')", ""},
+	{"rollback_timestamp", "COALESCE(CAST(rollback_timestamp AS TEXT), '')", ""},
+	{"health_check_passed", "health_check_passed", ""},
+	{"notification_sent", "notification_sent", ""},
+	{"evidence_path", "COALESCE(evidence_path, '')", "''"},
+}
+
+// column is expr, or missing where the table lacks the column because it was
+// made by another program and has not been migrated.
+func (d *DB) column(name, expr, missing string) string {
+	if d.columns[name] || missing == "" {
+		return expr
+	}
+	return missing
 }
 
 func scan(rows *sql.Rows) (Upgrade, error) {
@@ -273,59 +218,45 @@ func scan(rows *sql.Rows) (Upgrade, error) {
 	err := rows.Scan(&u.ID, &at, &u.RunID, &u.Component, &u.OldVersion, &u.NewVersion, &u.Status, &u.ErrorMessage,
 		&u.DurationSeconds, &u.DowntimeSeconds, &u.TriggeredBy, &u.BackupPath, &rolled, &u.HealthCheckPassed, &u.NotificationSent, &u.Evidence)
 	if err != nil {
-		return u, err
+		return u, fmt.Errorf("row %d: %w", u.ID, err)
 	}
 	u.Duration = time.Duration(u.DurationSeconds * float64(time.Second))
 	u.Downtime = time.Duration(u.DowntimeSeconds * float64(time.Second))
 	if u.Timestamp, err = parseTime(at); err != nil {
-		return u, err
+		return u, fmt.Errorf("row %d: timestamp: %w", u.ID, err)
 	}
 	if rolled != "" {
 		t, err := parseTime(rolled)
 		if err != nil {
-			return u, err
+			return u, fmt.Errorf("row %d: rollback_timestamp: %w", u.ID, err)
 		}
 		u.RollbackTimestamp = &t
 	}
 	return u, nil
 }
 
-func parseTime(s string) (time.Time, error) {
-	for _, layout := range []string{timeLayout, time.RFC3339Nano, "2006-01-02 15:04:05", "2006-01-02 15:04:05 +0000 UTC"} {
-		if t, err := time.Parse(layout, s); err == nil {
-			return t.UTC(), nil
-		}
+// LastSuccessfulRun returns the newest run that still has rows with status
+// success, and those rows; "" and none where there is no such run.
+func (d *DB) LastSuccessfulRun(ctx context.Context) (runID string, rows []Upgrade, err error) {
+	if !d.columns["run_id"] || !d.columns["kind"] {
+		return "", nil, nil
 	}
-	return time.Time{}, fmt.Errorf("history: time %q has an unknown form", s)
-}
-
-// LastSuccessfulRun returns the newest run that has rows with status success.
-func (d *DB) LastSuccessfulRun(ctx context.Context) (string, []Upgrade, error) {
-	var id string
-	err := d.sql.QueryRowContext(ctx, `SELECT run_id FROM upgrades WHERE status = 'success' AND run_id IS NOT NULL ORDER BY timestamp DESC, id DESC LIMIT 1`).Scan(&id)
+	err = d.sql.QueryRowContext(ctx, `SELECT run_id FROM upgrades WHERE status = 'success' AND run_id <> '' AND kind = 'upgrade'
+ORDER BY timestamp DESC, id DESC LIMIT 1`).Scan(&runID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil, nil
 	}
 	if err != nil {
-		return "", nil, err
+		return "", nil, d.explain(fmt.Errorf("find the last successful run: %w", err))
 	}
-	rows, err := d.List(ctx, Filter{RunID: id, Status: Success})
-	return id, rows, err
+	rows, err = d.List(ctx, Filter{RunID: runID, Status: Success})
+	return runID, rows, err
 }
 
-// MarkRolledBack marks rows as rolled back at a time.
-func (d *DB) MarkRolledBack(ctx context.Context, ids []int64, at time.Time) error {
-	tx, err := d.sql.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
-	for _, id := range ids {
-		if _, err := tx.ExecContext(ctx, `UPDATE upgrades SET status = 'rolled_back', rollback_timestamp = ? WHERE id = ?`, at.UTC().Format(timeLayout), id); err != nil {
-			return err
-		}
-	}
-	return tx.Commit()
+// SuccessesSince returns the upgrades of a component that succeeded in runs
+// started at t or later and were not rolled back, newest first.
+func (d *DB) SuccessesSince(ctx context.Context, component string, t time.Time) ([]Upgrade, error) {
+	return d.List(ctx, Filter{Component: component, Status: Success, Since: t})
 }
 
 // Durations is the median duration of a component's last ten successes; 0 when
@@ -340,4 +271,40 @@ func (d *DB) Durations(ctx context.Context, component string) (time.Duration, er
 		durations[i] = r.Duration
 	}
 	return median(durations), nil
+}
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	mid := len(d) / 2
+	if len(d)%2 == 1 {
+		return d[mid]
+	}
+	return (d[mid-1] + d[mid]) / 2
+}
+
+func text(t time.Time) string { return t.UTC().Format(timeLayout) }
+
+func null(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func nullTime(t *time.Time) any {
+	if t == nil {
+		return nil
+	}
+	return text(*t)
+}
+
+// parseTime reads the forms found in such databases: this program's, that of
+// CURRENT_TIMESTAMP, and RFC 3339.
+func parseTime(s string) (time.Time, error) {
+	for _, layout := range []string{timeLayout, time.RFC3339Nano, time.DateTime, "2006-01-02T15:04:05"} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is no time, expected a form such as %s", s, timeLayout)
 }

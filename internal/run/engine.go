@@ -391,7 +391,6 @@ func (r *running) tell(ev Event) {
 	}
 	attrs := []any{"run", r.head.ID, "component", ev.Component, "step", string(ev.Step), "done", ev.Done}
 	if ev.Err != nil {
-		level = slog.LevelWarn
 		attrs = append(attrs, "error", ev.Err)
 	}
 	r.Logger.Log(context.Background(), level, "step", attrs...)

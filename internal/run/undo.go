@@ -42,9 +42,8 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 	}
 	r.tell(Event{Component: ch.Component, Step: StepUndo, Detail: "back to " + ch.From.String()})
 	restored, err := r.restore(ctx, ch, func(t time.Time) {
-		if out.Downtime == 0 {
-			out.Downtime = seconds(t.Sub(start))
-		}
+		// The whole time counts: what the failed version answered in between helped nobody.
+		out.Downtime = seconds(t.Sub(start))
 	})
 	out.Duration = seconds(r.Now().Sub(start))
 	out.Status = RolledBack

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
@@ -238,6 +237,3 @@ func (s *Stack) subject(in *inventory.Installed) backup.Subject {
 	sub.Units = append(sub.Units, in.Status.DropIns...)
 	return sub
 }
-
-// duration since a moment, in seconds.
-func since(now func() time.Time, start time.Time) float64 { return now().Sub(start).Seconds() }

@@ -2,7 +2,6 @@ package stack
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"time"
@@ -74,7 +73,7 @@ func (s *Stack) Look(ctx context.Context, o LookOptions) (*View, error) {
 			ask = append(ask, in.Component)
 		}
 	}
-	s.upstream.SetRefresh(o.Refresh)
+	s.upstream = s.ask(o.Refresh)
 	results := s.upstream.All(ctx, ask)
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -139,13 +138,4 @@ func (s *Stack) estimates() func(string) time.Duration {
 		}
 	}
 	return func(name string) time.Duration { return known[name] }
-}
-
-// errorsOf lists upstream failures for people, without duplicates.
-func errorsOf(errs map[string]error) error {
-	var all []error
-	for name, err := range errs {
-		all = append(all, fmt.Errorf("%s: %w", name, err))
-	}
-	return errors.Join(all...)
 }

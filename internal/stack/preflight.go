@@ -124,6 +124,9 @@ func writable(dir string) error {
 	return nil
 }
 
+// fsImmutable is FS_IMMUTABLE_FL of linux/fs.h.
+const fsImmutable = 0x10
+
 func immutable(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
@@ -131,7 +134,7 @@ func immutable(path string) bool {
 	}
 	defer f.Close()
 	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
-	return err == nil && flags&unix.FS_IMMUTABLE_FL != 0
+	return err == nil && flags&fsImmutable != 0
 }
 
 // checkBackupDir proves that backup points can be written.

@@ -90,7 +90,7 @@ func (s *Stack) checkVersion(ctx context.Context, p *prepared) error {
 	if !ok {
 		return fmt.Errorf("the archive holds no %s", main.Name)
 	}
-	got, out, err := artifact.Probe(ctx, artifact.ProbeSpec{Path: f.Path, Args: c.Version.Args, Regexp: c.Version.Regexp})
+	got, out, err := artifact.Probe(ctx, artifact.ProbeSpec{Path: filepath.Join(f.Path, c.Version.Path), Args: c.Version.Args, Regexp: c.Version.Regexp})
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", f.Name, strings.Join(c.Version.Args, " "), err)
 	}

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
@@ -22,6 +23,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
+	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
@@ -80,19 +82,24 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	s.http = &http.Client{Transport: newTransport()}
-	s.upstream = upstream.New(upstream.Options{
-		GitHubURL: s.Policy.Upstream.GitHub.APIURL, GitHubToken: string(s.Policy.Upstream.GitHub.Token),
-		GitLabURL: s.Policy.Upstream.GitLab.APIURL, GitLabToken: string(s.Policy.Upstream.GitLab.Token),
-		GrafanaURL: s.Policy.Upstream.Grafana.APIURL,
-		CacheDir:   o.Root.Cache(), TTL: s.Policy.Upstream.CacheTTL.Std(), Concurrency: s.Policy.Upstream.Concurrency,
-		HTTP: s.http, Logger: s.Logger, Root: o.Root.Prefix(), UserAgent: "observability-upgrade/" + o.Build,
-	})
 	var err error
 	if s.services, err = s.openServices(ctx); err != nil {
 		return nil, err
 	}
 	s.prober = &health.Prober{Services: s.services, Logger: s.Logger}
 	return s, nil
+}
+
+// ask is the upstream client. refresh makes it ask even when its last answer is
+// recent.
+func (s *Stack) ask(refresh bool) *upstream.Client {
+	u := s.Policy.Upstream
+	return upstream.New(upstream.Options{
+		GitHubURL: u.GitHub.APIURL, GitHubToken: string(u.GitHub.Token),
+		GitLabURL: u.GitLab.APIURL, GitLabToken: string(u.GitLab.Token), GrafanaURL: u.Grafana.APIURL,
+		CacheDir: s.Root.Cache(), TTL: u.CacheTTL.Std(), Refresh: refresh, Concurrency: u.Concurrency,
+		HTTP: s.http, Logger: s.Logger, Root: s.Root.Prefix(), UserAgent: "observability-upgrade/" + s.Build,
+	})
 }
 
 func newTransport() *http.Transport {
@@ -174,7 +181,7 @@ func (s *Stack) Inventory(ctx context.Context, comps []*component.Component) ([]
 }
 
 func (s *Stack) probe(ctx context.Context, path string, v component.VersionProbe) (component.Version, error) {
-	ver, _, err := artifact.Probe(ctx, artifact.ProbeSpec{Path: path, Args: v.Args, Regexp: v.Regexp, Installed: true})
+	ver, _, err := artifact.Probe(ctx, artifact.ProbeSpec{Path: filepath.Join(path, v.Path), Args: v.Args, Regexp: v.Regexp, Installed: true})
 	return ver, err
 }
 
@@ -259,3 +266,44 @@ func (s *Stack) engine() *run.Engine {
 
 // Services is the service manager in use.
 func (s *Stack) Services() service.Manager { return s.services }
+
+// DiscardDamaged moves journals that cannot be read aside and returns where
+// they are now; the caller holds the lock.
+func (s *Stack) DiscardDamaged() ([]string, error) {
+	paths, err := journal.Pending(s.Root.JournalDir())
+	if err != nil {
+		return nil, err
+	}
+	var moved []string
+	for _, p := range paths {
+		var damaged *journal.DamagedError
+		if _, err := journal.Read(p); !errors.As(err, &damaged) {
+			continue
+		}
+		to, err := s.engine().DiscardDamaged(p)
+		if err != nil {
+			return moved, err
+		}
+		moved = append(moved, to)
+	}
+	return moved, nil
+}
+
+// stateForWriting is the state file to change; one that cannot be read is moved
+// aside and rebuilt.
+func (s *Stack) stateForWriting(ctx context.Context) (*state.File, error) {
+	f, err := state.Load(s.Root.State())
+	var corrupt *state.CorruptError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return state.New(), nil
+	case errors.As(err, &corrupt):
+		to, err := state.MoveAside(s.host, s.Root.State())
+		if err != nil {
+			return nil, err
+		}
+		s.Notice(fmt.Sprintf("%v; it is kept as %s", corrupt, to))
+		return s.rebuildState(ctx)
+	}
+	return f, err
+}

@@ -1,56 +1,56 @@
-// Package state reads and writes the version state file.
+// Package state reads and writes the version state file: what this program
+// installed, where, and what went before (specification, section 7). The file is
+// a record for people, scripts and the next run; what is installed is always
+// looked up on the host itself.
 package state
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
-
-	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 )
 
 const (
 	formatVersion = 1
-	maxSize       = 16 << 20
+	maxSize       = 16 << 20 // bytes
 	maxRuns       = 100
 )
 
-// File is the state file.
+// File is the state file. It is not safe for concurrent use; whoever changes it
+// holds the lock of package lock from Load to Save. Top-level keys that this
+// program does not know are kept by Load and written back by Save.
 type File struct {
 	LastUpdated    time.Time            `json:"last_updated"`
 	Components     map[string]Component `json:"components"`
-	UpgradeHistory []RunSummary         `json:"upgrade_history"`
+	UpgradeHistory []RunSummary         `json:"upgrade_history"` // oldest first
 	Format         int                  `json:"format_version"`
 
-	unknown map[string]json.RawMessage
+	unknown unknownKeys
 }
 
-// Component is what the state file holds of one component.
+// Component is what the state file holds of one component. Keys that this
+// program does not know stay with the value through copying.
 type Component struct {
 	CurrentVersion  string            `json:"current_version"`
 	PreviousVersion string            `json:"previous_version"`
 	InstalledAt     time.Time         `json:"installed_at,omitzero"`
 	UpgradedAt      time.Time         `json:"upgraded_at,omitzero"`
-	Checksum        string            `json:"checksum"`
-	BinaryPath      string            `json:"binary_path"`
+	Checksum        string            `json:"checksum"`    // SHA-256 of the main binary, hex
+	BinaryPath      string            `json:"binary_path"` // of the main binary
 	Backups         []Backup          `json:"backups,omitempty"`
-	Binaries        map[string]string `json:"binaries,omitempty"`
-	Checksums       map[string]string `json:"checksums,omitempty"`
+	Binaries        map[string]string `json:"binaries,omitempty"`  // installed path by binary name
+	Checksums       map[string]string `json:"checksums,omitempty"` // SHA-256, hex, by binary name
 	Service         string            `json:"service,omitempty"`
 	FailedVersions  []FailedVersion   `json:"failed_versions,omitempty"`
-	ReleasedAt      time.Time         `json:"released_at,omitzero"`
+	ReleasedAt      time.Time         `json:"released_at,omitzero"` // of the current version, as upstream says
+
+	unknown unknownKeys
 }
 
 // Backup is a backup point that holds an earlier version.
 type Backup struct {
 	Version   string `json:"version"`
-	Timestamp string `json:"timestamp"`
+	Timestamp string `json:"timestamp"` // the point's name
 	Path      string `json:"path"`
 }
 
@@ -65,7 +65,7 @@ type FailedVersion struct {
 // RunSummary is one past run.
 type RunSummary struct {
 	ID                 string    `json:"id"`
-	Timestamp          time.Time `json:"timestamp"`
+	Timestamp          time.Time `json:"timestamp"` // its start
 	ComponentsUpgraded []string  `json:"components_upgraded"`
 	Status             string    `json:"status"`
 	DurationSeconds    int       `json:"duration_seconds"`
@@ -73,7 +73,8 @@ type RunSummary struct {
 	Operation          string    `json:"operation,omitempty"`
 }
 
-// CorruptError reports a state file that cannot be read.
+// CorruptError reports a state file whose content cannot be understood. Callers
+// may move it aside (MoveAside) and rebuild it from what is installed.
 type CorruptError struct {
 	Path string
 	Err  error
@@ -82,16 +83,19 @@ type CorruptError struct {
 func (e *CorruptError) Error() string {
 	return fmt.Sprintf("state file %s cannot be read: %v", e.Path, e.Err)
 }
+
+// Unwrap is the cause.
 func (e *CorruptError) Unwrap() error { return e.Err }
 
-// NewerError reports a state file of a newer program.
+// NewerError reports a state file of a newer program. It must be neither moved
+// aside nor overwritten.
 type NewerError struct {
 	Path string
-	Have int
+	Have int // the file's format_version
 }
 
 func (e *NewerError) Error() string {
-	return fmt.Sprintf("state file %s has format %d, this program knows up to %d: it was written by a newer observability-upgrade; use that one", e.Path, e.Have, formatVersion)
+	return fmt.Sprintf("state file %s has format_version %d, this program knows up to %d: a newer observability-upgrade wrote it; run that one", e.Path, e.Have, formatVersion)
 }
 
 // New returns an empty state.
@@ -99,116 +103,31 @@ func New() *File {
 	return &File{Components: map[string]Component{}, UpgradeHistory: []RunSummary{}, Format: formatVersion}
 }
 
-// Load reads the state file.
-func Load(path string) (*File, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, err
+// SetVersion notes that a component is at version since at; the version before
+// becomes the previous one. A component already at version is left as it is.
+func (f *File) SetVersion(name, version string, at time.Time) {
+	c := f.Components[name]
+	if c.CurrentVersion == version {
+		return
 	}
-	if st.Size() > maxSize {
-		return nil, &CorruptError{path, fmt.Errorf("it has %d bytes, more than %d", st.Size(), maxSize)}
+	at = at.UTC().Truncate(time.Second)
+	if c.CurrentVersion != "" {
+		c.PreviousVersion, c.UpgradedAt = c.CurrentVersion, at
 	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
+	if c.InstalledAt.IsZero() {
+		c.InstalledAt = at
 	}
-	f, err := decode(data)
-	if err != nil {
-		return nil, &CorruptError{path, err}
-	}
-	if f.Format > formatVersion {
-		return nil, &NewerError{path, f.Format}
-	}
-	return f, nil
-}
-
-func decode(data []byte) (*File, error) {
-	f := New()
-	if err := json.Unmarshal(data, f); err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(data, &f.unknown); err != nil {
-		return nil, err
-	}
-	for _, k := range []string{"last_updated", "components", "upgrade_history", "format_version"} {
-		delete(f.unknown, k)
-	}
+	c.CurrentVersion = version
 	if f.Components == nil {
 		f.Components = map[string]Component{}
 	}
-	if f.Format == 0 {
-		f.Format = formatVersion
-	}
-	return f, nil
-}
-
-func (f *File) encode() ([]byte, error) {
-	data, err := json.Marshal(f)
-	if err != nil || len(f.unknown) == 0 {
-		return indent(data), err
-	}
-	all := map[string]json.RawMessage{}
-	if err := json.Unmarshal(data, &all); err != nil {
-		return nil, err
-	}
-	for k, v := range f.unknown {
-		all[k] = v
-	}
-	data, err = json.Marshal(all)
-	return indent(data), err
-}
-
-func indent(data []byte) []byte {
-	var b bytes.Buffer
-	if err := json.Indent(&b, data, "", "  "); err != nil {
-		return data
-	}
-	b.WriteByte('\n')
-	return b.Bytes()
-}
-
-// Save writes the state file durably; one that differs only in its time of
-// writing is left alone.
-func Save(h *hostfs.Host, path string, f *File) error {
-	if f.UpgradeHistory == nil {
-		f.UpgradeHistory = []RunSummary{}
-	}
-	f.Format = formatVersion
-	if old, err := Load(path); err == nil {
-		keep := f.LastUpdated
-		f.LastUpdated = old.LastUpdated
-		a, errA := f.encode()
-		b, errB := old.encode()
-		f.LastUpdated = keep
-		if errA == nil && errB == nil && bytes.Equal(a, b) {
-			return nil
-		}
-	}
-	data, err := f.encode()
-	if err != nil {
-		return err
-	}
-	if err := h.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	return h.WriteFile(path, data, 0o644)
-}
-
-// MoveAside renames an unreadable state file to PATH.corrupt, or .corrupt.2 …
-func MoveAside(h *hostfs.Host, path string) (string, error) {
-	to := path + ".corrupt"
-	for n := 2; ; n++ {
-		if _, err := os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
-			return to, h.Rename(path, to)
-		}
-		to = fmt.Sprintf("%s.corrupt.%d", path, n)
-	}
+	f.Components[name] = c
 }
 
 // AddBackup notes a backup point, newest last; noting it again changes nothing.
 func (c *Component) AddBackup(b Backup) {
 	if !slices.Contains(c.Backups, b) {
-		c.Backups = append(c.Backups, b)
+		c.Backups = append(slices.Clip(c.Backups), b)
 	}
 }
 
@@ -220,27 +139,56 @@ func (c *Component) MarkFailed(v FailedVersion) {
 
 // ClearFailed forgets that a version failed.
 func (c *Component) ClearFailed(version string) {
-	c.FailedVersions = slices.DeleteFunc(c.FailedVersions, func(f FailedVersion) bool { return f.Version == version })
+	c.FailedVersions = without(c.FailedVersions, func(f FailedVersion) bool { return f.Version == version })
 }
 
-// AddRun notes a run, replacing one of the same id; the newest 100 are kept.
+// Failed tells whether and how a version failed on this host.
+func (c Component) Failed(version string) (FailedVersion, bool) {
+	i := slices.IndexFunc(c.FailedVersions, func(f FailedVersion) bool { return f.Version == version })
+	if i < 0 {
+		return FailedVersion{}, false
+	}
+	return c.FailedVersions[i], true
+}
+
+// AddRun notes a run, replacing one of the same id. Runs are kept in the order
+// of their start, the newest 100 of them.
 func (f *File) AddRun(r RunSummary) {
-	f.UpgradeHistory = slices.DeleteFunc(f.UpgradeHistory, func(o RunSummary) bool { return o.ID == r.ID })
-	f.UpgradeHistory = append(f.UpgradeHistory, r)
+	if r.ComponentsUpgraded == nil {
+		r.ComponentsUpgraded = []string{}
+	}
+	f.UpgradeHistory = append(without(f.UpgradeHistory, func(o RunSummary) bool { return o.ID == r.ID }), r)
+	slices.SortStableFunc(f.UpgradeHistory, func(a, b RunSummary) int { return a.Timestamp.Compare(b.Timestamp) })
 	if n := len(f.UpgradeHistory); n > maxRuns {
-		f.UpgradeHistory = f.UpgradeHistory[n-maxRuns:]
+		f.UpgradeHistory = slices.Clone(f.UpgradeHistory[n-maxRuns:])
 	}
 }
 
-// DropBackups forgets backup points that were removed.
+// DropBackups forgets backup points that were removed, named by their paths.
 func (f *File) DropBackups(paths []string) {
 	for name, c := range f.Components {
-		c.Backups = slices.DeleteFunc(c.Backups, func(b Backup) bool { return slices.Contains(paths, b.Path) })
+		c.Backups = without(c.Backups, func(b Backup) bool { return slices.Contains(paths, b.Path) })
 		f.Components[name] = c
 	}
 }
 
-// Newest is the newest of some runs.
+// Newest is the run among runs that started last; the zero RunSummary when
+// there are none.
 func Newest(runs []RunSummary) RunSummary {
+	if len(runs) == 0 {
+		return RunSummary{}
+	}
 	return slices.MaxFunc(runs, func(a, b RunSummary) int { return a.Timestamp.Compare(b.Timestamp) })
+}
+
+// without returns a new slice of what drop does not choose. Components are
+// copied by value, so their slices must never be changed in place.
+func without[T any](all []T, drop func(T) bool) []T {
+	var kept []T
+	for _, v := range all {
+		if !drop(v) {
+			kept = append(kept, v)
+		}
+	}
+	return kept
 }

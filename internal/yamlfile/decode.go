@@ -52,7 +52,9 @@ func (d *decoder) fail(n *Node, path, format string, args ...any) {
 	d.errs = append(d.errs, Error{File: n.File, Line: n.Line, Column: n.Column, Key: path, Message: fmt.Sprintf(format, args...)})
 }
 
-func (d *decoder) want(n *Node, path, what string) { d.fail(n, path, "want %s, found %s", what, n.describe()) }
+func (d *decoder) want(n *Node, path, what string) {
+	d.fail(n, path, "want %s, found %s", what, n.describe())
+}
 
 func (d *decoder) value(n *Node, path string, v reflect.Value) {
 	if n.Kind == Null {

@@ -65,7 +65,7 @@ func (m *Manager) Start(ctx context.Context, s service.Service) error {
 		}
 	}
 	if r.Token != "" && r.BootID == boot {
-		killed, err := clear(ctx, s.Label(), 0, r.Token, nil)
+		killed, err := killRest(ctx, s.Label(), 0, r.Token, nil)
 		if err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ func (m *Manager) start(ctx context.Context, s service.Service, path, boot strin
 	case <-child.done:
 	}
 	// Nothing may be left of a failed start, such as a port in use.
-	killed, err := clear(ctx, s.Label(), 0, r.Token, nil)
+	killed, err := killRest(ctx, s.Label(), 0, r.Token, nil)
 	start := &service.StartError{
 		Unit: s.Label(), Result: "its process ended at once: " + child.how, Detail: m.tail(s.Name, offset), Hint: "its log is " + m.LogPath(s.Name),
 	}

@@ -59,14 +59,14 @@ func (m *Manager) Stop(ctx context.Context, s service.Service, timeout time.Dura
 			return res, fmt.Errorf("stop %s: SIGTERM was sent: %w", s.Label(), err)
 		}
 	}
-	res.Forced, err = clear(ctx, s.Label(), session, r.Token, known)
+	res.Forced, err = killRest(ctx, s.Label(), session, r.Token, known)
 	res.Took = time.Since(began)
 	return res, err
 }
 
-// clear kills all that belongs to a service until nothing of it is left, and
+// killRest kills all that belongs to a service until nothing of it is left, and
 // reports whether there was anything to kill.
-func clear(ctx context.Context, label string, session int, token string, known []proc) (killed bool, err error) {
+func killRest(ctx context.Context, label string, session int, token string, known []proc) (killed bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, killExpect, errStuck)
 	defer cancel()
 	for {

@@ -1,0 +1,274 @@
+// Package catalogue holds the definitions of all components: those built into
+// the program, one YAML file each, and those that an administrator adds or
+// overrides below etc/observability/components.d (CONTRACT.md sections 2 and 5).
+package catalogue
+
+import (
+	"cmp"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
+)
+
+//go:embed components/*.yaml families/*.yaml
+var embedded embed.FS
+
+// BuiltIn is the origin of a component that no file overrides.
+const BuiltIn = "built-in"
+
+// Catalogue is a checked set of definitions. It does not change once loaded and
+// may be used concurrently; callers must not change the components it returns.
+type Catalogue struct {
+	components map[string]*component.Component
+	origins    map[string]string
+}
+
+// Load returns the built-in definitions with those of dir (components.d) laid
+// over them. A directory that does not exist is empty. All errors of all files
+// come at once, as yamlfile.Errors with file and line, joined with those of
+// files that cannot be read; files that others can write are refused with a
+// yamlfile.InsecureError.
+func Load(dir string) (*Catalogue, error) {
+	l := &loader{merged: map[string]*yamlfile.Node{}, origins: map[string]string{}}
+	l.builtIn()
+	l.overrides(dir)
+	return l.finish()
+}
+
+// Get returns a component by its name.
+func (c *Catalogue) Get(name string) (*component.Component, bool) {
+	d, ok := c.components[name]
+	return d, ok
+}
+
+// All returns every component in the order of phases, then of names.
+func (c *Catalogue) All() []*component.Component {
+	return slices.SortedFunc(maps.Values(c.components), func(a, b *component.Component) int {
+		return cmp.Or(a.Role.Order()-b.Role.Order(), strings.Compare(a.Name, b.Name))
+	})
+}
+
+// Suggest returns the name that was most likely meant; "" when none is near.
+func (c *Catalogue) Suggest(name string) string {
+	names := slices.Sorted(maps.Keys(c.components))
+	if near := yamlfile.Nearest(name, names); near != "" {
+		return near
+	}
+	// People leave out "_exporter", or write the name of the unit or the asset.
+	for _, n := range names {
+		d := c.components[n]
+		if strings.TrimSuffix(n, "_exporter") == strings.ReplaceAll(name, "-", "_") || d.Service == name || d.Unit() == name {
+			return n
+		}
+		for _, b := range d.Binaries {
+			if b.Name == name {
+				return n
+			}
+		}
+	}
+	return ""
+}
+
+// Origin tells where a component is defined: BuiltIn, or the path of the file
+// that adds or overrides it; "" for a name that is not there.
+func (c *Catalogue) Origin(name string) string { return c.origins[name] }
+
+// loader gathers nodes and errors.
+type loader struct {
+	base    map[string]*yamlfile.Node // built-in, families not yet under them
+	family  map[string]*yamlfile.Node
+	merged  map[string]*yamlfile.Node
+	origins map[string]string
+	errs    yamlfile.Errors
+	other   []error
+}
+
+func (l *loader) builtIn() {
+	l.base, l.family = l.embedded("components"), l.embedded("families")
+	for name, n := range l.base {
+		l.merged[name], l.origins[name] = l.underFamily(name, n), BuiltIn
+	}
+}
+
+func (l *loader) embedded(dir string) map[string]*yamlfile.Node {
+	out := map[string]*yamlfile.Node{}
+	files, err := fs.Glob(embedded, dir+"/*.yaml")
+	if err != nil {
+		l.fail(err)
+	}
+	for _, f := range files {
+		data, err := embedded.ReadFile(f)
+		if err == nil {
+			out[strings.TrimSuffix(path.Base(f), ".yaml")], err = yamlfile.Parse(BuiltIn+" "+f, data)
+		}
+		l.fail(err)
+	}
+	return out
+}
+
+// underFamily lays a definition over the family that it names. In a family's
+// strings {name} is the component's name.
+func (l *loader) underFamily(name string, n *yamlfile.Node) *yamlfile.Node {
+	family := n.Get("family")
+	if family == nil || family.Kind != yamlfile.String {
+		return n // a wrong kind is reported when the definition is decoded
+	}
+	f, ok := l.family[family.Text]
+	if !ok {
+		known := slices.Sorted(maps.Keys(l.family))
+		l.errs = append(l.errs, n.Errorf([]any{"family"}, "unknown family %q; known are %s", family.Text, strings.Join(known, ", ")))
+		return n
+	}
+	f, errs := f.MapStrings(func(s string) (string, bool, error) { return strings.ReplaceAll(s, "{name}", name), false, nil })
+	l.errs = append(l.errs, errs...)
+	return lay(f, n)
+}
+
+func (l *loader) overrides(dir string) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		l.fail(fmt.Errorf("component definitions: %w", err))
+		return
+	}
+	from := map[string]string{}
+	for _, e := range entries {
+		file := filepath.Join(dir, e.Name())
+		name, ok, err := definitionName(e)
+		if err != nil {
+			l.errs = append(l.errs, yamlfile.Error{File: file, Message: err.Error()})
+		}
+		if !ok || err != nil {
+			continue
+		}
+		if first, twice := from[name]; twice {
+			l.errs = append(l.errs, yamlfile.Error{File: file, Message: fmt.Sprintf("%s defines %s too; keep one of them", first, name)})
+			continue
+		}
+		from[name] = file
+		n, err := yamlfile.Load(file)
+		if err != nil {
+			l.fail(err)
+			continue
+		}
+		l.override(name, file, n)
+	}
+}
+
+// definitionName is the component that a file of components.d defines. ok is
+// false for left-overs of editors and package managers; any other file is an
+// error, so that a typing error in a file name does not hide a definition.
+func definitionName(e fs.DirEntry) (name string, ok bool, err error) {
+	f := e.Name()
+	for _, ext := range []string{".yaml", ".yml"} {
+		if n, found := strings.CutSuffix(f, ext); found && !strings.HasPrefix(f, ".") {
+			if !namePattern.MatchString(n) {
+				return "", false, fmt.Errorf("the file name gives the component's name; %q does not match %s", n, namePattern)
+			}
+			return n, true, nil
+		}
+	}
+	ext := filepath.Ext(f)
+	switch {
+	case strings.HasPrefix(f, "."), strings.HasSuffix(f, "~"), ext == ".bak", ext == ".swp", strings.HasPrefix(ext, ".dpkg-"):
+		return "", false, nil
+	}
+	return "", false, errors.New("a component definition ends in .yaml; rename it NAME.yaml, or move it out of this directory")
+}
+
+func (l *loader) override(name, file string, n *yamlfile.Node) {
+	if n == nil {
+		if l.base[name] == nil {
+			l.errs = append(l.errs, yamlfile.Error{File: file, Message: "is empty, and " + name + " is not a built-in component that it could leave unchanged"})
+			return
+		}
+		l.origins[name] = file
+		return
+	}
+	if n.Kind != yamlfile.Map {
+		var c component.Component
+		l.fail(n.Decode(&c))
+		return
+	}
+	if given := n.Get("name"); given != nil && given.Kind == yamlfile.String && given.Text != name {
+		l.errs = append(l.errs, n.Errorf([]any{"name"}, "%q is not the file's name; rename the file %s.yaml, or write name: %s", given.Text, given.Text, name))
+	}
+	l.merged[name], l.origins[name] = l.underFamily(name, lay(l.base[name], n)), file
+}
+
+// lay merges a definition over another. Where fields are alternatives to each
+// other, those of the lower definition do not shine through.
+func lay(base, over *yamlfile.Node) *yamlfile.Node {
+	if over == nil || base == nil {
+		return yamlfile.Merge(base, over)
+	}
+	for _, key := range []string{"reload", "instances"} {
+		if over.Get(key) != nil {
+			base = base.Without(key)
+		}
+	}
+	if s := base.Get("signature"); s != nil && changesType(s, over.Get("signature")) {
+		base = base.Without("signature")
+	}
+	if s := base.Get("source"); s != nil && changesType(s, over.Get("source")) {
+		base = base.With("source", s.Without("repo").Without("path").Without("url"))
+	}
+	return yamlfile.Merge(base, over)
+}
+
+func changesType(base, over *yamlfile.Node) bool {
+	b, o := base.Get("type"), over.Get("type")
+	return b != nil && o != nil && b.Text != o.Text
+}
+
+func (l *loader) fail(err error) {
+	var errs yamlfile.Errors
+	switch {
+	case errors.As(err, &errs):
+		l.errs = append(l.errs, errs...)
+	case err != nil:
+		l.other = append(l.other, err)
+	}
+}
+
+// finish decodes and checks what was gathered.
+func (l *loader) finish() (*Catalogue, error) {
+	c := &Catalogue{components: map[string]*component.Component{}, origins: l.origins}
+	broken := map[string]bool{} // definitions that could not be decoded
+	for _, name := range slices.Sorted(maps.Keys(l.merged)) {
+		d := &component.Component{}
+		if err := l.merged[name].Decode(d); err != nil {
+			l.fail(err)
+			broken[name] = true
+		}
+		d.Name = name
+		c.components[name] = d
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.merged)) {
+		if !broken[name] {
+			v := validator{node: l.merged[name], c: c.components[name]}
+			v.all(c.components)
+			l.errs = append(l.errs, v.errs...)
+		}
+	}
+	l.errs = append(l.errs, cycles(c.components, l.merged)...)
+	if err := l.errs.Err(); err != nil {
+		l.other = append([]error{err}, l.other...)
+	}
+	if err := errors.Join(l.other...); err != nil {
+		return nil, err
+	}
+	return c, nil
+}

@@ -1,0 +1,193 @@
+// Package demo builds a sandbox in which the real program does its real work on
+// small components: a directory of releases, a release server and two services,
+// without root, systemd or network.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/layout"
+	"github.com/observability-upgrade/observability-upgrade/internal/releaseserver"
+	"github.com/observability-upgrade/observability-upgrade/internal/service"
+	"github.com/observability-upgrade/observability-upgrade/internal/service/process"
+)
+
+// Components are the demo's two services, in the order they are set up.
+var Components = []string{"pulse", "beacon"}
+
+// Sandbox is a root directory with everything in it.
+type Sandbox struct {
+	Dir  string // holds Root and the releases
+	Root layout.Root
+
+	program string // this program, which plays the components too
+	ports   map[string]int
+	manager *process.Manager
+	server  service.Service
+	URL     string // of the release server
+}
+
+// New makes a sandbox in a new directory and starts its release server.
+func New(ctx context.Context, program string) (*Sandbox, error) {
+	dir, err := os.MkdirTemp("", "observability-upgrade-demo-")
+	if err != nil {
+		return nil, err
+	}
+	b := &Sandbox{Dir: dir, Root: layout.Root(filepath.Join(dir, "root")), program: program, ports: map[string]int{}}
+	b.manager = process.New(process.Options{Dir: b.Root.ProcessDir(), LogDir: b.Root.LogDir()})
+	if err := b.build(ctx); err != nil {
+		return nil, errors.Join(err, b.Remove(ctx))
+	}
+	return b, nil
+}
+
+func (b *Sandbox) build(ctx context.Context) error {
+	for _, d := range []string{b.Root.ComponentsDir(), b.Root.Path("usr/local/bin"), filepath.Join(b.Dir, "releases")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+	}
+	for _, name := range Components {
+		port, err := freePort()
+		if err != nil {
+			return err
+		}
+		b.ports[name] = port
+		if err := b.write(filepath.Join(b.Root.ComponentsDir(), name+".yaml"), b.definition(name), 0o644); err != nil {
+			return err
+		}
+		if err := b.write(b.Root.Path("usr/local/bin", name), b.script(name, "1.0.0", false), 0o755); err != nil {
+			return err
+		}
+		if err := b.write(b.Root.Path("etc", name, name+".conf"), "# configuration of "+name+"\n", 0o644); err != nil {
+			return err
+		}
+		for _, v := range []string{"1.0.0", "1.1.0"} {
+			if err := b.Publish(name, v, false); err != nil {
+				return err
+			}
+		}
+	}
+	if err := b.startServer(ctx); err != nil {
+		return err
+	}
+	return b.write(b.Root.Policy(), fmt.Sprintf(`# The demo's policy: releases come from the sandbox's own server.
+upstream:
+  github: {api_url: %q}
+  cache_ttl: 0s
+service_manager: process
+timeouts: {stop: 5s, start: 5s, health: 10s}
+`, b.URL), 0o644)
+}
+
+func (b *Sandbox) write(path, content string, mode os.FileMode) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path, []byte(content), mode); err != nil {
+		return err
+	}
+	return os.Chmod(path, mode)
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+func (b *Sandbox) definition(name string) string {
+	return strings.NewReplacer("NAME", name, "PORT", fmt.Sprint(b.ports[name])).Replace(`description: The demo's component NAME
+role: exporter
+source: {type: github, repo: demo/NAME, tag: "v{version}"}
+asset: "NAME-{version}.{os}-{arch}.tar.gz"
+checksums: "sha256sums.txt"
+binaries:
+  - {name: NAME, path: "NAME-{version}.{os}-{arch}/NAME", install: /usr/local/bin/NAME}
+version: {args: ["--version"], regexp: 'version (\S+)'}
+process: {command: ["{root}/usr/local/bin/NAME"]}
+config: {paths: [/etc/NAME]}
+health: {url: "http://127.0.0.1:PORT/-/ready", metrics_url: "http://127.0.0.1:PORT/metrics", expected_metric: NAME_build_info, settle: 1s}
+`)
+}
+
+// script is the component's program: this program in another role.
+func (b *Sandbox) script(name, version string, faulty bool) string {
+	flag := ""
+	if faulty {
+		flag = " --faulty"
+	}
+	return fmt.Sprintf("#!/bin/sh\nif [ \"$1\" = --version ]; then echo '%s, version %s'; exit 0; fi\nexec %q demo component --name %s --release %s --listen 127.0.0.1:%d%s\n",
+		name, version, b.program, name, version, b.ports[name], flag)
+}
+
+// Publish adds a release to the server's directory.
+func (b *Sandbox) Publish(name, version string, faulty bool) error {
+	arch := runtime.GOARCH
+	if arch == "arm" {
+		arch = "armv7"
+	}
+	top := fmt.Sprintf("%s-%s.%s-%s", name, version, runtime.GOOS, arch)
+	data, err := releaseserver.Archive("tar.gz", top, map[string]releaseserver.File{
+		name: {Body: []byte(b.script(name, version, faulty)), Mode: 0o755},
+	})
+	if err != nil {
+		return err
+	}
+	return b.write(filepath.Join(b.Dir, "releases/github/demo", name, "v"+version, top+".tar.gz"), string(data), 0o644)
+}
+
+// startServer runs the release server as a service of its own, so that a kept
+// sandbox still has it when this program has ended.
+func (b *Sandbox) startServer(ctx context.Context) error {
+	portFile := filepath.Join(b.Dir, "server-url")
+	b.server = service.Service{
+		Name:    "release-server",
+		Command: []string{b.program, "demo", "server", "--dir", filepath.Join(b.Dir, "releases"), "--url-file", portFile},
+	}
+	if err := b.manager.Start(ctx, b.server); err != nil {
+		return err
+	}
+	deadline := time.NewTimer(10 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if data, err := os.ReadFile(portFile); err == nil && len(data) > 0 {
+			b.URL = strings.TrimSpace(string(data))
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-deadline.C:
+			return errors.New("the demo's release server did not start within 10 s")
+		case <-tick.C:
+		}
+	}
+}
+
+// Remove stops everything that the sandbox started and deletes it.
+func (b *Sandbox) Remove(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
+	var errs []error
+	for _, name := range append([]string{b.server.Name}, Components...) {
+		if name == "" {
+			continue
+		}
+		_, err := b.manager.Stop(ctx, service.Service{Name: name}, 5*time.Second)
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, os.RemoveAll(b.Dir))...)
+}

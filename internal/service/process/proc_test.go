@@ -1,0 +1,142 @@
+package process
+
+import (
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/service/servicetest"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func TestParseStat(t *testing.T) {
+	rest := " S 7 8 9 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 100 1"
+	for _, c := range []struct {
+		in   string
+		want proc
+		err  string
+	}{
+		{in: "12 (prometheus)" + rest, want: proc{state: 'S', parent: 7, group: 8, session: 9, ticks: 4242}},
+		{in: "12 (a) b (c))" + rest + "\n", want: proc{state: 'S', parent: 7, group: 8, session: 9, ticks: 4242}},
+		{in: "", err: "no command"},
+		{in: "12 (a) S 7", err: "fields after the command"},
+		{in: "12 (a)" + strings.Replace(rest, " 9 ", " x ", 1), err: "field 6"},
+		{in: "12 (a)" + strings.Replace(rest, "4242", "-1", 1), err: "start time"},
+		{in: "12 (a)" + strings.Replace(rest, " S ", " SS ", 1), err: "state"},
+	} {
+		got, err := parseStat([]byte(c.in))
+		if c.err == "" && (err != nil || got != c.want) {
+			t.Errorf("%q: %+v, %v, expected %+v", c.in, got, err, c.want)
+		}
+		if c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+			t.Errorf("%q: %v, expected %q", c.in, err, c.err)
+		}
+	}
+}
+
+func FuzzStat(f *testing.F) {
+	if data, err := os.ReadFile("/proc/self/stat"); err == nil {
+		f.Add(data)
+	}
+	f.Add([]byte("1 (()) Z 1 1 1"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if p, err := parseStat(data); err == nil && p.state == 0 {
+			t.Errorf("%q: no state", data)
+		}
+	})
+}
+
+func TestBelonging(t *testing.T) {
+	all := []proc{
+		{pid: 10, parent: 1, session: 10, ticks: 100},
+		{pid: 11, parent: 10, session: 10, ticks: 101},
+		{pid: 12, parent: 11, session: 12, ticks: 102}, // left the session
+		{pid: 13, parent: 12, session: 12, ticks: 103},
+		{pid: 14, parent: 1, session: 14, ticks: 104}, // has the token
+		{pid: 15, parent: 14, session: 15, ticks: 105},
+		{pid: 16, parent: 1, session: 16, ticks: 106}, // known from before
+		{pid: 17, parent: 1, session: 17, ticks: 900}, // known number, other process
+		{pid: 18, parent: 1, session: 18, ticks: 108}, // a stranger
+	}
+	token := func(pid int) bool { return pid == 14 }
+	none := func(int) bool { return false }
+	known := []proc{{pid: 16, ticks: 106}, {pid: 17, ticks: 107}}
+	for _, c := range []struct {
+		name    string
+		session int
+		known   []proc
+		marked  func(int) bool
+		want    []int
+	}{
+		{"all ways", 10, known, token, []int{10, 11, 12, 13, 14, 15, 16}},
+		{"session", 10, nil, none, []int{10, 11, 12, 13}},
+		{"token", 0, nil, token, []int{14, 15}},
+		{"known", 0, known, none, []int{16}},
+		{"nothing", 0, nil, none, nil},
+	} {
+		var got []int
+		for _, p := range belonging(all, c.session, c.known, c.marked) {
+			got = append(got, p.pid)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, expected %v", c.name, got, c.want)
+		}
+	}
+}
+
+// A zombie has its number and start time still, and is dead all the same.
+func TestZombie(t *testing.T) {
+	cmd := exec.Command(servicetest.Program(t))
+	cmd.Env = []string{servicetest.ModeEnv(servicetest.Stubborn)}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Wait() }()
+	p, err := readStat(cmd.Process.Pid)
+	if err != nil || !alive(p.pid, p.ticks) {
+		t.Fatalf("%+v, %v, expected a living process", p, err)
+	}
+	for _, pollOnly := range []bool{false, true} {
+		h, err := openHandle(p.pid, p.ticks)
+		if err != nil || h == nil {
+			t.Fatalf("%v, %v, expected a handle", h, err)
+		}
+		defer h.close()
+		if pollOnly { // as on a kernel without pidfds
+			h.close()
+			h.f = nil
+		}
+		if ended, err := h.wait(t.Context(), 20*time.Millisecond); ended || err != nil {
+			t.Errorf("wait for a living process: %v, %v", ended, err)
+		}
+	}
+	h, err := openHandle(p.pid, p.ticks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	if err := h.signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for _, timeout := range []time.Duration{forever, 10 * time.Second, 0} {
+		if ended, err := h.wait(t.Context(), timeout); !ended || err != nil {
+			t.Errorf("wait %v for a killed process: %v, %v", timeout, ended, err)
+		}
+	}
+	if alive(p.pid, p.ticks) {
+		t.Error("a zombie counts as alive")
+	}
+	if again, err := openHandle(p.pid, p.ticks); again != nil || err != nil {
+		t.Errorf("a handle on a zombie: %v, %v", again, err)
+	}
+	(&handle{pid: p.pid, ticks: p.ticks}).close()
+	if ended, err := (&handle{pid: p.pid, ticks: p.ticks}).wait(t.Context(), forever); !ended || err != nil {
+		t.Errorf("wait without a pidfd: %v, %v", ended, err)
+	}
+}

@@ -1,0 +1,89 @@
+package state
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func TestSetVersion(t *testing.T) {
+	f := &File{}
+	f.SetVersion("prometheus", "2.53.0", day)
+	f.SetVersion("prometheus", "2.55.1", day.Add(time.Hour))
+	f.SetVersion("prometheus", "2.55.1", day.Add(2*time.Hour))
+	want := Component{CurrentVersion: "2.55.1", PreviousVersion: "2.53.0", InstalledAt: day, UpgradedAt: day.Add(time.Hour)}
+	if diff := cmp.Diff(want, f.Components["prometheus"], cmp.AllowUnexported(Component{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestFailedVersions(t *testing.T) {
+	var c Component
+	c.MarkFailed(FailedVersion{Version: "3.0.0", Reason: "first"})
+	before := c
+	c.MarkFailed(FailedVersion{Version: "3.1.0", Reason: "other"})
+	c.MarkFailed(FailedVersion{Version: "3.0.0", Reason: "second"})
+	if got, ok := c.Failed("3.0.0"); !ok || got.Reason != "second" || len(c.FailedVersions) != 2 {
+		t.Errorf("after marking twice: %+v", c.FailedVersions)
+	}
+	c.ClearFailed("3.0.0")
+	if _, ok := c.Failed("3.0.0"); ok || len(c.FailedVersions) != 1 {
+		t.Errorf("after clearing: %+v", c.FailedVersions)
+	}
+	if len(before.FailedVersions) != 1 || before.FailedVersions[0].Reason != "first" {
+		t.Errorf("a copy made earlier changed too: %+v", before.FailedVersions)
+	}
+}
+
+func TestBackups(t *testing.T) {
+	f := New()
+	var c Component
+	a, b := Backup{"1.0.0", "20260301_120000", "/b/a"}, Backup{"1.1.0", "20260302_120000", "/b/b"}
+	c.AddBackup(a)
+	c.AddBackup(b)
+	c.AddBackup(a)
+	f.Components["x"], f.Components["y"] = c, c
+	f.DropBackups([]string{"/b/a", "/b/unknown"})
+	for _, name := range []string{"x", "y"} {
+		if got := f.Components[name].Backups; !slices.Equal(got, []Backup{b}) {
+			t.Errorf("%s keeps %v", name, got)
+		}
+	}
+	if !slices.Equal(c.Backups, []Backup{a, b}) {
+		t.Errorf("a copy made earlier changed too: %v", c.Backups)
+	}
+}
+
+func TestAddRunKeepsTheNewestInOrder(t *testing.T) {
+	f := New()
+	for i := range 150 {
+		f.AddRun(RunSummary{ID: fmt.Sprint(i), Timestamp: day.Add(time.Duration(i) * time.Hour), Status: "failed"})
+	}
+	// A replay replaces its own entry, in its own place.
+	f.AddRun(RunSummary{ID: "100", Timestamp: day.Add(100 * time.Hour), Status: "success"})
+	if n := len(f.UpgradeHistory); n != maxRuns {
+		t.Fatalf("%d runs are kept, want %d", n, maxRuns)
+	}
+	for i, r := range f.UpgradeHistory {
+		if r.ID != fmt.Sprint(i+50) {
+			t.Fatalf("run %d is %s", i, r.ID)
+		}
+		if want := map[bool]string{true: "success", false: "failed"}[r.ID == "100"]; r.Status != want {
+			t.Errorf("run %s is %s", r.ID, r.Status)
+		}
+		if r.ComponentsUpgraded == nil {
+			t.Error("components_upgraded would be null")
+		}
+	}
+	if got := Newest(f.UpgradeHistory); got.ID != "149" {
+		t.Errorf("newest is %s", got.ID)
+	}
+	if got := Newest(nil); got.ID != "" {
+		t.Errorf("newest of none is %+v", got)
+	}
+}
