@@ -14,8 +14,8 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 )
 
-// faultGuard makes the process kill or stop itself at a point of its journal:
-// OBSUP_FAULT=kill-before:N or kill-after:N or stop-after:N, where N counts
+// faultGuard makes the process kill itself or hang at a point of its journal:
+// OBSUP_FAULT=kill-before:N or kill-after:N or hang-after:N, where N counts
 // journal records from 1. "after" is at the first effect that follows the
 // record. It is only in binaries built with -tags faultinject, for the
 // end-to-end tests.
@@ -48,10 +48,8 @@ func faultGuard() hostfs.Guard {
 }
 
 func hit(action string) {
-	sig := syscall.SIGKILL
-	if strings.HasPrefix(action, "stop") {
-		sig = syscall.SIGSTOP
+	if strings.HasPrefix(action, "kill") {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
-	_ = syscall.Kill(os.Getpid(), sig)
-	select {} // the signal ends or stops the process before it does anything more
+	select {} // nothing more is done; a kill, or the power cut, ends it
 }

@@ -1,24 +1,29 @@
-// Package audit appends who did what, when and how it ended to the audit log.
+// Package audit appends who did what, when and how it ended to the audit log:
+// one JSON object per line, never rewritten.
 package audit
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 )
 
-// Entry is one line.
+// Entry is one line. Write fills in who and, where it is zero, when.
 type Entry struct {
 	Time     time.Time `json:"time"`
-	User     string    `json:"user"`
+	User     string    `json:"user"` // name of UID, or its number where it has none
 	UID      int       `json:"uid"`
-	SudoUser string    `json:"sudo_user,omitempty"`
+	SudoUser string    `json:"sudo_user,omitempty"` // who called sudo, as sudo says
 	PID      int       `json:"pid"`
 	Command  string    `json:"command"`
 	Args     []string  `json:"args"`
@@ -28,7 +33,7 @@ type Entry struct {
 	Detail   string    `json:"detail,omitempty"`
 }
 
-// Log is the audit log.
+// Log is the audit log. It may be used from several goroutines and processes.
 type Log struct {
 	host *hostfs.Host
 	path string
@@ -37,26 +42,65 @@ type Log struct {
 // New returns the log at a path; nothing is opened yet.
 func New(h *hostfs.Host, path string) *Log { return &Log{h, path} }
 
-var secret = regexp.MustCompile(`(?i)((?:token|secret|password)[^=]*=).+`)
-
-// Write appends one entry, filling in who and when.
+// Write appends one entry, in one write, and syncs it. The file is created with
+// mode 0640, its directory with 0755. Keeping secrets out of Args and Detail is
+// the caller's duty; values that look like one by their name are blotted out.
 func (l *Log) Write(e Entry) error {
-	e.Time, e.UID, e.PID, e.SudoUser = time.Now().UTC(), os.Getuid(), os.Getpid(), os.Getenv("SUDO_USER")
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	e.Time = e.Time.UTC().Truncate(time.Millisecond)
+	e.UID, e.PID, e.SudoUser = os.Getuid(), os.Getpid(), os.Getenv("SUDO_USER")
 	e.User = strconv.Itoa(e.UID)
 	if u, err := user.LookupId(e.User); err == nil {
 		e.User = u.Username
 	}
-	args := make([]string, len(e.Args))
-	for i, a := range e.Args {
-		args[i] = secret.ReplaceAllString(a, "$1[redacted]")
-	}
-	e.Args = args
+	e.Args, e.Detail = redactArgs(e.Args), redactText(e.Detail)
 	line, err := json.Marshal(e)
 	if err != nil {
-		return err
+		return fmt.Errorf("audit log: %w", err)
+	}
+	line = append(line, '\n')
+	torn, err := l.torn()
+	if err != nil {
+		return fmt.Errorf("audit log: %w", err)
+	}
+	if torn {
+		line = append([]byte{'\n'}, line...)
 	}
 	if err := l.host.MkdirAll(filepath.Dir(l.path), 0o755); err != nil {
-		return err
+		return fmt.Errorf("audit log: %w", err)
 	}
-	return l.host.Append(l.path, append(line, '\n'), 0o640)
+	if err := l.host.Append(l.path, line, 0o640); err != nil {
+		return fmt.Errorf("audit log: %w", err)
+	}
+	return nil
+}
+
+// torn reports whether the last line has no end, as a full disk or a power cut
+// leaves it: what is added must not be glued to it.
+func (l *Log) torn() (bool, error) {
+	f, err := os.OpenFile(l.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return false, nil // there is nothing, or it may only be added to
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	if !st.Mode().IsRegular() {
+		return false, fmt.Errorf("%s is not a regular file; look at it, then: rm %s", l.path, l.path)
+	}
+	if st.Size() == 0 {
+		return false, nil
+	}
+	last := make([]byte, 1)
+	if _, err := f.ReadAt(last, st.Size()-1); err != nil {
+		return false, err
+	}
+	return last[0] != '\n', nil
 }

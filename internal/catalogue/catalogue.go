@@ -39,8 +39,7 @@ type Catalogue struct {
 // files that cannot be read; files that others can write are refused with a
 // yamlfile.InsecureError.
 func Load(dir string) (*Catalogue, error) {
-	l := &loader{merged: map[string]*yamlfile.Node{}, origins: map[string]string{}}
-	l.builtIn()
+	l := newLoader()
 	l.overrides(dir)
 	return l.finish()
 }
@@ -67,7 +66,7 @@ func (c *Catalogue) Suggest(name string) string {
 	// People leave out "_exporter", or write the name of the unit or the asset.
 	for _, n := range names {
 		d := c.components[n]
-		if strings.TrimSuffix(n, "_exporter") == strings.ReplaceAll(name, "-", "_") || d.Service == name || d.Unit() == name {
+		if strings.TrimSuffix(n, "_exporter") == strings.ReplaceAll(name, "-", "_") || d.Unit() == name || d.Unit() == name+".service" {
 			return n
 		}
 		for _, b := range d.Binaries {
@@ -89,15 +88,19 @@ type loader struct {
 	family  map[string]*yamlfile.Node
 	merged  map[string]*yamlfile.Node
 	origins map[string]string
+	broken  map[string]bool // definitions that are not worth checking further
 	errs    yamlfile.Errors
 	other   []error
 }
 
-func (l *loader) builtIn() {
+// newLoader holds the built-in definitions.
+func newLoader() *loader {
+	l := &loader{merged: map[string]*yamlfile.Node{}, origins: map[string]string{}, broken: map[string]bool{}}
 	l.base, l.family = l.embedded("components"), l.embedded("families")
 	for name, n := range l.base {
 		l.merged[name], l.origins[name] = l.underFamily(name, n), BuiltIn
 	}
+	return l
 }
 
 func (l *loader) embedded(dir string) map[string]*yamlfile.Node {
@@ -127,6 +130,7 @@ func (l *loader) underFamily(name string, n *yamlfile.Node) *yamlfile.Node {
 	if !ok {
 		known := slices.Sorted(maps.Keys(l.family))
 		l.errs = append(l.errs, n.Errorf([]any{"family"}, "unknown family %q; known are %s", family.Text, strings.Join(known, ", ")))
+		l.broken[name] = true
 		return n
 	}
 	f, errs := f.MapStrings(func(s string) (string, bool, error) { return strings.ReplaceAll(s, "{name}", name), false, nil })
@@ -246,18 +250,17 @@ func (l *loader) fail(err error) {
 // finish decodes and checks what was gathered.
 func (l *loader) finish() (*Catalogue, error) {
 	c := &Catalogue{components: map[string]*component.Component{}, origins: l.origins}
-	broken := map[string]bool{} // definitions that could not be decoded
 	for _, name := range slices.Sorted(maps.Keys(l.merged)) {
 		d := &component.Component{}
 		if err := l.merged[name].Decode(d); err != nil {
 			l.fail(err)
-			broken[name] = true
+			l.broken[name] = true
 		}
 		d.Name = name
 		c.components[name] = d
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.merged)) {
-		if !broken[name] {
+		if !l.broken[name] {
 			v := validator{node: l.merged[name], c: c.components[name]}
 			v.all(c.components)
 			l.errs = append(l.errs, v.errs...)

@@ -46,7 +46,7 @@ func below(path []any, more ...any) []any { return append(slices.Clip(path), mor
 func (v *validator) all(known map[string]*component.Component) {
 	c := v.c
 	if !slices.Contains(component.Roles(), c.Role) {
-		v.fail(at("role"), "%s; want one of %s", given("role", string(c.Role)), words(component.Roles()))
+		v.fail(at("role"), "%s; want one of %s", given(string(c.Role)), words(component.Roles()))
 	}
 	v.source()
 	v.artifact()
@@ -94,7 +94,7 @@ func (v *validator) source() {
 	case component.SourceDirectory:
 		need("path", s.Path, "the directory that holds VERSION/ASSET")
 		if s.Path != "" {
-			v.absolute(at("source", "path"), s.Path)
+			v.absolute(at("source", "path"), strings.TrimPrefix(s.Path, "{root}"))
 		}
 	case component.SourceHTTP:
 		need("url", s.URL, "the address below which VERSION/ASSET lie")
@@ -102,7 +102,7 @@ func (v *validator) source() {
 	case component.SourcePackage:
 		need("repo", s.Repo, "the package's name")
 	default:
-		v.fail(at("source", "type"), "%s; want one of github, gitlab, grafana, directory, http, package", given("type", string(s.Type)))
+		v.fail(at("source", "type"), "%s; want one of github, gitlab, grafana, directory, http, package", given(string(s.Type)))
 	}
 	if s.Tag != "" {
 		v.placeholders(at("source", "tag"), s.Tag)
@@ -119,7 +119,7 @@ func (v *validator) artifact() {
 	c := v.c
 	if !v.swapped() {
 		if c.Asset != "" || len(c.Binaries) > 0 {
-			v.fail(at("source", "type"), "a package source is upgraded by the package manager; asset and binaries do not belong to it")
+			v.fail(at("source", "type"), "a package source is upgraded by the package manager; asset and binaries do not belong to it (asset: null, binaries: null removes them)")
 		}
 		return
 	}
@@ -234,7 +234,7 @@ func (v *validator) signature() {
 		}
 	case "cosign":
 	default:
-		v.fail(at("signature", "type"), "%s; want gpg, cosign or minisign", given("type", s.Type))
+		v.fail(at("signature", "type"), "%s; want gpg, cosign or minisign", given(s.Type))
 	}
 	if s.Asset == "" {
 		v.fail(at("signature"), "asset is not given: the file that holds the signature")
@@ -242,7 +242,7 @@ func (v *validator) signature() {
 	v.placeholders(at("signature", "asset"), s.Asset)
 	v.placeholders(at("signature", "of"), s.Of)
 	if s.Keyring != "" {
-		v.absolute(at("signature", "keyring"), s.Keyring)
+		v.absolute(at("signature", "keyring"), strings.TrimPrefix(s.Keyring, "{root}"))
 	}
 }
 

@@ -86,7 +86,7 @@ func (v *validator) instances() {
 		p := at("instances", i)
 		switch {
 		case !namePattern.MatchString(one.Name):
-			v.fail(below(p, "name"), "%s; want a name that matches %s", given("name", one.Name), namePattern)
+			v.fail(below(p, "name"), "%s; want a name that matches %s", given(one.Name), namePattern)
 		case names[one.Name]:
 			v.fail(below(p, "name"), "%q is the name of another instance too", one.Name)
 		}
@@ -107,7 +107,7 @@ func (v *validator) balancer() {
 		return
 	}
 	if types := []string{"haproxy", "nginx", "consul", "exec"}; !slices.Contains(types, b.Type) {
-		v.fail(at("balancer", "type"), "%s; want one of %s", given("type", b.Type), strings.Join(types, ", "))
+		v.fail(at("balancer", "type"), "%s; want one of %s", given(b.Type), strings.Join(types, ", "))
 	}
 	if b.Socket != "" {
 		v.absolute(at("balancer", "socket"), b.Socket)
@@ -166,11 +166,11 @@ func cycles(all map[string]*component.Component, nodes map[string]*yamlfile.Node
 }
 
 // given begins a message about a value that is missing or unknown.
-func given(field, value string) string {
+func given(value string) string {
 	if value == "" {
-		return field + " is not given"
+		return "not given"
 	}
-	return fmt.Sprintf("unknown %s %q", field, value)
+	return fmt.Sprintf("unknown %q", value)
 }
 
 func words[T ~string](list []T) string {

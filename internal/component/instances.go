@@ -34,3 +34,17 @@ func (i *Instances) UnmarshalYAML(decode func(any) error) error {
 	}
 	return errors.New("want a list of {name, service, process, health}, or a map {type: consul or etcd, …}")
 }
+
+// MarshalYAML writes what UnmarshalYAML reads.
+func (i Instances) MarshalYAML() (any, error) {
+	if i.Type == "" {
+		return i.List, nil
+	}
+	return struct {
+		Type      string   `yaml:"type"`
+		Address   string   `yaml:"address,omitempty"`
+		Service   string   `yaml:"service,omitempty"`
+		Endpoints []string `yaml:"endpoints,omitempty"`
+		Prefix    string   `yaml:"prefix,omitempty"`
+	}{i.Type, i.Address, i.Service, i.Endpoints, i.Prefix}, nil
+}

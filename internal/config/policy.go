@@ -1,5 +1,5 @@
 // Package config reads what an administrator writes: the policy, the
-// compatibility matrix, the notifications and the secrets they name. Files are
+// compatibility matrix, the notifications, and the secrets they name. Files are
 // decoded strictly, all mistakes of a file are reported at once with file and
 // line, and files that others can write are refused.
 package config
@@ -9,9 +9,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +19,8 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
 )
 
-// Policy is etc/observability/upgrade-policy.yaml with defaults filled in.
+// Policy is etc/observability/upgrade-policy.yaml with defaults filled in
+// (CONTRACT.md section 6).
 type Policy struct {
 	Upstream           Upstream       `yaml:"upstream"`
 	Verification       Verification   `yaml:"verification"`
@@ -30,10 +30,10 @@ type Policy struct {
 	OnFailure          string         `yaml:"on_failure"` // abort | continue
 	Paths              Paths          `yaml:"paths"`
 	Holds              []Hold         `yaml:"holds"`
-	AutoUpgrade        *AutoUpgrade   `yaml:"auto_upgrade"`
-	MaintenanceWindows []Window       `yaml:"maintenance_windows"`
+	AutoUpgrade        *AutoUpgrade   `yaml:"auto_upgrade"`        // nil: not given here
+	MaintenanceWindows []Window       `yaml:"maintenance_windows"` // nil: not given here
 	File               string         `yaml:"-"`
-	Root               *yamlfile.Node `yaml:"-"`
+	Root               *yamlfile.Node `yaml:"-"` // the file as written, secrets filled in; nil without a file
 }
 
 // Upstream says where releases are listed.
@@ -42,10 +42,10 @@ type Upstream struct {
 	GitLab      Forge              `yaml:"gitlab"`
 	Grafana     Forge              `yaml:"grafana"`
 	CacheTTL    component.Duration `yaml:"cache_ttl"`
-	Concurrency int                `yaml:"concurrency"`
+	Concurrency int                `yaml:"concurrency"` // requests at a time
 }
 
-// Forge is one API.
+// Forge is one API. Its address has no slash at the end.
 type Forge struct {
 	APIURL string `yaml:"api_url"`
 	Token  Secret `yaml:"token"`
@@ -78,9 +78,9 @@ type Paths struct {
 // Hold keeps a component from versions.
 type Hold struct {
 	Component string `yaml:"component"`
-	Version   string `yaml:"version"`
+	Version   string `yaml:"version"` // a range; empty for all
 	Reason    string `yaml:"reason"`
-	Until     string `yaml:"until"` // YYYY-MM-DD, the hold ends as that day begins, or RFC 3339
+	Until     string `yaml:"until"` // YYYY-MM-DD, the hold ends as that day begins in UTC, or RFC 3339
 }
 
 // UntilTime is the end of the hold; zero for never.
@@ -95,62 +95,6 @@ func (h Hold) UntilTime() (time.Time, error) {
 	}
 	return time.Time{}, fmt.Errorf("%q: want a date such as 2026-12-31 or a time such as 2026-12-31T06:00:00Z", h.Until)
 }
-
-// AutoUpgrade are the rules of unattended runs, specification section 8.
-type AutoUpgrade struct {
-	DefaultPolicy     string                `yaml:"default_policy"`
-	MinReleaseAgeDays *int                  `yaml:"min_release_age_days"`
-	Policies          map[string]AutoPolicy `yaml:"policies"`
-}
-
-// AutoPolicy is the rule of one component.
-type AutoPolicy struct {
-	Policy            string `yaml:"policy"`
-	MaxAgeDays        *int   `yaml:"max_age_days"`
-	MinReleaseAgeDays *int   `yaml:"min_release_age_days"`
-}
-
-// Window is a maintenance window: {day, start, end, timezone} or "HH:MM-HH:MM".
-type Window struct {
-	Day      string `yaml:"day"`
-	Start    string `yaml:"start"`
-	End      string `yaml:"end"`
-	Timezone string `yaml:"timezone"`
-}
-
-// UnmarshalYAML reads both forms.
-func (w *Window) UnmarshalYAML(decode func(any) error) error {
-	var text string
-	if err := decode(&text); err == nil {
-		start, end, ok := strings.Cut(text, "-")
-		if !ok {
-			return fmt.Errorf("window %q: want HH:MM-HH:MM", text)
-		}
-		*w = Window{Start: strings.TrimSpace(start), End: strings.TrimSpace(end)}
-		return nil
-	}
-	type plain Window
-	return decode((*plain)(w))
-}
-
-// Secret is text that must not be shown.
-type Secret string
-
-const redacted = "[redacted]"
-
-// String, GoString and MarshalText hide the value.
-func (s Secret) String() string {
-	if s == "" {
-		return ""
-	}
-	return redacted
-}
-
-// GoString hides the value in %#v.
-func (s Secret) GoString() string { return s.String() }
-
-// MarshalText hides the value in JSON and logs.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 func defaults() *Policy {
 	seconds := func(n int) component.Duration { return component.Duration(time.Duration(n) * time.Second) }
@@ -168,7 +112,9 @@ func defaults() *Policy {
 
 // LoadPolicy reads the policy below root; a missing file means the defaults. env
 // gives environment variables: OBSERVABILITY_UPGRADE_GITHUB_API_URL,
-// OBSERVABILITY_UPGRADE_GITLAB_API_URL and GITHUB_TOKEN override the file.
+// OBSERVABILITY_UPGRADE_GITLAB_API_URL and GITHUB_TOKEN override the file, and a
+// secret that is overridden need not exist. Errors are yamlfile.Errors, all of
+// them at once, or a yamlfile.InsecureError.
 func LoadPolicy(root layout.Root, env func(string) string) (*Policy, error) {
 	p := defaults()
 	p.File = root.Policy()
@@ -176,194 +122,191 @@ func LoadPolicy(root layout.Root, env func(string) string) (*Policy, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if node != nil {
-		expanded, errs := node.MapStrings(func(s string) (string, bool, error) { return expandSecrets(root, env, s) })
-		if err := errs.Err(); err != nil {
-			return nil, err
-		}
-		if err := expanded.Decode(p); err != nil {
-			return nil, err
-		}
-		node = expanded
+	token := env("GITHUB_TOKEN")
+	if token != "" {
+		node = without(node, "upstream", "github", "token")
 	}
+	x := &expander{root: root, env: env}
+	node, errs := node.MapStrings(x.expand)
 	p.Root = node
-	for key, into := range map[string]*string{
-		"OBSERVABILITY_UPGRADE_GITHUB_API_URL": &p.Upstream.GitHub.APIURL, "OBSERVABILITY_UPGRADE_GITLAB_API_URL": &p.Upstream.GitLab.APIURL,
+	errs = append(errs, decode(node, p)...)
+	if token != "" {
+		p.Upstream.GitHub.Token = Secret(token)
+	}
+	for _, f := range []struct {
+		variable string
+		into     *string
+	}{
+		{"OBSERVABILITY_UPGRADE_GITHUB_API_URL", &p.Upstream.GitHub.APIURL},
+		{"OBSERVABILITY_UPGRADE_GITLAB_API_URL", &p.Upstream.GitLab.APIURL},
 	} {
-		if v := env(key); v != "" {
-			*into = v
-		}
-	}
-	if v := env("GITHUB_TOKEN"); v != "" {
-		p.Upstream.GitHub.Token = Secret(v)
-	}
-	return p, p.validate()
-}
-
-func (p *Policy) validate() error {
-	var errs yamlfile.Errors
-	bad := func(path []any, format string, args ...any) {
-		e := p.Root.Errorf(path, format, args...)
-		if e.File == "" {
-			e.File = p.File
-		}
-		errs = append(errs, e)
-	}
-	oneOf := func(got string, path []any, want ...string) {
-		for _, w := range want {
-			if got == w {
-				return
+		if v := env(f.variable); v != "" {
+			*f.into = v
+			if err := checkURL(v); err != nil {
+				errs = append(errs, yamlfile.Error{File: "environment variable " + f.variable, Message: fmt.Sprintf("%q %v", showURL(v), err)})
+				*f.into = "https://example.invalid" // reported; not once more below
 			}
 		}
-		bad(path, "%q: want %s", got, strings.Join(want, ", "))
 	}
-	for name, f := range map[string]Forge{"github": p.Upstream.GitHub, "gitlab": p.Upstream.GitLab, "grafana": p.Upstream.Grafana} {
-		u, err := url.Parse(f.APIURL)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			bad([]any{"upstream", name, "api_url"}, "%q is not an http or https URL", f.APIURL)
+	if err := beside(errs, p.validate()).Err(); err != nil {
+		return nil, err
+	}
+	for _, f := range []*Forge{&p.Upstream.GitHub, &p.Upstream.GitLab, &p.Upstream.Grafana} {
+		f.APIURL = strings.TrimRight(f.APIURL, "/")
+	}
+	return p, nil
+}
+
+func (p *Policy) validate() yamlfile.Errors {
+	v := validator{node: p.Root, file: p.File}
+	for _, f := range []struct {
+		name  string
+		forge Forge
+	}{{"github", p.Upstream.GitHub}, {"gitlab", p.Upstream.GitLab}, {"grafana", p.Upstream.Grafana}} {
+		if err := checkURL(f.forge.APIURL); err != nil {
+			path := []any{"upstream", f.name, "api_url"}
+			v.fail(path, "%s %v", v.quote(path, showURL(f.forge.APIURL)), err)
 		}
 	}
-	if p.Upstream.Concurrency < 1 || p.Upstream.Concurrency > 64 {
-		bad([]any{"upstream", "concurrency"}, "%d: want 1 to 64", p.Upstream.Concurrency)
+	if n := p.Upstream.Concurrency; n < 1 || n > 64 {
+		v.fail([]any{"upstream", "concurrency"}, "%d: want 1 to 64", n)
 	}
-	oneOf(p.Verification.Checksum, []any{"verification", "checksum"}, "required", "if_available")
-	oneOf(p.Verification.Signature, []any{"verification", "signature"}, "if_configured", "required")
-	oneOf(p.ServiceManager, []any{"service_manager"}, "auto", "systemd", "process")
-	oneOf(p.OnFailure, []any{"on_failure"}, "abort", "continue")
-	for name, d := range map[string]component.Duration{"stop": p.Timeouts.Stop, "start": p.Timeouts.Start, "health": p.Timeouts.Health, "download": p.Timeouts.Download} {
-		if d <= 0 {
-			bad([]any{"timeouts", name}, "must be more than 0")
+	v.oneOf([]any{"verification", "checksum"}, p.Verification.Checksum, "required", "if_available")
+	v.oneOf([]any{"verification", "signature"}, p.Verification.Signature, "if_configured", "required")
+	v.oneOf([]any{"service_manager"}, p.ServiceManager, "auto", "systemd", "process")
+	v.oneOf([]any{"on_failure"}, p.OnFailure, "abort", "continue")
+	for _, d := range []struct {
+		name string
+		d    component.Duration
+	}{{"stop", p.Timeouts.Stop}, {"start", p.Timeouts.Start}, {"health", p.Timeouts.Health}, {"download", p.Timeouts.Download}} {
+		if d.d <= 0 {
+			v.fail([]any{"timeouts", d.name}, "must be more than 0")
 		}
 	}
-	if p.Retention.Backups < 1 {
-		bad([]any{"retention", "backups"}, "%d: at least 1 is kept, or nothing could be rolled back", p.Retention.Backups)
+	if n := p.Retention.Backups; n < 1 {
+		v.fail([]any{"retention", "backups"}, "%d: at least 1 is kept, or nothing could be rolled back", n)
 	}
-	if p.Paths.Staging != "" && (!filepath.IsAbs(p.Paths.Staging) || filepath.Clean(p.Paths.Staging) == "/") {
-		bad([]any{"paths", "staging"}, "%q: want an absolute path of a directory of its own", p.Paths.Staging)
+	if s := p.Paths.Staging; s != "" && (!filepath.IsAbs(s) || filepath.Clean(s) == "/") {
+		path := []any{"paths", "staging"}
+		v.fail(path, "%s: want the absolute path of a directory of its own", v.quote(path, s))
 	}
 	for i, h := range p.Holds {
 		if h.Component == "" {
-			bad([]any{"holds", i, "component"}, "is missing")
+			v.fail([]any{"holds", i}, "component is not given")
 		}
-		if _, err := ParseRange(h.Version); h.Version != "" && err != nil {
-			bad([]any{"holds", i, "version"}, "%v", err)
+		if h.Version != "" {
+			v.versions([]any{"holds", i, "version"}, h.Version)
 		}
 		if _, err := h.UntilTime(); err != nil {
-			bad([]any{"holds", i, "until"}, "%v", err)
+			v.fail([]any{"holds", i, "until"}, "%v", err)
 		}
 	}
-	errs = append(errs, validateAuto(p.Root, p.AutoUpgrade)...)
-	errs = append(errs, validateWindows(p.Root, p.MaintenanceWindows)...)
-	return errs.Err()
+	v.autoUpgrade(p.AutoUpgrade)
+	v.windows(p.MaintenanceWindows)
+	return v.errs
 }
 
-var autoPolicies = []string{"patch_only", "minor", "any", "none"}
+// validator gathers errors of one file.
+type validator struct {
+	node *yamlfile.Node
+	file string
+	errs yamlfile.Errors
+}
 
-func validateAuto(n *yamlfile.Node, a *AutoUpgrade) yamlfile.Errors {
+func (v *validator) fail(path []any, format string, args ...any) {
+	e := v.node.Errorf(path, format, args...)
+	if e.File == "" {
+		e.File = v.file
+	}
+	v.errs = append(v.errs, e)
+}
+
+// quote shows a value, unless it came from a secret or the environment.
+func (v *validator) quote(path []any, value string) string {
+	if n := v.node.At(path...); n != nil && n.Hidden {
+		return "the value that ${…} stands for"
+	}
+	return fmt.Sprintf("%q", value)
+}
+
+func (v *validator) oneOf(path []any, got string, want ...string) {
+	if slices.Contains(want, got) {
+		return
+	}
+	hint := ""
+	if near := yamlfile.Nearest(got, want); near != "" {
+		hint = fmt.Sprintf("; did you mean %q?", near)
+	}
+	v.fail(path, "%s: want %s%s", v.quote(path, got), strings.Join(want, ", "), hint)
+}
+
+func (v *validator) versions(path []any, text string) {
+	if _, err := ParseRange(text); err != nil {
+		v.fail(path, "%v", err)
+	}
+}
+
+func checkURL(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return errors.New("is not an http or https address")
+	case u.User != nil:
+		return errors.New("holds a user or password; give a token instead")
+	case u.RawQuery != "" || u.Fragment != "":
+		return errors.New("has a query (?) or a fragment (#), which an API's address must not have")
+	}
+	return nil
+}
+
+// showURL leaves out of an address what may be a password or a token.
+func showURL(s string) string {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil && strings.ContainsAny(s, "@?"):
+		return "…"
+	case err != nil || u.User == nil && u.RawQuery == "":
+		return s
+	}
+	return u.Scheme + "://" + u.Host + u.Path
+}
+
+// decode is Node.Decode with the errors as a list.
+func decode(n *yamlfile.Node, out any) yamlfile.Errors {
+	err := n.Decode(out)
 	var errs yamlfile.Errors
-	if a == nil {
-		return nil
-	}
-	check := func(policy string, path ...any) {
-		if policy == "" {
-			return
-		}
-		for _, p := range autoPolicies {
-			if p == policy {
-				return
-			}
-		}
-		errs = append(errs, n.Errorf(path, "%q: want %s", policy, strings.Join(autoPolicies, ", ")))
-	}
-	check(a.DefaultPolicy, "auto_upgrade", "default_policy")
-	for name, p := range a.Policies {
-		check(p.Policy, "auto_upgrade", "policies", name, "policy")
-		for key, v := range map[string]*int{"max_age_days": p.MaxAgeDays, "min_release_age_days": p.MinReleaseAgeDays} {
-			if v != nil && *v < 0 {
-				errs = append(errs, n.Errorf([]any{"auto_upgrade", "policies", name, key}, "%d is negative", *v))
-			}
-		}
+	if err != nil && !errors.As(err, &errs) {
+		errs = yamlfile.Errors{{Message: err.Error()}}
 	}
 	return errs
 }
 
-var days = []string{"", "daily", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"}
-
-func validateWindows(n *yamlfile.Node, windows []Window) yamlfile.Errors {
-	var errs yamlfile.Errors
-	for i, w := range windows {
-		known := false
-		for _, d := range days {
-			known = known || strings.EqualFold(d, w.Day)
-		}
-		if !known {
-			errs = append(errs, n.Errorf([]any{"maintenance_windows", i, "day"}, "%q: want a day of the week", w.Day))
-		}
-		for key, v := range map[string]string{"start": w.Start, "end": w.End} {
-			if _, err := time.Parse("15:04", v); err != nil {
-				errs = append(errs, n.Errorf([]any{"maintenance_windows", i, key}, "%q: want HH:MM", v))
-			}
-		}
-		if w.Start == w.End {
-			errs = append(errs, n.Errorf([]any{"maintenance_windows", i}, "begins and ends at %s", w.Start))
-		}
-		if _, err := time.LoadLocation(w.Timezone); err != nil {
-			errs = append(errs, n.Errorf([]any{"maintenance_windows", i, "timezone"}, "%q is not an IANA time zone", w.Timezone))
+// beside appends errors found later, except those that follow from an earlier
+// one about the same key, or a key around or below it.
+func beside(earlier, later yamlfile.Errors) yamlfile.Errors {
+	out := earlier
+	for _, l := range later {
+		if !slices.ContainsFunc(earlier, func(e yamlfile.Error) bool { return e.File == l.File && (within(e.Key, l.Key) || within(l.Key, e.Key)) }) {
+			out = append(out, l)
 		}
 	}
-	return errs
+	return out
 }
 
-var reference = regexp.MustCompile(`\$\{([^}]*)\}`)
-
-// expandSecrets replaces ${SECRET:name} and ${NAME} in a value.
-func expandSecrets(root layout.Root, env func(string) string, s string) (string, bool, error) {
-	var failure error
-	hidden := false
-	out := reference.ReplaceAllStringFunc(s, func(m string) string {
-		name := m[2 : len(m)-1]
-		hidden = true
-		if secret, ok := strings.CutPrefix(name, "SECRET:"); ok {
-			v, err := readSecret(root, env, secret)
-			if err != nil {
-				failure = err
-			}
-			return v
-		}
-		v := env(name)
-		if v == "" {
-			failure = fmt.Errorf("environment variable %s is not set", name)
-		}
-		return v
-	})
-	return out, hidden, failure
+// within reports whether the key outer is inner, or leads to it.
+func within(outer, inner string) bool {
+	rest, ok := strings.CutPrefix(inner, outer)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
-// readSecret reads a secret: systemd's credential of that name first, then the
-// file in the secrets directory, which nobody else may read.
-func readSecret(root layout.Root, env func(string) string, name string) (string, error) {
-	if name == "" || !filepath.IsLocal(name) || strings.Contains(name, "/") {
-		return "", fmt.Errorf("secret %q: not a file name", name)
+// without removes the key that a path of maps leads to.
+func without(n *yamlfile.Node, path ...string) *yamlfile.Node {
+	switch next := n.Get(path[0]); {
+	case next == nil:
+		return n
+	case len(path) == 1:
+		return n.Without(path[0])
+	default:
+		return n.With(path[0], without(next, path[1:]...))
 	}
-	if dir := env("CREDENTIALS_DIRECTORY"); dir != "" {
-		if data, err := os.ReadFile(filepath.Join(dir, name)); err == nil {
-			return strings.TrimRight(string(data), "\r\n"), nil
-		}
-	}
-	path := filepath.Join(root.SecretsDir(), name)
-	st, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("secret %s does not exist: write it to %s, mode 0600", name, path)
-	}
-	if err != nil {
-		return "", err
-	}
-	if uid, ok := owner(st); ok && uid != 0 && int(uid) != os.Geteuid() {
-		return "", fmt.Errorf("secret %s belongs to uid %d: `chown %d %s`", path, uid, os.Geteuid(), path)
-	}
-	if st.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("secret %s can be read by others (mode %04o): `chmod 0600 %s`", path, st.Mode().Perm(), path)
-	}
-	data, err := os.ReadFile(path)
-	return strings.TrimRight(string(data), "\r\n"), err
 }

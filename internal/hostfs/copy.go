@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -40,7 +41,7 @@ func (h *Host) Copy(src, dst, like string) error {
 	case st.IsDir():
 		err = copyTree(src, dst, likeInfo)
 	case likeInfo != nil && likeInfo.Mode().IsRegular():
-		err = copyFile(src, dst, st, likeInfo, like)
+		err = copyLike(src, dst, st, likeInfo, like)
 	default:
 		err = copyEntry(src, dst, st, nil)
 	}
@@ -92,15 +93,15 @@ func copyTree(src, dst string, owner fs.FileInfo) error {
 	return nil
 }
 
-// copyEntry copies one non-directory. Sockets, pipes and devices have no
-// content to keep and are refused by name.
+// copyEntry copies one non-directory. Sockets are left out, as who listens makes
+// them anew; pipes and devices are refused by name.
 func copyEntry(src, dst string, st, owner fs.FileInfo) error {
 	switch {
 	case st.Mode().IsRegular():
 		if owner == nil {
 			owner = st
 		}
-		return copyFileOwned(src, dst, st, owner)
+		return copyFile(src, dst, st, func() error { return copyAttrs(src, dst, st, owner) })
 	case st.Mode()&fs.ModeSymlink != 0:
 		target, err := os.Readlink(src)
 		if err != nil {
@@ -114,30 +115,20 @@ func copyEntry(src, dst string, st, owner fs.FileInfo) error {
 		}
 		return lchownLike(dst, owner)
 	case st.Mode()&fs.ModeSocket != 0:
-		return nil // a listener makes its own again
+		return nil
 	}
 	return fmt.Errorf("%s is a %s, neither file, link nor directory", src, st.Mode().Type())
 }
 
-// copyFile copies src's content with like's owner, mode and attributes.
-func copyFile(src, dst string, st, like fs.FileInfo, likePath string) error {
-	if err := copyContent(src, dst); err != nil {
-		return err
-	}
-	if err := copyAttrs(likePath, dst, like, nil); err != nil {
-		return err
-	}
-	return os.Chtimes(dst, st.ModTime(), st.ModTime())
+// copyLike copies src's content with like's owner, mode and attributes.
+func copyLike(src, dst string, st, like fs.FileInfo, likePath string) error {
+	return copyFile(src, dst, st, func() error { return copyAttrs(likePath, dst, like, nil, ofContent) })
 }
 
-func copyFileOwned(src, dst string, st, owner fs.FileInfo) error {
-	if err := copyContent(src, dst); err != nil {
-		return err
-	}
-	return copyAttrs(src, dst, st, owner)
-}
-
-func copyContent(src, dst string) error {
+// copyFile copies a regular file, has attrs give the copy its attributes, and
+// syncs both: what is only in memory after a power cut is a binary that cannot
+// be executed.
+func copyFile(src, dst string, st fs.FileInfo, attrs func() error) error {
 	in, err := os.OpenFile(src, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
@@ -153,6 +144,12 @@ func copyContent(src, dst string) error {
 			return err
 		}
 	}
+	if err := attrs(); err != nil {
+		return err
+	}
+	if err := os.Chtimes(dst, st.ModTime(), st.ModTime()); err != nil {
+		return err
+	}
 	if err := out.Sync(); err != nil {
 		return err
 	}
@@ -161,7 +158,8 @@ func copyContent(src, dst string) error {
 
 // copyAttrs gives dst the attributes of src. The order matters: chown clears
 // set-id bits and capabilities, so mode and extended attributes come after it.
-func copyAttrs(src, dst string, st, owner fs.FileInfo) error {
+// Extended attributes named in except are left out.
+func copyAttrs(src, dst string, st, owner fs.FileInfo, except ...string) error {
 	if owner == nil {
 		owner = st
 	}
@@ -171,16 +169,23 @@ func copyAttrs(src, dst string, st, owner fs.FileInfo) error {
 	if err := os.Chmod(dst, st.Mode()&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky)); err != nil {
 		return err
 	}
-	if err := copyXattrs(src, dst); err != nil {
+	if err := copyXattrs(src, dst, append(except, ofInode)); err != nil {
 		return err
 	}
 	return os.Chtimes(dst, st.ModTime(), st.ModTime())
 }
 
-// copyXattrs copies the extended attributes. One that cannot be set is an
-// error only where it matters to a running service: capabilities, security
-// labels and access lists.
-func copyXattrs(src, dst string) error {
+// Integrity attributes vouch for one file's content or for one inode (kernel
+// documentation, IMA and EVM): on another they would have the kernel refuse it.
+const (
+	ofContent = "security.ima"
+	ofInode   = "security.evm"
+)
+
+// copyXattrs copies the extended attributes but for those in except. One that
+// cannot be set is an error only where it matters to a running service:
+// capabilities, security labels and access lists.
+func copyXattrs(src, dst string, except []string) error {
 	names, err := xattr.LList(src)
 	if err != nil {
 		if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) {
@@ -189,6 +194,9 @@ func copyXattrs(src, dst string) error {
 		return err
 	}
 	for _, name := range names {
+		if slices.Contains(except, name) {
+			continue
+		}
 		value, err := xattr.LGet(src, name)
 		if err != nil {
 			return err

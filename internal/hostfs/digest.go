@@ -13,7 +13,8 @@ import (
 
 // Digest is the SHA-256, in hex, of a regular file's content, of a symbolic
 // link's target, or, for a directory, of the sorted list of its entries with
-// their digests and modes. A missing path gives "" and no error.
+// their digests and modes, without sockets, which Copy leaves out too. A
+// missing path gives "" and no error.
 func Digest(path string) (string, error) {
 	st, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -49,6 +50,9 @@ func digestEntry(path string, st fs.FileInfo) (string, error) {
 			return "", err
 		}
 		for _, e := range entries {
+			if e.Type()&fs.ModeSocket != 0 {
+				continue
+			}
 			info, err := e.Info()
 			if err != nil {
 				return "", err

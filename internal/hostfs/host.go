@@ -54,8 +54,11 @@ func (h *Host) MkdirAll(path string, perm fs.FileMode) error {
 	if err := h.Check("mkdir", path); err != nil {
 		return err
 	}
-	if err := os.Mkdir(path, perm); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	if err := os.Mkdir(path, perm); err != nil {
+		// Another process may have been first; a link to nowhere is no directory.
+		if st, statErr := os.Stat(path); statErr != nil || !st.IsDir() {
+			return err
+		}
 	}
 	return syncDir(filepath.Dir(path))
 }
@@ -163,14 +166,26 @@ func (h *Host) Exchange(a, b string) (exchanged bool, err error) {
 }
 
 // replace puts b in a's place without an exchange. A directory cannot be
-// renamed over another, so a goes first.
+// renamed over another, so a steps aside first, and back where b cannot follow.
 func replace(a, b string) error {
-	if st, err := os.Lstat(a); err == nil && st.IsDir() {
-		if err := os.RemoveAll(a); err != nil {
-			return err
-		}
+	st, err := os.Lstat(a)
+	if err != nil {
+		return err
 	}
-	return os.Rename(b, a)
+	if !st.IsDir() {
+		return os.Rename(b, a)
+	}
+	aside := besideName(a, "replaced")
+	if err := os.RemoveAll(aside); err != nil {
+		return err
+	}
+	if err := os.Rename(a, aside); err != nil {
+		return err
+	}
+	if err := os.Rename(b, a); err != nil {
+		return errors.Join(err, os.Rename(aside, a))
+	}
+	return os.RemoveAll(aside)
 }
 
 // Rename moves a file or directory within its file system and syncs both

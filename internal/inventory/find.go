@@ -5,9 +5,7 @@ package inventory
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -152,7 +150,7 @@ func (f *Finder) find(ctx context.Context, c *component.Component, known state.C
 // installed.
 func (f *Finder) mainPath(c *component.Component, main component.Binary, st service.Status, known state.Component) string {
 	var candidates []string
-	if st.Exists && len(st.ExecStart) > 0 && filepath.IsAbs(st.ExecStart[0]) {
+	if !main.Tree && st.Exists && len(st.ExecStart) > 0 && filepath.IsAbs(st.ExecStart[0]) {
 		candidates = append(candidates, st.ExecStart[0])
 	}
 	if known.BinaryPath != "" {
@@ -169,7 +167,7 @@ func (f *Finder) mainPath(c *component.Component, main component.Binary, st serv
 		}
 		// A unit may start a wrapper (env, a shell): then what it starts first is
 		// not the component.
-		if i == 0 && len(candidates) > 1 && filepath.Base(p) != filepath.Base(main.Install) && filepath.Base(p) != main.Name && isWrapper(p) {
+		if i == 0 && !main.Tree && len(candidates) > 1 && filepath.Base(p) != filepath.Base(main.Install) && filepath.Base(p) != main.Name && isWrapper(p) {
 			continue
 		}
 		return real
@@ -209,6 +207,3 @@ func (f *Finder) otherPaths(c *component.Component, main component.Binary, in *I
 func expand(c *component.Component, s string) string {
 	return component.Vars{Name: c.Name, OS: runtime.GOOS, Arch: runtime.GOARCH}.Expand(s)
 }
-
-// Missing reports whether an error only says that a file is not there.
-func Missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

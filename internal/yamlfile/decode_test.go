@@ -59,7 +59,6 @@ type sample struct {
 	Labels  map[string]string `yaml:"labels"`
 	Parts   []limits          `yaml:"parts"`
 	Eithers []either          `yaml:"eithers"`
-	hidden  string
 }
 
 func TestDecodeGood(t *testing.T) {
@@ -93,7 +92,7 @@ func TestDecodeGood(t *testing.T) {
 			if err := Decode("f.yaml", []byte(tc.in), &got); err != nil {
 				t.Fatal(err)
 			}
-			if d := cmp.Diff(tc.want, got, cmp.AllowUnexported(sample{})); d != "" {
+			if d := cmp.Diff(tc.want, got); d != "" {
 				t.Errorf("-want +got\n%s", d)
 			}
 		})
@@ -103,8 +102,8 @@ func TestDecodeGood(t *testing.T) {
 func TestDecodeBad(t *testing.T) {
 	for _, tc := range []struct{ name, in, want string }{
 		{
-			"all unknown keys at once", "nmae: x\nlimits:\n  cuont: 1\n  other: 2\nparts:\n  - {zzz: 1}\n",
-			"f.yaml:1:1: nmae: unknown key \"nmae\"; did you mean \"name\"?\n" +
+			"all unknown keys at once", "nam: x\nlimits:\n  cuont: 1\n  other: 2\nparts:\n  - {zzz: 1}\n",
+			"f.yaml:1:1: nam: unknown key \"nam\"; did you mean \"name\"?\n" +
 				"f.yaml:3:3: limits.cuont: unknown key \"cuont\"; did you mean \"count\"?\n" +
 				"f.yaml:4:3: limits.other: unknown key \"other\"; known here: stop, count, ratio, small\n" +
 				"f.yaml:6:6: parts[0].zzz: unknown key \"zzz\"; known here: stop, count, ratio, small",
@@ -230,7 +229,7 @@ func TestHiddenTextIsNotShown(t *testing.T) {
 }
 
 func TestNearest(t *testing.T) {
-	for word, want := range map[string]string{"promethues": "prometheus", "Loki": "loki", "lok": "loki", "mysql": "", "x": "", "granfana": "grafana"} {
+	for word, want := range map[string]string{"promethuse": "prometheus", "Loki": "loki", "lok": "loki", "mysql": "", "x": "", "granfana": "grafana"} {
 		if got := Nearest(word, []string{"prometheus", "loki", "grafana", "mysqld_exporter"}); got != want {
 			t.Errorf("%s: got %q, want %q", word, got, want)
 		}
@@ -347,7 +346,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%T %v", err, err)
 		}
 		var again sample
-		if err2 := Decode("f", data, &again); (err == nil) != (err2 == nil) || cmp.Diff(s, again, cmp.AllowUnexported(sample{})) != "" {
+		if err2 := Decode("f", data, &again); (err == nil) != (err2 == nil) || cmp.Diff(s, again) != "" {
 			t.Fatal("two readings differ")
 		}
 	})

@@ -89,6 +89,25 @@ func (n *Node) Errorf(path []any, format string, args ...any) Error {
 	return e
 }
 
+// KeyErrorf is Errorf for the last key of a path itself, not for its value.
+func (n *Node) KeyErrorf(path []any, format string, args ...any) Error {
+	e := n.Errorf(path, format, args...)
+	last := len(path) - 1
+	for _, p := range n.At(path[:last]...).pairs() {
+		if p.Key == path[last] {
+			e.Line, e.Column = p.Line, p.Column
+		}
+	}
+	return e
+}
+
+func (n *Node) pairs() []Pair {
+	if n == nil {
+		return nil
+	}
+	return n.Pairs
+}
+
 // Without returns a map node without one key.
 func (n *Node) Without(key string) *Node {
 	if n.Get(key) == nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 )
 
-// fault runs an apply that kills or stops itself at a point of its journal. It
+// fault runs an apply that kills itself or hangs at a point of its journal. It
 // reports whether it came that far.
 func (h *host) fault(point string) bool {
 	h.t.Helper()
@@ -40,6 +40,7 @@ func (h *host) reset() {
 func TestKillAtEveryJournalStep(t *testing.T) {
 	h := newHost(t, map[string]string{"prometheus": "2.42"}, map[string][]string{"prometheus": {"2.53"}})
 	h.settle("prometheus", "100ms")
+	h.upgrade(0, "adopt", "--yes")
 	h.waitSamples()
 	at := time.Now().Add(-2 * time.Second)
 	const past = "sum(count_over_time(up[5m]))"
@@ -76,10 +77,11 @@ func TestKillAtEveryJournalStep(t *testing.T) {
 func TestPowerOff(t *testing.T) {
 	h := newHost(t, map[string]string{"prometheus": "2.42"}, map[string][]string{"prometheus": {"2.53"}})
 	h.settle("prometheus", "100ms")
+	h.upgrade(0, "adopt", "--yes")
 	h.check(h.CopyIn("../../packaging/systemd/observability-upgrade-recover.service", "/etc/systemd/system/observability-upgrade-recover.service", 0o644))
 	h.MustRun(h.ctx, "systemctl", "enable", "--quiet", "observability-upgrade-recover.service")
 	for _, n := range []int{3, 5, 6, 7, 8} { // change, stop, swap, start, health
-		cmd := h.Command(h.ctx, "env", fmt.Sprintf("OBSUP_FAULT=stop-after:%d", n), program, "apply", "--yes", "--component=prometheus")
+		cmd := h.Command(h.ctx, "env", fmt.Sprintf("OBSUP_FAULT=hang-after:%d", n), program, "apply", "--yes", "--component=prometheus")
 		h.check(cmd.Start())
 		h.check(poll(t, 30*time.Second, func() bool {
 			paths, err := journal.Pending(h.Path("/var/lib/observability/journal"))
@@ -89,8 +91,8 @@ func TestPowerOff(t *testing.T) {
 			records, err := journal.Read(paths[0])
 			return err == nil && len(records) >= n
 		}))
-		h.PowerOff(h.ctx)
-		_ = cmd.Wait() // it was stopped and died with the container
+		h.check(h.PowerOff(h.ctx))
+		_ = cmd.Wait() // it died with the container
 		h.check(h.Boot(h.ctx))
 		h.check(poll(t, 60*time.Second, func() bool {
 			res, err := h.Run(h.ctx, program, "status", "--output=json")

@@ -206,7 +206,7 @@ func (h *host) running(component string) string {
 	h.check(err)
 	for line := range strings.Lines(string(body)) {
 		if strings.HasPrefix(line, component+"_build_info{") {
-			_, rest, _ := strings.Cut(line, `version="`)
+			_, rest, _ := strings.Cut(line, `,version="`)
 			v, _, _ := strings.Cut(rest, `"`)
 			v, _, _ = strings.Cut(v, "+")
 			return v

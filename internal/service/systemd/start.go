@@ -167,7 +167,7 @@ func watch(pid int, timeout time.Duration) (bool, error) {
 	default:
 		return false, err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(max(timeout, 0).Milliseconds()))
 	if errors.Is(err, unix.EINTR) {
 		return false, nil
@@ -200,6 +200,9 @@ func (m *Manager) startError(ctx context.Context, u unit, what string, began tim
 		e.Result += fmt.Sprintf(", exit status %d", status)
 		if hint, ok := exitHints[status]; ok {
 			e.Hint = hint
+			if cmd := u.execStart(); len(cmd) > 0 { // the log may have lost it with the process
+				e.Hint += " (its command is " + cmd[0] + ")"
+			}
 		}
 	case 2, 3: // CLD_KILLED, CLD_DUMPED
 		e.Result += ", " + unix.SignalName(unix.Signal(status))

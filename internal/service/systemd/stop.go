@@ -82,7 +82,9 @@ func (m *Manager) stopped(ctx context.Context, j *job, timeout time.Duration) (f
 			if err == nil && len(pids) > 0 {
 				return forced, &service.StopError{Unit: j.unit, PIDs: pids}
 			}
-			return forced, errors.Join(&service.StopError{Unit: j.unit, Reason: fmt.Sprintf("its stop job is not done %v after SIGKILL", killExpect)}, err)
+			reason := fmt.Sprintf("its stop job is not done %v after SIGKILL, though no process of it is left", killExpect)
+			reason += "; in a container with control groups of version 1 systemd does not notice that, and waits for TimeoutStopSec= of the unit: shorten it"
+			return forced, errors.Join(&service.StopError{Unit: j.unit, Reason: reason}, err)
 		}
 		forced = true
 		if err := m.killAll(ctx, j.unit); err != nil {

@@ -1,0 +1,474 @@
+package catalogue
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func load(t *testing.T, files map[string]string) (*Catalogue, error) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "components.d")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return Load(dir)
+}
+
+func builtIn(t *testing.T) *Catalogue {
+	t.Helper()
+	c, err := Load(filepath.Join(t.TempDir(), "none"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestBuiltIn(t *testing.T) {
+	c := builtIn(t)
+	var names []string
+	for _, d := range c.All() {
+		names = append(names, d.Name)
+		if d.Description == "" || d.Homepage == "" || d.Health.Settle.Std().Seconds() != 5 || c.Origin(d.Name) != BuiltIn {
+			t.Errorf("%s: description, homepage, settle or origin is not as it should be: %+v", d.Name, d)
+		}
+		if d.Swappable() && (len(d.Process.Command) == 0 || !strings.HasPrefix(d.Process.Command[0], "{root}/") || d.Health.ExpectedMetric == "") {
+			t.Errorf("%s: process or health is incomplete", d.Name)
+		}
+		for _, cmd := range d.Config.Check {
+			if !strings.Contains(strings.Join(cmd, " "), "{root}/etc/") {
+				t.Errorf("%s: %q does not stay below the root", d.Name, cmd)
+			}
+		}
+	}
+	want := []string{
+		"blackbox_exporter", "fail2ban_exporter", "mysqld_exporter", "nginx_exporter", "node_exporter", "phpfpm_exporter",
+		"loki", "prometheus", "pushgateway", "alloy", "promtail", "alertmanager", "grafana", "nginx",
+	}
+	if d := cmp.Diff(want, names); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+	units := map[string]string{ // upgrade-design.md section 5
+		"prometheus": "prometheus", "loki": "loki", "promtail": "promtail", "node_exporter": "node_exporter", "nginx_exporter": "nginx_exporter",
+		"phpfpm_exporter": "phpfpm_exporter", "fail2ban_exporter": "fail2ban_exporter", "mysqld_exporter": "mysqld_exporter",
+		"alertmanager": "alertmanager", "grafana": "grafana-server", "nginx": "nginx",
+	}
+	for name, unit := range units {
+		if d, _ := c.Get(name); d.Unit() != unit+".service" {
+			t.Errorf("%s: unit %s", name, d.Unit())
+		}
+	}
+	if d, _ := c.Get("nginx"); d.Swappable() {
+		t.Error("nginx belongs to the package manager")
+	}
+	// Measured: these die of SIGHUP.
+	for _, name := range []string{"loki", "node_exporter", "pushgateway", "mysqld_exporter", "nginx_exporter", "phpfpm_exporter"} {
+		if d, _ := c.Get(name); d.Reload.Signal != "" {
+			t.Errorf("%s: a signal would kill it", name)
+		}
+	}
+	if d, _ := c.Get("loki"); d.Health.Timeout.Std().Seconds() < 60 {
+		t.Error("loki takes 15.5 s to become ready at every start")
+	}
+}
+
+// releases are asset names as real releases carry them, with look-alikes.
+var releases = map[string]struct {
+	version string
+	assets  []string
+	want    map[string]string // Go architecture -> asset; "" where there is none
+}{
+	"prometheus": {
+		"3.14.0",
+		[]string{
+			"prometheus-3.14.0.linux-amd64.tar.gz", "prometheus-3.14.0.linux-arm64.tar.gz", "prometheus-3.14.0.linux-armv7.tar.gz", "prometheus-3.14.0.linux-armv6.tar.gz",
+			"prometheus-3.14.0.linux-386.tar.gz", "prometheus-3.14.0.linux-riscv64.tar.gz", "prometheus-3.14.0.darwin-amd64.tar.gz", "prometheus-web-ui-3.14.0.tar.gz", "sha256sums.txt",
+		},
+		map[string]string{
+			"amd64": "prometheus-3.14.0.linux-amd64.tar.gz", "arm64": "prometheus-3.14.0.linux-arm64.tar.gz", "arm": "prometheus-3.14.0.linux-armv7.tar.gz",
+			"riscv64": "prometheus-3.14.0.linux-riscv64.tar.gz",
+		},
+	},
+	"alertmanager": {
+		"0.34.1",
+		[]string{"alertmanager-0.34.1.linux-amd64.tar.gz", "alertmanager-0.34.1.linux-arm64.tar.gz", "alertmanager-0.34.1.linux-armv7.tar.gz", "alertmanager-web-ui-0.34.1.tar.gz"},
+		map[string]string{"amd64": "alertmanager-0.34.1.linux-amd64.tar.gz", "arm64": "alertmanager-0.34.1.linux-arm64.tar.gz", "arm": "alertmanager-0.34.1.linux-armv7.tar.gz"},
+	},
+	"node_exporter": {
+		"1.12.1",
+		[]string{"node_exporter-1.12.1.linux-amd64.tar.gz", "node_exporter-1.12.1.linux-arm64.tar.gz", "node_exporter-1.12.1.linux-armv7.tar.gz"},
+		map[string]string{"amd64": "node_exporter-1.12.1.linux-amd64.tar.gz", "arm64": "node_exporter-1.12.1.linux-arm64.tar.gz", "arm": "node_exporter-1.12.1.linux-armv7.tar.gz"},
+	},
+	"blackbox_exporter": {
+		"0.29.0",
+		[]string{"blackbox_exporter-0.29.0.linux-amd64.tar.gz", "blackbox_exporter-0.29.0.linux-arm64.tar.gz"},
+		map[string]string{"amd64": "blackbox_exporter-0.29.0.linux-amd64.tar.gz", "arm64": "blackbox_exporter-0.29.0.linux-arm64.tar.gz", "arm": ""},
+	},
+	"pushgateway": {
+		"1.11.4",
+		[]string{"pushgateway-1.11.4.linux-amd64.tar.gz", "pushgateway-1.11.4.linux-arm64.tar.gz"},
+		map[string]string{"amd64": "pushgateway-1.11.4.linux-amd64.tar.gz", "arm64": "pushgateway-1.11.4.linux-arm64.tar.gz"},
+	},
+	"mysqld_exporter": {
+		"0.20.0",
+		[]string{"mysqld_exporter-0.20.0.linux-amd64.tar.gz", "mysqld_exporter-0.20.0.linux-arm64.tar.gz"},
+		map[string]string{"amd64": "mysqld_exporter-0.20.0.linux-amd64.tar.gz", "arm64": "mysqld_exporter-0.20.0.linux-arm64.tar.gz"},
+	},
+	"nginx_exporter": {
+		"1.5.3",
+		[]string{
+			"nginx-prometheus-exporter_1.5.3_linux_amd64.tar.gz", "nginx-prometheus-exporter_1.5.3_linux_arm64.tar.gz", "nginx-prometheus-exporter_1.5.3_linux_armv7.tar.gz",
+			"nginx-prometheus-exporter_1.5.3_linux_armv6.tar.gz", "nginx-prometheus-exporter_1.5.3_linux_amd64.tar.gz.spdx.json", "nginx-prometheus-exporter_1.5.3_checksums.txt",
+		},
+		map[string]string{
+			"amd64": "nginx-prometheus-exporter_1.5.3_linux_amd64.tar.gz", "arm64": "nginx-prometheus-exporter_1.5.3_linux_arm64.tar.gz", "arm": "nginx-prometheus-exporter_1.5.3_linux_armv7.tar.gz",
+		},
+	},
+	"phpfpm_exporter": {
+		"2.2.0",
+		[]string{"php-fpm_exporter_2.2.0_linux_amd64", "php-fpm_exporter_2.2.0_linux_amd64.tar.gz", "php-fpm_exporter_2.2.0_linux_arm64", "php-fpm_exporter_2.2.0_linux_arm64.tar.gz"},
+		map[string]string{"amd64": "php-fpm_exporter_2.2.0_linux_amd64.tar.gz", "arm64": "php-fpm_exporter_2.2.0_linux_arm64.tar.gz", "arm": ""},
+	},
+	"fail2ban_exporter": {
+		"0.10.3",
+		[]string{"fail2ban_exporter_0.10.3_linux_amd64.tar.gz", "fail2ban_exporter_0.10.3_linux_arm64.tar.gz", "fail2ban_exporter_0.10.3_linux_armv7.tar.gz"},
+		map[string]string{"amd64": "fail2ban_exporter_0.10.3_linux_amd64.tar.gz", "arm64": "fail2ban_exporter_0.10.3_linux_arm64.tar.gz", "arm": "fail2ban_exporter_0.10.3_linux_armv7.tar.gz"},
+	},
+	"loki": {
+		"3.6.11",
+		[]string{
+			"loki-linux-amd64.zip", "loki-linux-arm64.zip", "loki-linux-arm.zip", "loki-canary-linux-amd64.zip", "logcli-linux-amd64.zip", "promtail-linux-amd64.zip",
+			"loki_3.6.7_amd64.deb", "SHA256SUMS",
+		},
+		map[string]string{"amd64": "loki-linux-amd64.zip", "arm64": "loki-linux-arm64.zip", "arm": "loki-linux-arm.zip", "s390x": ""},
+	},
+	"promtail": {
+		"3.6.11",
+		[]string{"loki-linux-amd64.zip", "promtail-linux-amd64.zip", "promtail-linux-arm64.zip", "promtail-linux-arm.zip", "promtail_3.6.7_amd64.deb"},
+		map[string]string{"amd64": "promtail-linux-amd64.zip", "arm64": "promtail-linux-arm64.zip", "arm": "promtail-linux-arm.zip"},
+	},
+	"alloy": {
+		"1.20.1",
+		[]string{"alloy-linux-amd64.zip", "alloy-linux-arm64.zip", "alloy-windows-amd64.exe.zip", "alloy-1.19.2-1.amd64.deb", "alloy-boringcrypto-linux-amd64.zip"},
+		map[string]string{"amd64": "alloy-linux-amd64.zip", "arm64": "alloy-linux-arm64.zip", "arm": ""},
+	},
+	"grafana": {
+		"13.2.3",
+		[]string{
+			"grafana_13.2.3_36482603486_linux_amd64.tar.gz", "grafana_13.2.3_36482603486_linux_arm64.tar.gz", "grafana_13.2.3_36482603486_linux_arm-7.tar.gz",
+			"grafana_13.2.3_36482603486_linux_arm-6.tar.gz", "grafana_13.2.3_36482603486_linux_amd64.deb", "grafana-enterprise_13.2.3_36482603486_linux_amd64.tar.gz",
+			"grafana_13.2.3_36482603486_linux_amd64-musl.tar.gz", "grafana_13.2.3_36482603486_darwin_amd64.tar.gz",
+		},
+		map[string]string{
+			"amd64": "grafana_13.2.3_36482603486_linux_amd64.tar.gz", "arm64": "grafana_13.2.3_36482603486_linux_arm64.tar.gz", "arm": "grafana_13.2.3_36482603486_linux_arm-7.tar.gz",
+		},
+	},
+}
+
+// matches are the assets a definition picks, as package artifact does: by exact
+// name, or by pattern.
+func matches(c *component.Component, version string, assets []string, goarch string) []string {
+	if _, ok := c.ArchName(goarch); !ok {
+		return nil
+	}
+	want := c.Vars("", "linux", goarch, component.Release{Version: component.MustParseVersion(version)}).Asset
+	var out []string
+	for _, a := range assets {
+		if ok, err := path.Match(want, a); err == nil && ok {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func TestAssets(t *testing.T) {
+	c := builtIn(t)
+	for _, d := range c.All() {
+		r, ok := releases[d.Name]
+		if !ok {
+			if d.Swappable() {
+				t.Errorf("%s: no real asset names to test with", d.Name)
+			}
+			continue
+		}
+		for arch, want := range r.want {
+			if got := strings.Join(matches(d, r.version, r.assets, arch), " "); got != want {
+				t.Errorf("%s on %s: got %q, want %q", d.Name, arch, got, want)
+			}
+		}
+	}
+	// Before 12.1.1 Grafana's files had another form.
+	g, _ := c.Get("grafana")
+	classic := []string{"grafana-11.6.0.linux-amd64.tar.gz", "grafana-11.6.0.linux-armv7.tar.gz", "grafana-11.6.0.linux-armv6.tar.gz", "grafana-11.6.0.linux-amd64-musl.tar.gz"}
+	if got := matches(g, "11.6.0", classic, "amd64"); cmp.Diff(classic[:1], got) != "" {
+		t.Errorf("got %q", got)
+	}
+	if got := matches(g, "11.6.0", classic, "arm"); cmp.Diff(classic[1:2], got) != "" {
+		t.Errorf("got %q", got)
+	}
+	p, _ := c.Get("prometheus")
+	v := p.Vars("", "linux", "arm", component.Release{Version: component.MustParseVersion("3.14.0")})
+	if got := v.Expand(p.Binaries[1].Path); got != "prometheus-3.14.0.linux-armv7/promtool" {
+		t.Errorf("path %q", got)
+	}
+}
+
+func TestVersionAnswers(t *testing.T) {
+	c := builtIn(t)
+	for _, tc := range []struct{ name, output, want string }{
+		{"prometheus", "prometheus, version 3.5.0 (branch: HEAD, revision: 8be3a9560fbdd18a94dedec4b747c35178177202)\n  build user: root@x\n  go version: go1.24.4\n", "3.5.0"},
+		{"prometheus", "prometheus, version 2.42.0+ds (branch: debian/sid, revision: 2.42.0+ds-5+b5)\n", "2.42.0+ds"},
+		{"prometheus", "prometheus, version  (branch: , revision: unknown)\n  go version:       go1.26.0\n", ""},
+		{"alertmanager", "alertmanager, version 0.28.1+ds (branch: , revision: unknown)\n", "0.28.1+ds"},
+		{"node_exporter", "node_exporter, version 1.8.2 (branch: , revision: )\n", "1.8.2"},
+		{"blackbox_exporter", "blackbox_exporter, version 0.28.0 (branch: , revision: unknown)\n", "0.28.0"},
+		{"pushgateway", "pushgateway, version 1.5.1+ds (branch: , revision: unknown)\n", "1.5.1+ds"},
+		{"mysqld_exporter", "mysqld_exporter, version 0.19.0 (branch: , revision: unknown)\n", "0.19.0"},
+		{"nginx_exporter", "nginx_exporter, version 1.4.1 (branch: , revision: unknown)\n", "1.4.1"},
+		{"nginx_exporter", "NGINX Prometheus Exporter version=0.11.0 commit=abc date=2022\n", "0.11.0"},
+		{"phpfpm_exporter", "php-fpm_exporter 2.2.0\n", "2.2.0"},
+		{"loki", "loki, version 3.7.8 (branch: , revision: unknown)\n", "3.7.8"},
+		{"promtail", "promtail, version 3.6.11 (branch: HEAD, revision: 8c6d4c1)\n", "3.6.11"},
+		{"alloy", "alloy, version v1.20.1 (branch: HEAD, revision: 1234567)\n", "1.20.1"},
+		{"grafana", "grafana version 12.0.2\n", "12.0.2"},
+		{"grafana", "Version 9.2.0 (commit: NA, branch: main)\n", "9.2.0"},
+	} {
+		d, _ := c.Get(tc.name)
+		got := ""
+		if m := regexp.MustCompile(d.Version.Regexp).FindStringSubmatch(tc.output); m != nil {
+			got = m[1]
+		}
+		if got != tc.want {
+			t.Errorf("%s: %q found in %q, want %q", tc.name, got, tc.output, tc.want)
+		}
+		if _, err := component.ParseVersion(got); got != "" && err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+	}
+}
+
+// contractSample is CONTRACT.md section 5 as it stands there, comments included.
+const contractSample = `name: prometheus
+role: datastore            # exporter | datastore | shipper | alerting | ui | proxy
+source: {type: github, repo: prometheus/prometheus, tag: "v{version}"}   # github | gitlab | grafana | directory | http
+asset: "prometheus-{version}.{os}-{arch}.tar.gz"     # tar.gz tar.xz tar.zst zip gz, or a bare binary
+checksums: "sha256sums.txt"                          # asset name; "{asset}.sha256" works too
+signature: {type: gpg, asset: "sha256sums.txt.asc", keyring: /etc/observability/keys/prometheus.asc}   # gpg | cosign | minisign; optional
+binaries:
+  - {name: prometheus, path: "prometheus-{version}.{os}-{arch}/prometheus", install: /usr/local/bin/prometheus}
+  - {name: promtool,   path: "prometheus-{version}.{os}-{arch}/promtool",   install: /usr/local/bin/promtool}
+version: {args: ["--version"], regexp: 'version (\S+)'}
+service: prometheus.service
+process: {command: ["{root}/usr/local/bin/prometheus", "--config.file={root}/etc/prometheus/prometheus.yml"]}   # used by the process manager
+config: {paths: [/etc/prometheus], check: [["promtool", "check", "config", "{root}/etc/prometheus/prometheus.yml"]]}
+health: {url: "http://localhost:9090/-/ready", metrics_url: "http://localhost:9090/metrics", expected_metric: prometheus_build_info, settle: 5s}
+reload: {http: "http://localhost:9090/-/reload"}     # or {signal: HUP}
+data: {path: /var/lib/prometheus}
+depends_on: []
+instances: []                                        # HA, spec section 5: list of {name, service, process, health}, each overriding the component's own
+balancer: {type: haproxy, socket: /run/haproxy/admin.sock, backend: prometheus, server: "{instance}"}   # haproxy | nginx | consul | exec
+`
+
+func TestContractSample(t *testing.T) {
+	c, err := load(t, map[string]string{"prometheus.yaml": contractSample, "mine.yml": strings.Replace(contractSample, "name: prometheus\n", "", 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := c.Get("prometheus")
+	mine, _ := c.Get("mine")
+	if p.Reload != (component.Reload{HTTP: "http://localhost:9090/-/reload"}) || p.Signature.Type != "gpg" || p.Balancer.Server != "{instance}" || !p.Instances.IsZero() {
+		t.Errorf("got %+v", p)
+	}
+	if c.Origin("prometheus") == BuiltIn || filepath.Base(c.Origin("mine")) != "mine.yml" || c.Origin("loki") != BuiltIn {
+		t.Error("origins")
+	}
+	q := *p
+	q.Name, q.Family, q.Description, q.Homepage = "mine", "", "", ""
+	if d := cmp.Diff(&q, mine); d != "" {
+		t.Errorf("the same text gives another definition: %s", d)
+	}
+}
+
+func TestOverride(t *testing.T) {
+	c, err := load(t, map[string]string{
+		"prometheus.yaml": "health: {settle: 1s}\nsource: {type: directory, path: /srv/releases}\nconfig: null\nbinaries:\n  - {name: prometheus, path: p, install: /opt/p}\n",
+		"loki.yml":        "reload: {signal: HUP}\ninstances:\n  - {name: a, service: loki-a, health: {url: \"http://localhost:1/ready\"}}\n  - {name: b}\n",
+		"nginx.yaml":      "# nothing changed\n",
+		"alloy.yaml":      "instances: {type: consul, address: \"http://127.0.0.1:8500\", service: alloy}\n",
+		"promtail.yaml":   "instances: {type: etcd, endpoints: [\"http://127.0.0.1:2379\"], prefix: /promtail/}\n",
+		"snmp_exporter.yaml": "family: promu\nrole: exporter\nsource: {type: github, repo: prometheus/snmp_exporter}\n" +
+			"health: {metrics_url: \"http://localhost:9116/metrics\", expected_metric: snmp_exporter_build_info}\n",
+		".hidden": "x", "prometheus.yaml~": "x", "a.bak": "x", ".prometheus.yaml.swp": "x", "a.yaml.dpkg-old": "x",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := c.Get("prometheus")
+	if p.Health.Settle.Std().Seconds() != 1 || p.Health.URL != "http://localhost:9090/-/ready" || len(p.Binaries) != 1 || len(p.Config.Paths) != 0 {
+		t.Errorf("got %+v", p)
+	}
+	if p.Source != (component.Source{Type: component.SourceDirectory, Path: "/srv/releases", Tag: "v{version}"}) {
+		t.Errorf("source %+v", p.Source)
+	}
+	l, _ := c.Get("loki")
+	if l.Reload.Signal != "HUP" || len(l.Instances.List) != 2 || l.Instances.List[0].Health.URL != "http://localhost:1/ready" {
+		t.Errorf("got %+v", l)
+	}
+	if a, _ := c.Get("alloy"); a.Instances.Type != "consul" || a.Instances.Service != "alloy" {
+		t.Errorf("got %+v", a.Instances)
+	}
+	s, ok := c.Get("snmp_exporter")
+	if !ok || s.Asset != "snmp_exporter-{version}.{os}-{arch}.tar.gz" || s.Binaries[0].Install != "/usr/local/bin/snmp_exporter" || s.Unit() != "snmp_exporter.service" {
+		t.Errorf("got %+v", s)
+	}
+	if len(c.All()) != 15 {
+		t.Errorf("%d components", len(c.All()))
+	}
+}
+
+// TestBad reads every folder of testdata/bad as a components.d and compares all
+// errors with the folder's golden file.
+func TestBad(t *testing.T) {
+	entries, err := os.ReadDir("testdata/bad")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		src := filepath.Join("testdata/bad", e.Name())
+		t.Run(e.Name(), func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(src)); err != nil {
+				t.Fatal(err)
+			}
+			// A checkout's modes depend on the umask.
+			if err := filepath.WalkDir(dir, func(p string, e os.DirEntry, err error) error {
+				if err == nil && !e.IsDir() {
+					err = os.Chmod(p, 0o644)
+				}
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Load(dir)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			got := strings.ReplaceAll(err.Error(), dir+"/", "") + "\n"
+			golden := src + ".golden"
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(string(want), got); d != "" {
+				t.Errorf("-want +got\n%s", d)
+			}
+		})
+	}
+}
+
+func TestOthersCanWrite(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "loki.yaml")
+	if err := errors.Join(os.WriteFile(file, []byte("service: x\n"), 0o644), os.Chmod(file, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Load(dir)
+	var insecure *yamlfile.InsecureError
+	if !errors.As(err, &insecure) || insecure.Path != file {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSuggest(t *testing.T) {
+	c := builtIn(t)
+	for in, want := range map[string]string{
+		"promethuse": "prometheus", "node": "node_exporter", "grafana-server": "grafana", "nginx-prometheus-exporter": "nginx_exporter", "zabbix": "", "mysqld": "mysqld_exporter",
+	} {
+		if got := c.Suggest(in); got != want {
+			t.Errorf("%s: got %q, want %q", in, got, want)
+		}
+	}
+	if _, ok := c.Get("zabbix"); ok || c.Origin("zabbix") != "" {
+		t.Error("zabbix is not there")
+	}
+}
+
+// What `components show` prints is a definition again.
+func TestPrintedDefinitionsLoad(t *testing.T) {
+	c, err := load(t, map[string]string{
+		"loki.yaml":     "instances: [{name: a, service: loki-a}]\n",
+		"promtail.yaml": "instances: {type: etcd, endpoints: [\"http://127.0.0.1:2379\"], prefix: /promtail/}\n",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for _, d := range c.All() {
+		b, err := yaml.Marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[d.Name+".yaml"] = string(b)
+	}
+	again, err := load(t, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(c.All(), again.All()); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+}
+
+func FuzzOverride(f *testing.F) {
+	f.Add([]byte(contractSample))
+	for _, s := range []string{"", "role: x", "binaries: null", "source: {type: http}", "instances: {type: etcd}", "depends_on: [prometheus]", "family: promu", "[]", "reload: null", "name: [a]"} {
+		f.Add([]byte(s))
+	}
+	file := filepath.Join(f.TempDir(), "prometheus.yaml")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		n, err := yamlfile.Parse(file, data)
+		if err != nil {
+			return
+		}
+		l := newLoader()
+		l.override("prometheus", file, n)
+		c, err := l.finish()
+		if (c == nil) == (err == nil) {
+			t.Fatalf("%v, %v", c, err)
+		}
+		if c == nil {
+			return
+		}
+		p, ok := c.Get("prometheus")
+		if !ok || p.Name != "prometheus" || p.Swappable() && (p.Asset == "" || bytes.Contains([]byte(p.Version.Regexp), []byte("{name}"))) {
+			t.Fatalf("%+v", p)
+		}
+	})
+}

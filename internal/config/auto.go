@@ -1,0 +1,102 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	_ "time/tzdata" // hosts without zoneinfo must not read windows otherwise
+)
+
+// AutoUpgrade are the rules of unattended runs, upgrade-design.md section 8.
+type AutoUpgrade struct {
+	DefaultPolicy     string                `yaml:"default_policy"` // patch_only | minor | any | none; empty: patch_only
+	MinReleaseAgeDays *int                  `yaml:"min_release_age_days"`
+	Policies          map[string]AutoPolicy `yaml:"policies"` // by component
+}
+
+// AutoPolicy is the rule of one component. What it does not give is that of
+// AutoUpgrade.
+type AutoPolicy struct {
+	Policy            string `yaml:"policy"` // patch_only | minor | any | none
+	MaxAgeDays        *int   `yaml:"max_age_days"`
+	MinReleaseAgeDays *int   `yaml:"min_release_age_days"`
+}
+
+// Window is a maintenance window, written {day, start, end, timezone} or
+// "HH:MM-HH:MM". With an end before its start it ends on the next day.
+type Window struct {
+	Day      string `yaml:"day"`      // monday … sunday, in any case; empty or daily: every day
+	Start    string `yaml:"start"`    // HH:MM
+	End      string `yaml:"end"`      // HH:MM
+	Timezone string `yaml:"timezone"` // IANA name; empty: UTC
+}
+
+// UnmarshalYAML reads both forms.
+func (w *Window) UnmarshalYAML(decode func(any) error) error {
+	var probe any
+	if err := decode(&probe); err != nil {
+		return err
+	}
+	switch text := probe.(type) {
+	case string:
+		start, end, ok := strings.Cut(text, "-")
+		if !ok {
+			return fmt.Errorf("window %q: want HH:MM-HH:MM, or a map {day, start, end, timezone}", text)
+		}
+		*w = Window{Start: strings.TrimSpace(start), End: strings.TrimSpace(end)}
+		return nil
+	case map[string]any:
+		type plain Window
+		return decode((*plain)(w))
+	}
+	return errors.New(`want a map {day, start, end, timezone}, or text such as "02:00-04:00"`)
+}
+
+func (v *validator) autoUpgrade(a *AutoUpgrade) {
+	if a == nil {
+		return
+	}
+	policy := func(path []any, s string) {
+		if s != "" {
+			v.oneOf(path, s, "patch_only", "minor", "any", "none")
+		}
+	}
+	days := func(path []any, n *int) {
+		if n != nil && *n < 0 {
+			v.fail(path, "%d is negative", *n)
+		}
+	}
+	policy([]any{"auto_upgrade", "default_policy"}, a.DefaultPolicy)
+	days([]any{"auto_upgrade", "min_release_age_days"}, a.MinReleaseAgeDays)
+	for _, name := range slices.Sorted(maps.Keys(a.Policies)) {
+		p, at := a.Policies[name], func(key string) []any { return []any{"auto_upgrade", "policies", name, key} }
+		policy(at("policy"), p.Policy)
+		days(at("max_age_days"), p.MaxAgeDays)
+		days(at("min_release_age_days"), p.MinReleaseAgeDays)
+	}
+}
+
+func (v *validator) windows(windows []Window) {
+	for i, w := range windows {
+		at := func(key string) []any { return []any{"maintenance_windows", i, key} }
+		if w.Day != "" {
+			v.oneOf(at("day"), strings.ToLower(w.Day), "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "daily")
+		}
+		good := true
+		for _, t := range [][2]string{{"start", w.Start}, {"end", w.End}} {
+			if _, err := time.Parse("15:04", t[1]); err != nil {
+				v.fail(at(t[0]), "%q: want HH:MM, from 00:00 to 23:59", t[1])
+				good = false
+			}
+		}
+		if good && w.Start == w.End {
+			v.fail([]any{"maintenance_windows", i}, "begins and ends at %s; for a whole day write 00:00 to 23:59", w.Start)
+		}
+		if _, err := time.LoadLocation(w.Timezone); err != nil {
+			v.fail(at("timezone"), "%q is not a time zone such as UTC or Europe/Berlin", w.Timezone)
+		}
+	}
+}
