@@ -13,10 +13,15 @@ import (
 type ChecksumError struct {
 	Component, Asset, Source string
 	Expected, Got            component.Digest
+	Hint                     string // what the bytes look like instead; may be empty
 }
 
 func (e *ChecksumError) Error() string {
-	return fmt.Sprintf("checksum of %s does not match: expected %s (by %s), got %s", e.Asset, e.Expected, e.Source, e.Got)
+	msg := fmt.Sprintf("checksum of %s does not match: expected %s (by %s), got %s", e.Asset, e.Expected, e.Source, e.Got)
+	if e.Hint != "" {
+		msg += "; " + e.Hint
+	}
+	return msg
 }
 
 // NoChecksumError reports an asset that nothing vouches for.
@@ -28,28 +33,34 @@ func (e *NoChecksumError) Error() string {
 
 // ConflictError reports two sources of checksums that disagree.
 type ConflictError struct {
-	Asset  string
-	File   component.Digest
-	API    component.Digest
-	Source string
+	Asset   string
+	Sources [2]string
+	Digests [2]component.Digest
 }
 
 func (e *ConflictError) Error() string {
-	return fmt.Sprintf("%s says %s is %s, the release API says %s: one of them was tampered with or is broken; nothing is downloaded", e.Source, e.Asset, e.File, e.API)
+	return fmt.Sprintf("%s says %s is %s, %s says %s: one of them was tampered with or is broken; nothing is downloaded",
+		e.Sources[0], e.Asset, e.Digests[0], e.Sources[1], e.Digests[1])
 }
 
-// SizeError reports more or fewer bytes than announced.
+// SizeError reports more or other bytes than were announced, or than the limit
+// of downloads allows.
 type SizeError struct {
 	Asset    string
 	Expected int64
-	Got      int64
+	Got      int64 // so many, or more
+	Limit    bool  // Expected is our limit, not an announced size
 }
 
 func (e *SizeError) Error() string {
+	if e.Limit {
+		return fmt.Sprintf("%s is too big: %d bytes or more, the limit is %d", e.Asset, e.Got, e.Expected)
+	}
 	return fmt.Sprintf("%s: expected %d bytes, got %d or more", e.Asset, e.Expected, e.Got)
 }
 
-// UnsafeArchiveError reports an archive that is refused whole.
+// UnsafeArchiveError reports an archive that is refused whole, for the entry
+// named.
 type UnsafeArchiveError struct{ Archive, Entry, Reason string }
 
 func (e *UnsafeArchiveError) Error() string {
@@ -83,21 +94,11 @@ func (e *NoAssetError) Error() string {
 	return msg
 }
 
-// SignatureError reports a signature that does not hold.
-type SignatureError struct {
-	Asset  string
-	Reason string
-}
-
-func (e *SignatureError) Error() string {
-	return fmt.Sprintf("signature of %s: %s", e.Asset, e.Reason)
-}
-
 // InsecureDirError refuses a directory that somebody else may have prepared.
 type InsecureDirError struct{ Path, Reason, Fix string }
 
 func (e *InsecureDirError) Error() string {
-	return fmt.Sprintf("%s %s: `%s`", e.Path, e.Reason, e.Fix)
+	return fmt.Sprintf("%s %s; if nobody needs it: `%s`", e.Path, e.Reason, e.Fix)
 }
 
 // ownDirectory makes sure that a directory exists, is no link, is ours and

@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
@@ -26,27 +28,68 @@ type body struct {
 	offset int64
 	size   int64 // expected; 0 unknown
 	etag   string
+	since  string // Last-Modified, where there is no ETag
 	rc     io.ReadCloser
+	stall  *time.Timer // gives the connection up; nil for a file
+	cancel context.CancelCauseFunc
+	conn   context.Context // of the connection
 	tries  int
 }
+
+var (
+	errStalled = errors.New("the connection brought nothing for too long")
+	// errOtherBytes says that what is offered is not what the download began with.
+	errOtherBytes = errors.New("the file upstream is not the one the download began with")
+)
 
 // open starts reading an asset at an offset. The connection is made by the
 // first Read.
 func (s *Store) open(ctx context.Context, a component.Asset, offset int64, count func(int64)) (*body, error) {
 	if a.Size > s.MaxDownload {
-		return nil, &SizeError{Asset: a.Name + " (the limit of downloads)", Expected: s.MaxDownload, Got: a.Size}
+		return nil, &SizeError{Asset: a.Name, Expected: s.MaxDownload, Got: a.Size, Limit: true}
 	}
 	return &body{ctx: ctx, store: s, asset: a, count: count, offset: offset, size: a.Size}, nil
 }
 
 // Close ends the connection.
 func (b *body) Close() error {
+	if b.stall != nil {
+		b.stall.Stop()
+		b.stall = nil
+	}
+	if b.cancel != nil {
+		b.cancel(nil)
+		b.cancel = nil
+	}
 	if b.rc == nil {
 		return nil
 	}
 	rc := b.rc
 	b.rc = nil
 	return rc.Close()
+}
+
+// broken names the reason when it was we who gave the connection up.
+func (b *body) broken(err error) error {
+	if b.conn != nil && errors.Is(context.Cause(b.conn), errStalled) {
+		return errStalled
+	}
+	return err
+}
+
+// readConn is one Read of the connection, given up when nothing comes. The time
+// between reads, which is the unpacking's, does not count.
+func (b *body) readConn(p []byte) (int, error) {
+	if b.stall == nil {
+		return b.rc.Read(p)
+	}
+	b.stall.Reset(b.store.Stall)
+	n, err := b.rc.Read(p)
+	b.stall.Stop()
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = b.broken(err)
+	}
+	return n, err
 }
 
 // Read implements io.Reader.
@@ -59,7 +102,7 @@ func (b *body) Read(p []byte) (int, error) {
 			return 0, &SizeError{Asset: b.asset.Name, Expected: b.size, Got: b.offset}
 		}
 		if b.offset > b.store.MaxDownload {
-			return 0, &SizeError{Asset: b.asset.Name + " (the limit of downloads)", Expected: b.store.MaxDownload, Got: b.offset}
+			return 0, &SizeError{Asset: b.asset.Name, Expected: b.store.MaxDownload, Got: b.offset, Limit: true}
 		}
 		if b.rc == nil {
 			if b.size > 0 && b.offset == b.size {
@@ -72,7 +115,7 @@ func (b *body) Read(p []byte) (int, error) {
 				continue
 			}
 		}
-		n, err := b.rc.Read(p)
+		n, err := b.readConn(p)
 		if n > 0 {
 			b.offset += int64(n)
 			b.tries = 0
@@ -142,9 +185,24 @@ func (b *body) connect() error {
 	if path, ok := strings.CutPrefix(b.asset.URL, "file://"); ok {
 		return b.openFile(path)
 	}
-	req, err := http.NewRequestWithContext(b.ctx, http.MethodGet, b.asset.URL, nil)
+	b.conn, b.cancel = context.WithCancelCause(b.ctx)
+	cancel := b.cancel
+	b.stall = time.AfterFunc(b.store.Stall, func() { cancel(errStalled) })
+	err := b.request()
+	if err != nil {
+		err = b.broken(err)
+		_ = b.Close()
+	}
+	return err
+}
+
+func (b *body) request() error {
+	req, err := http.NewRequestWithContext(b.conn, http.MethodGet, b.asset.URL, nil)
 	if err != nil {
 		return permanentError{err}
+	}
+	if req.URL.Scheme != "http" && req.URL.Scheme != "https" {
+		return permanentError{fmt.Errorf("%q is no address that can be fetched: want https://, http:// or file:///", b.asset.URL)}
 	}
 	req.Header.Set("Accept", "application/octet-stream")
 	req.Header.Set("User-Agent", "observability-upgrade")
@@ -152,12 +210,19 @@ func (b *body) connect() error {
 	req.Header.Set("Accept-Encoding", "identity")
 	if b.offset > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", b.offset))
+		// RFC 9110, 13.1.5: a weak tag proves nothing about bytes.
+		if b.etag != "" && !strings.HasPrefix(b.etag, "W/") {
+			req.Header.Set("If-Range", b.etag)
+		} else if b.since != "" {
+			req.Header.Set("If-Range", b.since)
+		}
 	}
 	b.store.Authorize(req)
-	resp, err := b.store.HTTP.Do(req)
+	resp, err := b.store.client.Do(req)
 	if err != nil {
 		return err
 	}
+	b.stall.Stop()
 	if err := b.accept(resp); err != nil {
 		_ = resp.Body.Close()
 		return err
@@ -165,27 +230,45 @@ func (b *body) connect() error {
 	b.rc = resp.Body
 	if b.offset > 0 && resp.StatusCode == http.StatusOK {
 		// No ranges here: skip what we have.
-		if _, err := io.CopyN(io.Discard, resp.Body, b.offset); err != nil {
-			_ = b.Close()
+		if _, err := io.CopyN(io.Discard, connReader{b}, b.offset); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// connReader is the connection with its watch for stalls.
+type connReader struct{ b *body }
+
+// Read implements io.Reader.
+func (r connReader) Read(p []byte) (int, error) { return r.b.readConn(p) }
+
+// openFile opens a file of a directory source.
 func (b *body) openFile(path string) error {
 	path, err := url.PathUnescape(path)
 	if err != nil {
 		return permanentError{err}
 	}
-	f, err := os.Open(path)
+	if !filepath.IsAbs(path) {
+		return permanentError{fmt.Errorf("%q: want file:///ABSOLUTE/PATH", b.asset.URL)}
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // no waiting for a pipe's other end
 	if err != nil {
 		return permanentError{err}
 	}
-	if _, err := f.Seek(b.offset, io.SeekStart); err != nil {
-		return permanentError{errors.Join(err, f.Close())}
-	}
 	b.rc = f
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return permanentError{err}
+	case !st.Mode().IsRegular():
+		return permanentError{fmt.Errorf("%s is not a regular file", path)}
+	case b.asset.Size > 0 && st.Size() != b.asset.Size:
+		return permanentError{&SizeError{Asset: b.asset.Name, Expected: b.asset.Size, Got: st.Size()}}
+	}
+	if _, err := f.Seek(b.offset, io.SeekStart); err != nil {
+		return permanentError{err}
+	}
 	return nil
 }
 
@@ -205,7 +288,7 @@ func (b *body) accept(resp *http.Response) error {
 		}
 		return err
 	case status == http.StatusRequestedRangeNotSatisfiable:
-		return permanentError{&SizeError{Asset: b.asset.Name, Expected: b.offset, Got: b.offset}}
+		return permanentError{fmt.Errorf("%s has nothing beyond byte %d: %w", hostOf(resp), b.offset, errOtherBytes)}
 	case status == http.StatusForbidden && resp.Header.Get("X-Ratelimit-Remaining") == "0":
 		return permanentError{fmt.Errorf("%s answered 403: the rate limit is used up; set a token in upstream.github.token", hostOf(resp))}
 	default:
@@ -213,18 +296,44 @@ func (b *body) accept(resp *http.Response) error {
 	}
 	if tag := resp.Header.Get("ETag"); tag != "" {
 		if b.etag != "" && tag != b.etag {
-			return permanentError{errors.New("the file changed while it was downloaded")}
+			return permanentError{fmt.Errorf("%w: its ETag was %s and is now %s", errOtherBytes, b.etag, tag)}
 		}
 		b.etag = tag
+	}
+	if since := resp.Header.Get("Last-Modified"); since != "" {
+		if b.since != "" && since != b.since && b.etag == "" {
+			return permanentError{fmt.Errorf("%w: it was last modified at %s, and now at %s", errOtherBytes, b.since, since)}
+		}
+		b.since = since
+	}
+	if status == http.StatusPartialContent {
+		return b.acceptRange(resp)
 	}
 	if ct := resp.Header.Get("Content-Type"); strings.HasPrefix(ct, "text/html") {
 		return permanentError{fmt.Errorf("%s answered an HTML page where the file should be (a login or error page?)", hostOf(resp))}
 	}
-	if b.size == 0 && status == http.StatusOK && resp.ContentLength > 0 {
+	if b.size == 0 && resp.ContentLength > 0 {
 		b.size = resp.ContentLength
 	}
-	if status == http.StatusOK && b.asset.Size > 0 && resp.ContentLength > 0 && resp.ContentLength != b.asset.Size {
+	if b.asset.Size > 0 && resp.ContentLength > 0 && resp.ContentLength != b.asset.Size {
 		return permanentError{&SizeError{Asset: b.asset.Name, Expected: b.asset.Size, Got: resp.ContentLength}}
+	}
+	return nil
+}
+
+// acceptRange makes sure that a partial answer goes on where we stopped.
+func (b *body) acceptRange(resp *http.Response) error {
+	var start, end, total int64
+	cr := resp.Header.Get("Content-Range")
+	n, _ := fmt.Sscanf(cr, "bytes %d-%d/%d", &start, &end, &total)
+	if n < 2 || start != b.offset {
+		return permanentError{fmt.Errorf("%s answered with the range %q where bytes from %d were asked for", hostOf(resp), cr, b.offset)}
+	}
+	if n == 3 && b.size == 0 {
+		b.size = total
+	}
+	if n == 3 && b.size != total {
+		return permanentError{&SizeError{Asset: b.asset.Name, Expected: b.size, Got: total}}
 	}
 	return nil
 }
@@ -235,7 +344,7 @@ func hostOf(resp *http.Response) string { return resp.Request.URL.Host }
 func (s *Store) small(ctx context.Context, a component.Asset) ([]byte, error) {
 	const most = 4 << 20
 	if a.Size > most {
-		return nil, &SizeError{Asset: a.Name, Expected: most, Got: a.Size}
+		return nil, &SizeError{Asset: a.Name, Expected: most, Got: a.Size, Limit: true}
 	}
 	b, err := s.open(ctx, a, 0, func(int64) {})
 	if err != nil {
@@ -244,102 +353,7 @@ func (s *Store) small(ctx context.Context, a component.Asset) ([]byte, error) {
 	defer b.Close()
 	data, err := io.ReadAll(io.LimitReader(b, most+1))
 	if err == nil && len(data) > most {
-		err = &SizeError{Asset: a.Name, Expected: most, Got: int64(len(data))}
+		err = &SizeError{Asset: a.Name, Expected: most, Got: int64(len(data)), Limit: true}
 	}
 	return data, err
-}
-
-// stream reads its source in a goroutine of its own, which hashes and stores
-// the bytes, while the reader at the other end unpacks them: two cores share the
-// work. finish must be called; it waits for the goroutine.
-type stream struct {
-	chunks chan []byte
-	free   chan []byte
-	stop   chan struct{}
-	done   chan error
-	rest   []byte
-	cur    []byte
-	srcErr error
-	passOn bool
-}
-
-const (
-	chunkSize  = 256 << 10
-	chunkCount = 8
-)
-
-func startStream(ctx context.Context, src io.Reader, sink io.Writer, passOn bool) *stream {
-	s := &stream{
-		chunks: make(chan []byte, chunkCount), free: make(chan []byte, chunkCount), stop: make(chan struct{}), done: make(chan error, 1), passOn: passOn,
-	}
-	for range chunkCount {
-		s.free <- make([]byte, chunkSize)
-	}
-	go func() { s.done <- s.pump(ctx, src, sink) }()
-	return s
-}
-
-// pump reads to the end even when nobody unpacks any more: the digest is of the
-// whole.
-func (s *stream) pump(ctx context.Context, src io.Reader, sink io.Writer) error {
-	defer close(s.chunks)
-	passOn := s.passOn
-	own := make([]byte, chunkSize)
-	for {
-		buf := own
-		if passOn {
-			select {
-			case buf = <-s.free:
-			case <-s.stop:
-				passOn = false
-				buf = own
-			}
-		}
-		n, err := io.ReadFull(src, buf[:chunkSize])
-		if n > 0 {
-			if _, werr := sink.Write(buf[:n]); werr != nil {
-				return werr
-			}
-			if passOn {
-				select {
-				case s.chunks <- buf[:n]:
-				case <-s.stop:
-					passOn = false
-				}
-			}
-		}
-		switch {
-		// By identity: an error that wraps one of these is a broken connection.
-		case err == io.EOF, err == io.ErrUnexpectedEOF: //nolint:errorlint // see above
-			return nil
-		case err != nil:
-			return err
-		case ctx.Err() != nil:
-			return ctx.Err()
-		}
-	}
-}
-
-// Read implements io.Reader for the unpacking side.
-func (s *stream) Read(p []byte) (int, error) {
-	if len(s.rest) == 0 {
-		if s.cur != nil {
-			s.free <- s.cur[:cap(s.cur)]
-			s.cur = nil
-		}
-		chunk, ok := <-s.chunks
-		if !ok {
-			return 0, io.EOF
-		}
-		s.cur, s.rest = chunk, chunk
-	}
-	n := copy(p, s.rest)
-	s.rest = s.rest[n:]
-	return n, nil
-}
-
-// finish lets the source be read to its end and returns its error.
-func (s *stream) finish() error {
-	close(s.stop)
-	return <-s.done
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -88,7 +89,8 @@ func findVersion(out, expr string) (component.Version, error) {
 
 // SameVersion compares without build metadata: a distribution's "+ds" is the
 // same release.
-func SameVersion(want, got component.Version) bool { return want.Equal(got) }
+// An unknown version is the same as none.
+func SameVersion(want, got component.Version) bool { return !want.IsZero() && want.Equal(got) }
 
 func runConfined(ctx context.Context, spec ProbeSpec) (string, error) {
 	f, err := os.Open(spec.Path)
@@ -96,11 +98,11 @@ func runConfined(ctx context.Context, spec ProbeSpec) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	home, err := os.MkdirTemp("", "obsup-probe-")
+	home, err := os.MkdirTemp("", "observability-upgrade-probe-")
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(home)
+	defer func() { _ = os.RemoveAll(home) }() // a temporary directory; nothing depends on its end
 	if os.Geteuid() != 0 {
 		return runOnce(ctx, spec, f, home, nil)
 	}
@@ -128,6 +130,18 @@ func runConfined(ctx context.Context, spec ProbeSpec) (string, error) {
 func runOnce(ctx context.Context, spec ProbeSpec, f *os.File, home string, attr *syscall.SysProcAttr) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, spec.Timeout)
 	defer cancel()
+	for {
+		out, err := execute(ctx, spec, f, home, attr)
+		// Another thread that forked while the file was being written holds it open
+		// until its own exec, a moment later (golang.org/issue/22315).
+		if !errors.Is(err, unix.ETXTBSY) || ctx.Err() != nil {
+			return out, err
+		}
+		runtime.Gosched()
+	}
+}
+
+func execute(ctx context.Context, spec ProbeSpec, f *os.File, home string, attr *syscall.SysProcAttr) (string, error) {
 	cmd := exec.CommandContext(ctx, "/proc/self/fd/3", spec.Args...)
 	cmd.Args[0] = spec.Path
 	cmd.ExtraFiles = []*os.File{f}
@@ -144,23 +158,41 @@ func runOnce(ctx context.Context, spec ProbeSpec, f *os.File, home string, attr 
 	cmd.SysProcAttr = &a
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
-	// The parent's death signal is the thread's: it must stay until Wait is done.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	err := cmd.Run()
+	err := runUnprivileged(cmd)
 	text := out.String()
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
 		return text, nil
 	case ctx.Err() != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return text, fmt.Errorf("it did not end within %s", spec.Timeout)
+		return text, fmt.Errorf("%s did not end within %s", spec.Path, spec.Timeout)
 	case errors.As(err, &exit):
 		return text, fmt.Errorf("it ended with %s: %.200s", exit.ProcessState, strings.TrimSpace(text))
 	case errors.Is(err, unix.EACCES) && mountedNoexec(spec.Path):
 		return text, fmt.Errorf("%w: %s is on a file system mounted noexec; move it with paths.staging in the policy, or `mount -o remount,exec`", err, filepath.Dir(spec.Path))
 	}
 	return text, err
+}
+
+// runUnprivileged runs a command that can gain no privileges by what it executes
+// (PR_SET_NO_NEW_PRIVS, prctl(2)), and leaves none of its group behind. The
+// setting is a thread's and cannot be undone, and the parent's death signal is
+// the thread's too: the command gets a thread that lives as long as it does.
+func runUnprivileged(cmd *exec.Cmd) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			done <- fmt.Errorf("no_new_privs: %w", err)
+			return
+		}
+		err := cmd.Run()
+		if cmd.Process != nil {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it left in the background
+		}
+		done <- err
+	}()
+	return <-done
 }
 
 func mountedNoexec(path string) bool {
@@ -220,11 +252,21 @@ func checkExecutable(path, goarch string) error {
 	if !bytes.HasPrefix(head, []byte(elf.ELFMAG)) {
 		return fmt.Errorf("it is neither a program nor a script (it begins with %q)", head[:min(n, 8)])
 	}
-	want := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64, "arm": elf.EM_ARM}[goarch]
-	if len(head) < 20 || want == elf.EM_NONE {
-		return nil
+	want := map[string]elf.Machine{
+		"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64, "arm": elf.EM_ARM,
+		"386": elf.EM_386, "riscv64": elf.EM_RISCV, "ppc64le": elf.EM_PPC64, "s390x": elf.EM_S390, "loong64": elf.EM_LOONGARCH,
+	}[goarch]
+	if want == elf.EM_NONE {
+		return nil // its own --version will tell
 	}
-	if got := elf.Machine(uint16(head[18]) | uint16(head[19])<<8); got != want {
+	if len(head) < 20 {
+		return errors.New("it is cut off within its ELF header")
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if elf.Data(head[elf.EI_DATA]) == elf.ELFDATA2MSB {
+		order = binary.BigEndian
+	}
+	if got := elf.Machine(order.Uint16(head[18:])); got != want {
 		return fmt.Errorf("it is a program for %s, this host is %s", got, goarch)
 	}
 	return nil

@@ -1,63 +1,104 @@
 package artifact
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path"
-	"strings"
-
-	"github.com/ProtonMail/go-crypto/openpgp"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
-// proof gathers what vouches for an asset: the release's checksum file, its
-// signature, and the digest the release API states. Where two speak they must
-// agree.
-func (s *Store) proof(ctx context.Context, req Request, asset component.Asset) (*proof, error) {
-	p := &proof{}
-	c := req.Component
-	vars := c.Vars(req.Root, req.OS, req.Arch, req.Release)
-	vars.Asset = asset.Name
-	reason := "the definition names no checksum file and the release API states no digest"
-	var sumsData []byte
-	sumsName := vars.Expand(c.Checksums)
-	if sumsName != "" {
-		data, why, err := s.checksumFile(ctx, req, sumsName)
-		if err != nil {
-			return nil, err
+// proof is what vouches for an asset.
+type proof struct {
+	digests   []component.Digest // all must agree with the bytes
+	source    string
+	contents  sumList  // may hold sums of files inside the archive
+	byContent bool     // only contents vouches: each binary must have its line
+	vouched   string   // name of the checksum file, for messages about contents
+	signedBy  string   // who signed the checksum file
+	signature *gpgSign // signature of the archive itself, checked when it is there
+}
+
+// best is the digest the cache goes by: SHA-256 where known; "" when nothing is
+// known beforehand.
+func (p *proof) best() component.Digest {
+	var best component.Digest
+	for _, d := range p.digests {
+		if best == "" || d.Algorithm() == "sha256" {
+			best = d
 		}
-		sumsData, reason = data, why
 	}
-	if err := s.verifySignature(ctx, req, p, vars, sumsName, sumsData); err != nil {
+	return best
+}
+
+// key names the bytes, for those who want the same.
+func (p *proof) key(a component.Asset) string {
+	if d := p.best(); d != "" {
+		return string(d)
+	}
+	return a.URL
+}
+
+// add takes a further digest, which must agree with those of its algorithm.
+func (p *proof) add(asset string, d component.Digest, source string) error {
+	if d == "" {
+		return nil
+	}
+	clean, err := component.ParseDigest(string(d))
+	if err != nil {
+		return fmt.Errorf("%s, by %s: %w", asset, source, err)
+	}
+	for _, have := range p.digests {
+		if have.Algorithm() == clean.Algorithm() && have != clean {
+			return &ConflictError{Asset: asset, Sources: [2]string{p.source, source}, Digests: [2]component.Digest{have, clean}}
+		}
+	}
+	if p.source == "" {
+		p.source = source
+	}
+	p.digests = append(p.digests, clean)
+	return nil
+}
+
+const (
+	byAPI     = "the release API's digest"
+	byEarlier = "an earlier run"
+)
+
+// proof gathers what vouches for an asset: the release's checksum file, its
+// signature, the digest the release API states and the one an earlier run
+// learnt. Where two speak they must agree.
+func (s *Store) proof(ctx context.Context, req Request, asset component.Asset) (*proof, error) {
+	if p, err := s.offline(req, asset); p != nil || err != nil {
+		return p, err
+	}
+	p, reason, err := s.published(ctx, req, asset)
+	var sig *SignatureError
+	var sum *ChecksumError
+	if ctx.Err() == nil && (errors.As(err, &sig) && sig.mismatch || errors.As(err, &sum)) {
+		// A file and its signature may have been read on both sides of a publication.
+		s.Logger.Warn("the checksum file does not fit its signature; both are read once more", "component", req.Component.Name, "error", err)
+		p, reason, err = s.published(ctx, req, asset)
+	}
+	if err != nil {
 		return nil, err
 	}
-	if sumsData != nil {
-		list, err := parseSums(sumsData)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", sumsName, err)
-		}
-		p.contents = list.byName
-		if d, ok := list.find(asset.Name, sumsName); ok {
-			p.digests, p.source = append(p.digests, d), sumsName
-		} else {
-			reason = fmt.Sprintf("%s has no line for it", sumsName)
-		}
+	if err := p.add(asset.Name, asset.Digest, byAPI); err != nil {
+		return nil, err
 	}
-	if asset.Digest != "" {
-		if len(p.digests) > 0 && p.digests[0].Algorithm() == asset.Digest.Algorithm() && p.digests[0] != asset.Digest {
-			return nil, &ConflictError{Asset: asset.Name, File: p.digests[0], API: asset.Digest, Source: p.source}
-		}
-		if len(p.digests) == 0 {
-			p.source = "the release API's digest"
-		}
-		p.digests = append(p.digests, asset.Digest)
+	if err := p.add(asset.Name, req.KnownDigest, byEarlier); err != nil {
+		return nil, err
 	}
 	switch {
 	case len(p.digests) > 0:
+		return p, nil
+	case p.contents.covers(req, asset):
+		p.byContent, p.source = true, p.vouched+" (of the files inside)"
+		return p, nil
+	case p.signature != nil:
+		p.source = p.signature.name
 		return p, nil
 	case req.ChecksumRequired:
 		return nil, &NoChecksumError{Asset: asset.Name, Reason: reason}
@@ -65,6 +106,58 @@ func (s *Store) proof(ctx context.Context, req Request, asset component.Asset) (
 	s.Logger.Warn("no checksum: the download is not verified", "asset", asset.Name, "reason", reason)
 	p.source = "none"
 	return p, nil
+}
+
+// offline is the proof that needs no network: an earlier run learnt the digest
+// and the cache has the bytes. Signatures are asked for anew.
+func (s *Store) offline(req Request, asset component.Asset) (*proof, error) {
+	if req.KnownDigest == "" || req.Component.Signature != nil || req.SignatureRequired || s.CacheDir == "" {
+		return nil, nil
+	}
+	p := &proof{}
+	if err := p.add(asset.Name, req.KnownDigest, byEarlier); err != nil {
+		return nil, err
+	}
+	if err := p.add(asset.Name, asset.Digest, byAPI); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(s.blob(p.best())); err != nil {
+		return nil, nil //nolint:nilerr // not cached: upstream is asked
+	}
+	return p, nil
+}
+
+// published is what the release itself carries; reason says why there is no
+// digest in it.
+func (s *Store) published(ctx context.Context, req Request, asset component.Asset) (p *proof, reason string, err error) {
+	vars := req.Component.Vars(req.Root, req.OS, req.Arch, req.Release)
+	vars.Asset = asset.Name
+	p = &proof{vouched: vars.Expand(req.Component.Checksums)}
+	if p.vouched == "" {
+		reason = "the definition names no checksum file and the release API states no digest"
+		return p, reason, s.checkSignature(ctx, req, p, vars, nil)
+	}
+	data, reason, err := s.checksumFile(ctx, req, p.vouched)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := s.checkSignature(ctx, req, p, vars, data); err != nil {
+		return nil, "", err
+	}
+	if data == nil {
+		return p, reason, nil
+	}
+	if p.contents, err = parseSums(data); err != nil {
+		return nil, "", fmt.Errorf("%s: %w", p.vouched, err)
+	}
+	d, ok, err := p.contents.asset(asset.Name, p.vouched)
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w", p.vouched, err)
+	}
+	if !ok {
+		return p, p.vouched + " has no line for it", nil
+	}
+	return p, "", p.add(asset.Name, d, p.vouched)
 }
 
 // checksumFile fetches the checksum file; data is nil, with the reason, when the
@@ -82,156 +175,30 @@ func (s *Store) checksumFile(ctx context.Context, req Request, name string) (dat
 		return nil, "", fmt.Errorf("checksum file: %w", err)
 	}
 	if a.Digest != "" {
-		s := newSums()
-		s.need512 = true
+		s := newSums(a.Digest)
 		_, _ = s.Write(data)
 		if got := s.digest(a.Digest.Algorithm()); got != a.Digest {
-			return nil, "", &ChecksumError{Component: req.Component.Name, Asset: name, Source: "the release API", Expected: a.Digest, Got: got}
+			return nil, "", &ChecksumError{Component: req.Component.Name, Asset: name, Source: byAPI, Expected: a.Digest, Got: got}
 		}
 	}
 	return data, "", nil
 }
 
-// ErrSignatureUnsupported marks a kind of signature that this version cannot
-// check; it is never passed over.
-var ErrSignatureUnsupported = errors.New("this kind of signature cannot be checked by this version")
-
-func (s *Store) verifySignature(ctx context.Context, req Request, p *proof, vars component.Vars, sumsName string, sums []byte) error {
-	sig := req.Component.Signature
-	if sig == nil {
-		if req.SignatureRequired {
-			return &SignatureError{Asset: vars.Asset, Reason: "verification.signature is required, but the definition names none"}
+// covers reports whether the list has a line for every binary inside the
+// archive, as Jaeger's has, which leaves out the archive itself.
+func (l sumList) covers(req Request, asset component.Asset) bool {
+	if kindOf(asset.Name) == kindBare || len(req.Component.Binaries) == 0 {
+		return false
+	}
+	vars := req.Component.Vars(req.Root, req.OS, req.Arch, req.Release)
+	vars.Asset = asset.Name
+	for _, b := range req.Component.Binaries {
+		if b.Tree {
+			return false
 		}
-		return nil
-	}
-	name := vars.Expand(sig.Asset)
-	if sig.Type != "gpg" {
-		return fmt.Errorf("%s (%s): %w; remove `signature` from the definition to go by checksums alone", name, sig.Type, ErrSignatureUnsupported)
-	}
-	signedName, signed := vars.Expand(sig.Of), sums
-	if signedName == "" {
-		signedName = sumsName
-	}
-	if signedName != sumsName {
-		a, ok := req.Release.FindAsset(signedName)
-		if !ok {
-			return &SignatureError{Asset: signedName, Reason: "the release has no such asset"}
-		}
-		data, err := s.small(ctx, a)
-		if err != nil {
-			return err
-		}
-		signed = data
-	}
-	if signed == nil {
-		return &SignatureError{Asset: signedName, Reason: "the release does not have the file that is signed"}
-	}
-	a, ok := req.Release.FindAsset(name)
-	if !ok {
-		return &SignatureError{Asset: signedName, Reason: "the release has no " + name + "; a component with a configured signature is not used without"}
-	}
-	sigData, err := s.small(ctx, a)
-	if err != nil {
-		return fmt.Errorf("signature: %w", err)
-	}
-	who, err := verifyGPG(vars.Expand(sig.Keyring), signed, sigData)
-	if err != nil {
-		return &SignatureError{Asset: signedName, Reason: err.Error()}
-	}
-	p.signedBy = who
-	return nil
-}
-
-// verifyGPG checks a detached OpenPGP signature, armoured or binary, against
-// the keys of a keyring file. Expired and revoked keys are refused.
-func verifyGPG(keyring string, signed, sig []byte) (string, error) {
-	data, err := os.ReadFile(keyring)
-	if err != nil {
-		return "", fmt.Errorf("keyring: %w", err)
-	}
-	keys, err := openpgp.ReadArmoredKeyRing(bytes.NewReader(data))
-	if err != nil {
-		if keys, err = openpgp.ReadKeyRing(bytes.NewReader(data)); err != nil {
-			return "", fmt.Errorf("keyring %s: %w", keyring, err)
+		if _, ok := l.byBase[path.Base(vars.Expand(b.Path))]; !ok {
+			return false
 		}
 	}
-	check := openpgp.CheckDetachedSignature
-	if bytes.HasPrefix(bytes.TrimSpace(sig), []byte("-----BEGIN PGP")) {
-		check = openpgp.CheckArmoredDetachedSignature
-	}
-	signer, err := check(keys, bytes.NewReader(signed), bytes.NewReader(sig), nil)
-	if err != nil {
-		return "", fmt.Errorf("%w (keyring %s)", err, keyring)
-	}
-	who := fmt.Sprintf("%X", signer.PrimaryKey.Fingerprint)
-	for name := range signer.Identities {
-		return who + " " + name, nil
-	}
-	return who, nil
-}
-
-// sumList is a parsed checksum file.
-type sumList struct {
-	byName map[string]component.Digest // by base name
-	bare   component.Digest            // a file that holds one sum and no name
-}
-
-// find returns the sum of an asset: its line, or the bare sum of a file that
-// belongs to it alone ("ASSET.sha256").
-func (l sumList) find(asset, file string) (component.Digest, bool) {
-	if d, ok := l.byName[asset]; ok {
-		return d, true
-	}
-	if l.bare != "" && strings.HasPrefix(file, asset) {
-		return l.bare, true
-	}
-	return "", false
-}
-
-// parseSums reads the forms of checksum files in use: "hex  name", "hex *name",
-// a leading "./", SHA-512, BSD's "SHA256 (name) = hex", and a bare sum. A line
-// that is none of these is an error: a half-understood file vouches for nothing.
-func parseSums(data []byte) (sumList, error) {
-	l := sumList{byName: map[string]component.Digest{}}
-	for i, line := range strings.Split(string(data), "\n") {
-		line = strings.TrimSpace(strings.TrimSuffix(line, "\r"))
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		sum, name, err := parseSumLine(line)
-		if err != nil {
-			return sumList{}, fmt.Errorf("line %d: %w", i+1, err)
-		}
-		if name == "" {
-			if l.bare != "" && l.bare != sum {
-				return sumList{}, fmt.Errorf("line %d: a second sum without a name", i+1)
-			}
-			l.bare = sum
-			continue
-		}
-		base := path.Base(strings.TrimPrefix(name, "./"))
-		if have, ok := l.byName[base]; ok && have != sum {
-			return sumList{}, fmt.Errorf("line %d: a second, different sum for %s", i+1, base)
-		}
-		l.byName[base] = sum
-	}
-	if l.bare == "" && len(l.byName) == 0 {
-		return sumList{}, errors.New("it holds no checksum")
-	}
-	return l, nil
-}
-
-func parseSumLine(line string) (component.Digest, string, error) {
-	if rest, ok := strings.CutPrefix(line, "SHA256 ("); ok {
-		if name, sum, ok := strings.Cut(rest, ") = "); ok {
-			d, err := component.ParseDigest("sha256:" + sum)
-			return d, name, err
-		}
-	}
-	sum, name, _ := strings.Cut(line, " ")
-	d, err := component.ParseDigest(sum)
-	if err != nil {
-		return "", "", err
-	}
-	return d, strings.TrimPrefix(strings.TrimSpace(name), "*"), nil
+	return true
 }

@@ -1,14 +1,12 @@
 package artifact
 
 import (
-	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -249,76 +247,6 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// hostile builds a tar.gz entry by entry.
-func hostile(t *testing.T, entries ...tar.Header) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	w := tar.NewWriter(z)
-	for _, h := range entries {
-		body := []byte(script)
-		if h.Typeflag != tar.TypeReg {
-			body = nil
-		}
-		h.Size, h.Mode = int64(len(body)), 0o4755
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatal(err)
-		}
-		_, _ = w.Write(body)
-	}
-	_ = w.Close()
-	_ = z.Close()
-	return b.Bytes()
-}
-
-func TestHostileArchivesAreRefusedWhole(t *testing.T) {
-	tool := tar.Header{Name: "tool-1.2.0/tool", Typeflag: tar.TypeReg}
-	for name, bad := range map[string][]tar.Header{
-		"absolute path":        {{Name: "/tmp/evil", Typeflag: tar.TypeReg}},
-		"dot dot":              {{Name: "tool-1.2.0/../../evil", Typeflag: tar.TypeReg}},
-		"link out":             {{Name: "tool-1.2.0/l", Typeflag: tar.TypeSymlink, Linkname: "../../etc"}},
-		"absolute link":        {{Name: "tool-1.2.0/l", Typeflag: tar.TypeSymlink, Linkname: "/etc"}},
-		"hard link out":        {{Name: "tool-1.2.0/l", Typeflag: tar.TypeLink, Linkname: "/etc/shadow"}},
-		"write through a link": {{Name: "tool-1.2.0/d", Typeflag: tar.TypeSymlink, Linkname: "."}, {Name: "tool-1.2.0/d/evil", Typeflag: tar.TypeReg}},
-		"device":               {{Name: "tool-1.2.0/dev", Typeflag: tar.TypeBlock}},
-		"pipe":                 {{Name: "tool-1.2.0/pipe", Typeflag: tar.TypeFifo}},
-		"the binary twice":     {tool},
-		"the binary is a link": {{Name: "tool-1.2.0/x", Typeflag: tar.TypeSymlink, Linkname: "tool"}, {Name: "tool-1.2.0/x", Typeflag: tar.TypeReg}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := newFixture(t, "tool.tar.gz", hostile(t, append([]tar.Header{tool}, bad...)...))
-			_, err := f.stage()
-			var unsafe *UnsafeArchiveError
-			if !errors.As(err, &unsafe) {
-				t.Fatalf("err = %v, want UnsafeArchiveError", err)
-			}
-			f.nothingStaged()
-		})
-	}
-}
-
-func TestSizeBomb(t *testing.T) {
-	f := newFixture(t, "tool.tar.gz", archive(t, "tar.gz", map[string]releaseserver.File{
-		"tool": {Body: []byte(script), Mode: 0o755}, "zeros": {Body: make([]byte, 65<<20), Mode: 0o644},
-	}))
-	_, err := f.stage()
-	var unsafe *UnsafeArchiveError
-	if !errors.As(err, &unsafe) {
-		t.Fatalf("err = %v", err)
-	}
-}
-
-func TestNoSetID(t *testing.T) {
-	f := newFixture(t, "tool.tar.gz", hostile(t, tar.Header{Name: "tool-1.2.0/tool", Typeflag: tar.TypeReg}))
-	st, err := f.stage()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info, _ := os.Stat(st.Files[0].Path); info.Mode() != 0o755 {
-		t.Fatalf("mode %s", info.Mode())
-	}
-}
-
 func TestTree(t *testing.T) {
 	f := newFixture(t, "tool.tar.gz", archive(t, "tar.gz", map[string]releaseserver.File{
 		"bin/tool": {Body: []byte(script), Mode: 0o755}, "conf/defaults.ini": {Body: []byte("x"), Mode: 0o644}, "bin/alias": {Link: "tool"},
@@ -352,118 +280,4 @@ func TestStagingMustBeOurs(t *testing.T) {
 	if left, _ := os.ReadDir(elsewhere); len(left) > 0 {
 		t.Fatal("something was written through the link")
 	}
-}
-
-func TestProbe(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name, body string) string {
-		p := filepath.Join(dir, name)
-		if err := os.WriteFile(p, []byte("#!/bin/sh\n"+body), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		return p
-	}
-	if _, _, err := Probe(t.Context(), ProbeSpec{Path: write("fails", "echo no >&2; exit 3\n")}); err == nil || !strings.Contains(err.Error(), "exit status 3") {
-		t.Fatalf("err = %v", err)
-	}
-	if _, _, err := Probe(t.Context(), ProbeSpec{Path: write("slow", "sleep 60 & sleep 60\n"), Timeout: 200 * time.Millisecond}); err == nil || !strings.Contains(err.Error(), "did not end within") {
-		t.Fatalf("err = %v", err)
-	}
-	if _, _, err := Probe(t.Context(), ProbeSpec{Path: write("mute", "echo hello\n")}); !errors.Is(err, ErrVersionUnknown) {
-		t.Fatalf("err = %v", err)
-	}
-	if os.Geteuid() == 0 {
-		out, err := runConfined(t.Context(), ProbeSpec{Path: write("who", "id -u; cat /proc/net/dev | grep -c :\n"), Timeout: time.Second})
-		if err != nil || !strings.HasPrefix(out, "65534\n") {
-			t.Fatalf("runs as %q, %v", out, err)
-		}
-	}
-	if _, err := os.Stat(filepath.Join(dir, "missing")); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-}
-
-func TestFindVersionOnRealOutput(t *testing.T) {
-	for out, want := range map[string]string{
-		"prometheus, version 2.53.3+ds1 (branch: debian/sid, revision: 2.53.3+ds1-2)": "2.53.3+ds1",
-		"nginx_exporter, version 1.4.1 (branch: , revision: unknown)":                 "1.4.1",
-		"NGINX Prometheus Exporter version=0.11.0 commit=abc":                         "0.11.0",
-		"loki, version 3.7.8 (branch: , revision: unknown)":                           "3.7.8",
-		"Version 12.0.2 (commit: abc, branch: HEAD)":                                  "12.0.2",
-		"postgres_exporter 0.8.0+ds (built with go1.15)":                              "0.8.0+ds",
-	} {
-		v, err := findVersion(out, "")
-		if err != nil || v.String() != want {
-			t.Errorf("%q: %s, %v; want %s", out, v, err, want)
-		}
-	}
-	if _, err := findVersion("process-exporter, version  (branch: )", `version (\S*) `); !errors.Is(err, ErrVersionUnknown) {
-		t.Fatalf("err = %v", err)
-	}
-}
-
-func TestParseSums(t *testing.T) {
-	a, b := strings.Repeat("a", 64), strings.Repeat("b", 128)
-	l, err := parseSums([]byte(a + "  ./x.tar.gz\r\n# comment\n" + b + " *y.zip\nSHA256 (z) = " + a + "\n"))
-	if err != nil || len(l.byName) != 3 || l.byName["y.zip"].Algorithm() != "sha512" {
-		t.Fatalf("%+v %v", l, err)
-	}
-	l, err = parseSums([]byte(a + "\n"))
-	if d, ok := l.find("x.tar.gz", "x.tar.gz.sha256"); err != nil || !ok || d.Hex() != a {
-		t.Fatalf("bare: %v %v", d, err)
-	}
-	if _, ok := l.find("x.tar.gz", "sums.txt"); ok {
-		t.Fatal("a bare sum of another file was taken")
-	}
-	for _, bad := range []string{"", "not a sum\n", a + "  x\n" + strings.Repeat("c", 64) + "  x\n", "<html>"} {
-		if _, err := parseSums([]byte(bad)); err == nil {
-			t.Errorf("%q was accepted", bad)
-		}
-	}
-}
-
-func FuzzParseSums(f *testing.F) {
-	f.Add([]byte(strings.Repeat("a", 64) + "  x\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		l, err := parseSums(data)
-		if err == nil && l.bare == "" && len(l.byName) == 0 {
-			t.Fatal("nothing found, no error")
-		}
-		for name := range l.byName {
-			if strings.Contains(name, "/") {
-				t.Fatalf("name %q is a path", name)
-			}
-		}
-	})
-}
-
-// Whatever an archive holds, nothing is written outside quarantine.
-func FuzzTar(f *testing.F) {
-	data, err := releaseserver.Archive("tar", "tool-1.2.0", good)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(data[:4096])
-	f.Add([]byte("garbage"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		base := t.TempDir()
-		j := &job{
-			store: New(Options{MaxUnpacked: 1 << 20, MaxEntries: 100}), proof: &proof{}, asset: component.Asset{Name: "x.tar"},
-			quarantine: filepath.Join(base, "q"), dir: base,
-			req: Request{Arch: "amd64", Component: &component.Component{Name: "tool", Binaries: []component.Binary{{Name: "home", Path: "*", Tree: true}}}},
-		}
-		if err := os.Mkdir(j.quarantine, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		u, err := newUnpacker(j)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer u.close()
-		_ = u.tar(bytes.NewReader(data))
-		entries, err := os.ReadDir(base)
-		if err != nil || len(entries) != 1 {
-			t.Fatalf("written outside: %v %v", entries, err)
-		}
-	})
 }

@@ -18,6 +18,9 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 )
 
+// patience is how long a Write waits for others to finish theirs.
+const patience = 2 * time.Second
+
 // Entry is one line. Write fills in who and, where it is zero, when.
 type Entry struct {
 	Time     time.Time `json:"time"`
@@ -61,20 +64,47 @@ func (l *Log) Write(e Entry) error {
 		return fmt.Errorf("audit log: %w", err)
 	}
 	line = append(line, '\n')
-	torn, err := l.torn()
+	if err := l.host.MkdirAll(filepath.Dir(l.path), 0o755); err != nil {
+		return fmt.Errorf("audit log: %w", err)
+	}
+	alone, release, err := l.alone()
 	if err != nil {
 		return fmt.Errorf("audit log: %w", err)
 	}
-	if torn {
-		line = append([]byte{'\n'}, line...)
-	}
-	if err := l.host.MkdirAll(filepath.Dir(l.path), 0o755); err != nil {
-		return fmt.Errorf("audit log: %w", err)
+	defer release()
+	if alone {
+		torn, err := l.torn()
+		if err != nil {
+			return fmt.Errorf("audit log: %w", err)
+		}
+		if torn {
+			line = append([]byte{'\n'}, line...)
+		}
 	}
 	if err := l.host.Append(l.path, line, 0o640); err != nil {
 		return fmt.Errorf("audit log: %w", err)
 	}
 	return nil
+}
+
+// alone waits until no other process is at a Write, by a lock on the directory:
+// a line half written by another would look torn. Who cannot get the lock in
+// time writes all the same, as appending is safe without it.
+func (l *Log) alone() (bool, func(), error) {
+	dir, err := os.Open(filepath.Dir(l.path))
+	if err != nil {
+		return false, nil, err
+	}
+	release := func() { dir.Close() }
+	for deadline := time.Now().Add(patience); ; {
+		switch err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
+		case err == nil:
+			return true, release, nil
+		case !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline):
+			return false, release, nil
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // torn reports whether the last line has no end, as a full disk or a power cut

@@ -101,6 +101,24 @@ func TestTornLine(t *testing.T) {
 	}
 }
 
+func TestWritesThoughTheDirectoryIsLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if err := New(&hostfs.Host{}, path).Write(Entry{Command: "apply"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, path); len(got) != 1 {
+		t.Errorf("%d entries", len(got))
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	dir := t.TempDir()
 	target := filepath.Join(dir, "target")

@@ -58,7 +58,7 @@ func (d *display) notice(msg string) {
 	d.line("note: %s", msg)
 }
 
-// Start, Add and Done make display an artifact.Progress.
+// Start begins a download; with Add and Done it makes display an artifact.Progress.
 func (d *display) Start(component, name string, total int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -15,7 +15,6 @@ import (
 type recoverOptions struct {
 	*global
 	discardDamaged bool
-	boot           bool
 }
 
 func newRecover(g *global) *cobra.Command {

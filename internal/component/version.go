@@ -76,7 +76,7 @@ func (v Version) Less(o Version) bool { return v.Compare(o) < 0 }
 // Prerelease reports whether the version carries a pre-release part ("-rc.1").
 func (v Version) Prerelease() bool { return v.sem != nil && v.sem.Prerelease() != "" }
 
-// Major, Minor and Patch are the numeric parts; 0 when unknown.
+// Major is the first numeric part; 0 when unknown.
 func (v Version) Major() uint64 {
 	if v.sem == nil {
 		return 0
@@ -84,7 +84,7 @@ func (v Version) Major() uint64 {
 	return v.sem.Major()
 }
 
-// Minor is the second numeric part.
+// Minor is the second numeric part; 0 when unknown.
 func (v Version) Minor() uint64 {
 	if v.sem == nil {
 		return 0
@@ -92,7 +92,7 @@ func (v Version) Minor() uint64 {
 	return v.sem.Minor()
 }
 
-// Patch is the third numeric part.
+// Patch is the third numeric part; 0 when unknown.
 func (v Version) Patch() uint64 {
 	if v.sem == nil {
 		return 0

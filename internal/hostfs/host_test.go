@@ -112,14 +112,17 @@ func TestWriteFileIsAtomic(t *testing.T) {
 
 func TestEveryEffectAsksTheGuard(t *testing.T) {
 	for op, do := range map[string]func(h *Host, dir string) error{
-		"mkdir":    func(h *Host, dir string) error { return h.MkdirAll(filepath.Join(dir, "x", "y"), 0o755) },
-		"write":    func(h *Host, dir string) error { return h.WriteFile(filepath.Join(dir, "a"), nil, 0o644) },
-		"append":   func(h *Host, dir string) error { return h.Append(filepath.Join(dir, "a"), []byte("x"), 0o644) },
-		"copy":     func(h *Host, dir string) error { return h.Copy(filepath.Join(dir, "a"), filepath.Join(dir, "c"), "") },
-		"exchange": func(h *Host, dir string) error { _, err := h.Exchange(filepath.Join(dir, "a"), filepath.Join(dir, "b")); return err },
-		"rename":   func(h *Host, dir string) error { return h.Rename(filepath.Join(dir, "a"), filepath.Join(dir, "c")) },
-		"remove":   func(h *Host, dir string) error { return h.Remove(filepath.Join(dir, "a")) },
-		"stop":     func(h *Host, _ string) error { return h.Check("stop", "x.service") },
+		"mkdir":  func(h *Host, dir string) error { return h.MkdirAll(filepath.Join(dir, "x", "y"), 0o755) },
+		"write":  func(h *Host, dir string) error { return h.WriteFile(filepath.Join(dir, "a"), nil, 0o644) },
+		"append": func(h *Host, dir string) error { return h.Append(filepath.Join(dir, "a"), []byte("x"), 0o644) },
+		"copy":   func(h *Host, dir string) error { return h.Copy(filepath.Join(dir, "a"), filepath.Join(dir, "c"), "") },
+		"exchange": func(h *Host, dir string) error {
+			_, err := h.Exchange(filepath.Join(dir, "a"), filepath.Join(dir, "b"))
+			return err
+		},
+		"rename": func(h *Host, dir string) error { return h.Rename(filepath.Join(dir, "a"), filepath.Join(dir, "c")) },
+		"remove": func(h *Host, dir string) error { return h.Remove(filepath.Join(dir, "a")) },
+		"stop":   func(h *Host, _ string) error { return h.Check("stop", "x.service") },
 	} {
 		t.Run(op, func(t *testing.T) {
 			dir := t.TempDir()

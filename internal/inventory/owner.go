@@ -76,7 +76,7 @@ func query(ctx context.Context, name string, args ...string) (string, error) {
 	cmd.Stdout = &out
 	err = cmd.Run()
 	var exit *exec.ExitError
-	if err != nil && !(errors.As(err, &exit) && ctx.Err() == nil) {
+	if err != nil && (ctx.Err() != nil || !errors.As(err, &exit)) {
 		return "", err
 	}
 	return out.String(), nil

@@ -213,7 +213,7 @@ func TestPins(t *testing.T) {
 
 func TestMistakes(t *testing.T) {
 	in := specification()
-	in.Pins = map[string]component.Version{"promethues": ver("1.0.0")}
+	in.Pins = map[string]component.Version{"prometeus": ver("1.0.0")}
 	_, err := Make(in)
 	var unknown *UnknownComponentError
 	if !errors.As(err, &unknown) || unknown.Suggestion != "prometheus" {

@@ -1,0 +1,142 @@
+package artifact
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+)
+
+func TestProbe(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, body string) string {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, []byte("#!/bin/sh\n"+body), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	for name, tc := range map[string]struct {
+		spec ProbeSpec
+		want string // version, or part of the error when it begins with "!"
+	}{
+		"stderr":         {ProbeSpec{Path: write("stderr", "echo 'tool, version 1.2.3 (branch: )' >&2\n")}, "1.2.3"},
+		"stdout":         {ProbeSpec{Path: write("stdout", "echo 'tool, version 1.2.3+ds1 (branch: )'\n")}, "1.2.3+ds1"},
+		"own arguments":  {ProbeSpec{Path: write("args", "echo \"v$1$2\"\n"), Args: []string{"4.5", ".6"}}, "4.5.6"},
+		"own expression": {ProbeSpec{Path: write("vm", "echo victoria-metrics-2026-tags-v1.148.0-0-gabc\n"), Regexp: `tags-v(\d+\.\d+\.\d+)`}, "1.148.0"},
+		"fails":          {ProbeSpec{Path: write("fails", "echo no >&2; exit 3\n")}, "!exit status 3: no"},
+		"hangs":          {ProbeSpec{Path: write("hangs", "sleep 60 & sleep 60\n"), Timeout: 200 * time.Millisecond}, "!did not end within 200ms"},
+		"mute":           {ProbeSpec{Path: write("mute", "echo hello\n")}, "!it tells no version"},
+		"empty version":  {ProbeSpec{Path: write("empty", "echo 'x, version  (branch: )'\n"), Regexp: `version (\S*) `}, "!it tells no version"},
+		"floods":         {ProbeSpec{Path: write("floods", "echo version 1.2.3; head -c 10000000 /dev/zero\n")}, "1.2.3"},
+		"bad expression": {ProbeSpec{Path: write("ok", "echo 1.2.3\n"), Regexp: "("}, "!version.regexp"},
+		"missing":        {ProbeSpec{Path: filepath.Join(dir, "missing")}, "!no such file"},
+		"reads input":    {ProbeSpec{Path: write("cat", "cat; echo 1.2.3\n")}, "1.2.3"},
+		"environment":    {ProbeSpec{Path: write("env", `[ -w "$HOME" ] && [ "$HOME" = "$TMPDIR" ] && [ "$LANG" = C ] && [ -z "$OBS_SECRET" ] && echo 1.2.3`+"\n")}, "1.2.3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("OBS_SECRET", "x")
+			v, out, err := Probe(t.Context(), tc.spec)
+			if want, isErr := strings.CutPrefix(tc.want, "!"); isErr {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Fatalf("err = %v, want %q", err, want)
+				}
+				return
+			}
+			if err != nil || v.String() != tc.want || len(out) > maxOutput {
+				t.Fatalf("%q, %d bytes, %v; want %s", v, len(out), err, tc.want)
+			}
+		})
+	}
+	if _, _, err := Probe(t.Context(), ProbeSpec{Path: filepath.Join(dir, "mute")}); !errors.Is(err, ErrVersionUnknown) {
+		t.Fatalf("err = %v", err)
+	}
+}
+
+func TestProbeIsConfined(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "who")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\nid -u; id -G; grep NoNewPrivs /proc/self/status; grep -c : /proc/net/dev; sleep 600 >/dev/null 2>&1 & echo $!\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := runConfined(t.Context(), ProbeSpec{Path: path, Timeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Fields(out)
+	if !strings.Contains(out, "NoNewPrivs:\t1") {
+		t.Fatalf("it may gain privileges: %q", out)
+	}
+	left := lines[len(lines)-1]
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		state, err := os.ReadFile("/proc/" + left + "/stat")
+		if err != nil || strings.Contains(string(state), ") Z ") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("process %s, left in the background, still runs: %s", left, state)
+		}
+	}
+	if b, err := os.ReadFile("/proc/thread-self/status"); err != nil || strings.Contains(string(b), "NoNewPrivs:\t1") {
+		t.Fatalf("this process lost its own privileges: %v", err)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("the rest needs root")
+	}
+	if lines[0] != "65534" || lines[1] != "65534" {
+		t.Fatalf("runs as uid %s, groups %s", lines[0], lines[1])
+	}
+	if lines[4] != "1" {
+		t.Logf("this kernel gives no network namespace: %s interfaces", lines[4])
+	}
+}
+
+func TestProbeOnNoexec(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", unix.MS_NOEXEC, ""); err != nil {
+		t.Skipf("cannot mount: %v", err)
+	}
+	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
+	path := filepath.Join(dir, "tool")
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := Probe(t.Context(), ProbeSpec{Path: path})
+	if err == nil || !strings.Contains(err.Error(), "paths.staging") || !strings.Contains(err.Error(), "mount -o remount,exec") {
+		t.Fatalf("err = %v", err)
+	}
+}
+
+func TestSameVersion(t *testing.T) {
+	v := component.MustParseVersion
+	if !SameVersion(v("2.53.3"), v("2.53.3+ds1")) || SameVersion(v("2.53.3"), v("2.53.4")) || SameVersion(component.Version{}, component.Version{}) {
+		t.Fatal("wrong")
+	}
+}
+
+func TestFindVersionOnRealOutput(t *testing.T) {
+	for out, want := range map[string]string{
+		"prometheus, version 2.53.3+ds1 (branch: debian/sid, revision: 2.53.3+ds1-2)": "2.53.3+ds1",
+		"nginx_exporter, version 1.4.1 (branch: , revision: unknown)":                 "1.4.1",
+		"NGINX Prometheus Exporter version=0.11.0 commit=abc":                         "0.11.0",
+		"loki, version 3.7.8 (branch: , revision: unknown)":                           "3.7.8",
+		"Version 12.0.2 (commit: abc, branch: HEAD)":                                  "12.0.2",
+		"postgres_exporter 0.8.0+ds (built with go1.15)":                              "0.8.0+ds",
+	} {
+		v, err := findVersion(out, "")
+		if err != nil || v.String() != want {
+			t.Errorf("%q: %s, %v; want %s", out, v, err, want)
+		}
+	}
+	if _, err := findVersion("process-exporter, version  (branch: )", `version (\S*) `); !errors.Is(err, ErrVersionUnknown) {
+		t.Fatalf("err = %v", err)
+	}
+}

@@ -1,0 +1,349 @@
+package artifact
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+)
+
+// shelf serves a release of named files, which a test may change.
+type shelf struct {
+	t     *testing.T
+	mu    sync.Mutex
+	files map[string][]byte
+	gets  map[string]int
+	req   Request
+	store *Store
+}
+
+func newShelf(t *testing.T, c *component.Component, files map[string][]byte) *shelf {
+	t.Helper()
+	s := &shelf{t: t, files: files, gets: map[string]int{}}
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		name := strings.TrimPrefix(r.URL.Path, "/")
+		s.gets[name]++
+		_, _ = w.Write(s.files[name])
+	}))
+	t.Cleanup(ts.Close)
+	s.store = New(Options{CacheDir: t.TempDir(), RetryBase: time.Millisecond})
+	s.req = Request{Component: c, OS: "linux", Arch: "amd64", Staging: filepath.Join(t.TempDir(), "staging"), ChecksumRequired: true}
+	s.req.Release = component.Release{Version: component.MustParseVersion("1.2.0"), Tag: "v1.2.0"}
+	for name := range files {
+		s.req.Release.Assets = append(s.req.Release.Assets, component.Asset{Name: name, URL: ts.URL + "/" + name})
+	}
+	return s
+}
+
+func (s *shelf) stage() (*Staged, error) { return s.store.Stage(s.t.Context(), s.req) }
+
+func sumLine(body []byte, name string) []byte {
+	return fmt.Appendf(nil, "%x  %s\n", sha256.Sum256(body), name)
+}
+
+func gpgKey(t *testing.T, name string, conf *packet.Config) *openpgp.Entity {
+	t.Helper()
+	if conf == nil {
+		conf = &packet.Config{}
+	}
+	conf.Algorithm = packet.PubKeyAlgoEdDSA
+	key, err := openpgp.NewEntity(name, "", name+"@example.org", conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func signGPG(t *testing.T, key *openpgp.Entity, data []byte, armoured bool, conf *packet.Config) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	sign := openpgp.DetachSign
+	if armoured {
+		sign = openpgp.ArmoredDetachSign
+	}
+	if err := sign(&out, key, bytes.NewReader(data), conf); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func keyring(t *testing.T, armoured bool, keys ...*openpgp.Entity) string {
+	t.Helper()
+	var out bytes.Buffer
+	for _, k := range keys {
+		var w io.WriteCloser = nopClose{&out}
+		if armoured {
+			var err error
+			if w, err = armor.Encode(&out, openpgp.PublicKeyType, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(k.Serialize(w), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if armoured {
+			out.WriteString("\n")
+		}
+	}
+	path := filepath.Join(t.TempDir(), "keyring")
+	if err := os.WriteFile(path, out.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+type nopClose struct{ io.Writer }
+
+func (nopClose) Close() error { return nil }
+
+func TestSignature(t *testing.T) {
+	body := []byte(script)
+	sums := sumLine(body, "tool")
+	long := func() time.Time { return time.Now().Add(-48 * time.Hour) }
+	good, stranger := gpgKey(t, "good", nil), gpgKey(t, "stranger", nil)
+	expired := gpgKey(t, "expired", &packet.Config{Time: long, KeyLifetimeSecs: 3600})
+	revoked := gpgKey(t, "revoked", nil)
+	sigRevoked := signGPG(t, revoked, sums, true, nil)
+	if err := revoked.RevokeKey(packet.KeyCompromised, "lost", nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		sig     []byte
+		of      string
+		keyring string
+		want    string // in the error; "" for success
+	}{
+		"armoured":                      {sig: signGPG(t, good, sums, true, nil), keyring: keyring(t, true, good)},
+		"binary":                        {sig: signGPG(t, good, sums, false, nil), keyring: keyring(t, false, stranger, good)},
+		"second armoured block":         {sig: signGPG(t, good, sums, true, nil), keyring: keyring(t, true, stranger, good)},
+		"of the archive":                {sig: signGPG(t, good, body, true, nil), of: "{asset}", keyring: keyring(t, true, good)},
+		"of the archive, wrong":         {sig: signGPG(t, good, sums, true, nil), of: "{asset}", keyring: keyring(t, true, good), want: "does not hold"},
+		"by a stranger":                 {sig: signGPG(t, stranger, sums, true, nil), keyring: keyring(t, true, good), want: "unknown"},
+		"of other bytes":                {sig: signGPG(t, good, body, true, nil), keyring: keyring(t, true, good), want: "does not hold"},
+		"expired key":                   {sig: signGPG(t, expired, sums, true, &packet.Config{Time: long}), keyring: keyring(t, true, expired), want: "expired"},
+		"revoked key":                   {sig: sigRevoked, keyring: keyring(t, true, revoked), want: "revoked"},
+		"rubbish":                       {sig: []byte("rubbish"), keyring: keyring(t, true, good), want: "does not hold"},
+		"no keyring":                    {sig: signGPG(t, good, sums, true, nil), keyring: "/nonexistent", want: "no such file"},
+		"of a file the release has not": {sig: signGPG(t, good, sums, true, nil), of: "other", keyring: keyring(t, true, good), want: "no such asset"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShelf(t, &component.Component{
+				Name: "tool", Asset: "tool", Checksums: "sums", Binaries: []component.Binary{{Name: "tool"}},
+				Signature: &component.Signature{Type: "gpg", Asset: "sig", Of: tc.of, Keyring: tc.keyring},
+			}, map[string][]byte{"tool": body, "sums": sums, "sig": tc.sig})
+			st, err := s.stage()
+			if tc.want == "" {
+				if err != nil || !strings.Contains(st.SignedBy, "good@example.org") {
+					t.Fatalf("%+v %v", st, err)
+				}
+				return
+			}
+			var sig *SignatureError
+			if !errors.As(err, &sig) || !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("err = %v, want %q", err, tc.want)
+			}
+			if left, _ := filepath.Glob(filepath.Join(s.req.Staging, "*", "*")); len(left) > 0 {
+				t.Fatalf("left in staging: %v", left)
+			}
+		})
+	}
+}
+
+// A publication between the two requests is got over; files that never fit are
+// not.
+func TestSignatureIsReadAgainAsAPair(t *testing.T) {
+	body := []byte(script)
+	key := gpgKey(t, "good", nil)
+	sums := sumLine(body, "tool")
+	s := newShelf(t, &component.Component{
+		Name: "tool", Asset: "tool", Checksums: "sums", Binaries: []component.Binary{{Name: "tool"}},
+		Signature: &component.Signature{Type: "gpg", Asset: "sig", Keyring: keyring(t, true, key)},
+	}, map[string][]byte{"tool": body, "sums": []byte(strings.Repeat("0", 64) + "  tool\n"), "sig": signGPG(t, key, sums, true, nil)})
+	get := s.store.client.Transport
+	s.store.client.Transport = transport(func(r *http.Request) (*http.Response, error) {
+		if strings.HasSuffix(r.URL.Path, "/sig") {
+			defer func() { s.mu.Lock(); s.files["sums"] = sums; s.mu.Unlock() }()
+		}
+		if get == nil {
+			return http.DefaultTransport.RoundTrip(r)
+		}
+		return get.RoundTrip(r)
+	})
+	if _, err := s.stage(); err != nil || s.gets["sums"] != 2 || s.gets["sig"] != 2 {
+		t.Fatalf("%v %v", s.gets, err)
+	}
+}
+
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestSignatureUnsupported(t *testing.T) {
+	for _, kind := range []string{"cosign", "minisign"} {
+		s := newShelf(t, &component.Component{
+			Name: "tool", Asset: "tool", Checksums: "sums", Binaries: []component.Binary{{Name: "tool"}},
+			Signature: &component.Signature{Type: kind, Asset: "sig"},
+		}, map[string][]byte{"tool": []byte(script), "sums": sumLine([]byte(script), "tool"), "sig": nil})
+		if _, err := s.stage(); !errors.Is(err, ErrSignatureUnsupported) || s.gets["tool"] != 0 {
+			t.Fatalf("%s: err = %v", kind, err)
+		}
+	}
+	s := newShelf(t, &component.Component{Name: "tool", Asset: "tool", Checksums: "sums", Binaries: []component.Binary{{Name: "tool"}}},
+		map[string][]byte{"tool": []byte(script), "sums": sumLine([]byte(script), "tool")})
+	s.req.SignatureRequired = true
+	if _, err := s.stage(); !errors.As(err, new(*SignatureError)) {
+		t.Fatalf("required and not configured: %v", err)
+	}
+}
+
+func TestProofForms(t *testing.T) {
+	tool := []byte(script)
+	tgz := hostile(t, tarFile("tool-1.2.0/tool"))
+	s512 := fmt.Appendf(nil, "%x  tool.tar.gz\n", sha512.Sum512(tgz))
+	wrong := strings.Repeat("1", 64)
+	for name, tc := range map[string]struct {
+		checksums, file string
+		sums            []byte
+		change          func(*Request)
+		source, want    string
+	}{
+		"SHA-512":                        {checksums: "sha512sum.txt", sums: s512, source: "sha512sum.txt"},
+		"per file":                       {checksums: "{asset}.sha256", file: "tool.tar.gz.sha256", sums: fmt.Appendf(nil, "%x", sha256.Sum256(tgz)), source: "tool.tar.gz.sha256"},
+		"archive and contents":           {checksums: "sums", sums: append(sumLine(tgz, "tool.tar.gz"), sumLine(tool, "tool")...), source: "sums"},
+		"archive right, contents wrong":  {checksums: "sums", sums: append(sumLine(tgz, "tool.tar.gz"), wrong+"  tool\n"...), want: "checksum of tool-1.2.0/tool does not match"},
+		"contents wrong by SHA-512":      {checksums: "sums", sums: append(sumLine(tgz, "tool.tar.gz"), wrong+wrong+"  tool\n"...), want: "checksum of tool-1.2.0/tool does not match"},
+		"only contents":                  {checksums: "sums", sums: sumLine(tool, "tool-1.2.0/tool"), source: "sums (of the files inside)"},
+		"only contents, wrong":           {checksums: "sums", sums: []byte(wrong + " *tool-1.2.0/tool\n"), want: "does not match"},
+		"only contents, of another file": {checksums: "sums", sums: sumLine(tool, "other"), want: "sums has no line for it"},
+		"API alone":                      {checksums: "", sums: nil, change: func(r *Request) { setDigest(r, tgz) }, source: byAPI},
+		"line missing, API has it":       {checksums: "sums", sums: sumLine(tool, "other"), change: func(r *Request) { setDigest(r, tgz) }, source: byAPI},
+		"API wrong beside SHA-512":       {checksums: "sums", sums: s512, change: func(r *Request) { setDigest(r, tool) }, want: "does not match"},
+		"an earlier run disagrees":       {checksums: "sums", sums: sumLine(tgz, "tool.tar.gz"), change: func(r *Request) { r.KnownDigest = component.Digest("sha256:" + wrong) }, want: "an earlier run says"},
+		"an earlier run alone":           {change: func(r *Request) { r.KnownDigest = digestOf(tgz) }, source: byEarlier},
+		"nothing":                        {want: "names no checksum file and the release API states no digest"},
+		"nothing, and that is allowed":   {change: func(r *Request) { r.ChecksumRequired = false }, source: "none"},
+		"rubbish":                        {checksums: "sums", sums: []byte("hello\n"), want: "sums: line 1"},
+		"HTML":                           {checksums: "sums", sums: []byte("<html>hello"), want: "HTML page"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &component.Component{Name: "tool", Asset: "tool.tar.gz", Checksums: tc.checksums, Binaries: []component.Binary{{Name: "tool", Path: "*/tool"}}}
+			files := map[string][]byte{"tool.tar.gz": tgz}
+			if tc.checksums != "" {
+				if tc.file == "" {
+					tc.file = tc.checksums
+				}
+				files[tc.file] = tc.sums
+			}
+			s := newShelf(t, c, files)
+			if tc.change != nil {
+				tc.change(&s.req)
+			}
+			st, err := s.stage()
+			if tc.want != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.want) {
+					t.Fatalf("err = %v, want %q", err, tc.want)
+				}
+				if left, _ := filepath.Glob(filepath.Join(s.req.Staging, "*", "*")); len(left) > 0 {
+					t.Fatalf("left in staging: %v", left)
+				}
+				return
+			}
+			if err != nil || st.ChecksumSource != tc.source || st.Archive != digestOf(tgz) {
+				t.Fatalf("%+v %v", st, err)
+			}
+			// With what was learnt, the second time needs no network.
+			s.req.KnownDigest = st.Archive
+			s.mu.Lock()
+			clear(s.gets)
+			s.mu.Unlock()
+			if st, err = s.stage(); err != nil || !st.FromCache || len(s.gets) != 0 {
+				t.Fatalf("second time: %+v %v %v", st, s.gets, err)
+			}
+		})
+	}
+}
+
+func TestSHA512IsFoundInTheCache(t *testing.T) {
+	body := []byte(script)
+	s := newShelf(t, &component.Component{Name: "tool", Asset: "tool", Checksums: "sums", Binaries: []component.Binary{{Name: "tool"}}},
+		map[string][]byte{"tool": body, "sums": fmt.Appendf(nil, "%x  tool\n", sha512.Sum512(body))})
+	for range 2 {
+		if _, err := s.stage(); err != nil || s.gets["tool"] != 1 {
+			t.Fatalf("%v %v", s.gets, err)
+		}
+	}
+}
+
+func TestDamagedCacheIsFetchedAgain(t *testing.T) {
+	body := []byte(script)
+	s := newShelf(t, &component.Component{Name: "tool", Asset: "tool", Checksums: "sums", Binaries: []component.Binary{{Name: "tool"}}},
+		map[string][]byte{"tool": body, "sums": sumLine(body, "tool")})
+	if _, err := s.stage(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.store.blob(digestOf(body)), []byte("rot"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := s.stage(); err != nil || st.FromCache || s.gets["tool"] != 2 {
+		t.Fatalf("%+v %v %v", st, s.gets, err)
+	}
+}
+
+func digestOf(b []byte) component.Digest {
+	sum := sha256.Sum256(b)
+	return component.Digest("sha256:" + hex.EncodeToString(sum[:]))
+}
+
+func setDigest(r *Request, body []byte) {
+	for i := range r.Release.Assets {
+		if r.Release.Assets[i].Name == r.Component.Asset {
+			r.Release.Assets[i].Digest = digestOf(body)
+		}
+	}
+}
+
+func TestPickAsset(t *testing.T) {
+	r := component.Release{Version: component.MustParseVersion("3.1.0"), Tag: "v3.1.0"}
+	for _, n := range []string{"prometheus-web-ui-3.1.0.tar.gz", "prometheus-3.1.0.linux-amd64.tar.gz", "prometheus-3.1.0.linux-arm64.tar.gz", "prometheus-3.1.0.linux-armv7.tar.gz", "g-3.1.0_1_linux.tgz", "g-3.1.0_2_linux.tgz", "h-3.1.0_9_linux.tgz"} {
+		r.Assets = append(r.Assets, component.Asset{Name: n})
+	}
+	for name, tc := range map[string]struct {
+		asset, arch string
+		arches      map[string]string
+		want, err   string
+	}{
+		"exact":         {"prometheus-{version}.{os}-{arch}.tar.gz", "amd64", nil, "prometheus-3.1.0.linux-amd64.tar.gz", ""},
+		"arm":           {"prometheus-{version}.{os}-{arch}.tar.gz", "arm", nil, "prometheus-3.1.0.linux-armv7.tar.gz", ""},
+		"near names":    {"prometheus-{version}.{os}-{arch}.tar.gz", "riscv64", nil, "", "it has prometheus-3.1.0.linux-a"},
+		"not published": {"x", "arm", map[string]string{"amd64": "amd64"}, "", "does not publish it for this architecture"},
+		"one match":     {"h-{version}_*_{os}.tgz", "amd64", nil, "h-3.1.0_9_linux.tgz", ""},
+		"two matches":   {"g-{version}_*_{os}.tgz", "amd64", nil, "", "2 assets match"},
+	} {
+		a, err := PickAsset(&component.Component{Name: "p", Asset: tc.asset, Arches: tc.arches}, r, "linux", tc.arch, "")
+		if tc.err == "" && (err != nil || a.Name != tc.want) {
+			t.Errorf("%s: %q %v", name, a.Name, err)
+		}
+		if tc.err != "" && (!errors.As(err, new(*NoAssetError)) || !strings.Contains(err.Error(), tc.err)) {
+			t.Errorf("%s: err = %v, want %q", name, err, tc.err)
+		}
+	}
+}

@@ -1,0 +1,199 @@
+package script
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/cli"
+	"github.com/observability-upgrade/observability-upgrade/internal/demo"
+)
+
+const schemaDir = "../../schemas"
+
+// schemaSet holds the compiled schemas by their short names.
+type schemaSet map[string]*jsonschema.Schema
+
+func loadSchemas(t *testing.T) schemaSet {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(schemaDir, "*.schema.json"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no schemas in %s: %v", schemaDir, err)
+	}
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft2020)
+	c.AssertFormat()
+	set := schemaSet{}
+	for _, f := range files {
+		s, err := c.Compile(f)
+		if err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		set[strings.TrimSuffix(filepath.Base(f), ".schema.json")] = s
+	}
+	return set
+}
+
+// validate insists on exactly one JSON document that the schema allows.
+func (set schemaSet) validate(name string, data []byte) error {
+	s, ok := set[name]
+	if !ok {
+		return fmt.Errorf("there is no schema %q in %s", name, schemaDir)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	if err != nil {
+		return fmt.Errorf("not one JSON document: %w\n%s", err, data)
+	}
+	return s.Validate(doc)
+}
+
+// TestSchemas plays a day with the program, checks every document it prints
+// against its schema, and then takes each required key and each value of a
+// fixed set out of the document: a schema that still allows it would prove
+// nothing.
+func TestSchemas(t *testing.T) {
+	schemas := loadSchemas(t)
+	path, err := exec.LookPath(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := demo.New(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := box.Remove(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	play := []struct {
+		schema string
+		args   string
+		code   int
+		pre    func() error
+	}{
+		{schema: "version", args: "version"},
+		{schema: "components-list", args: "components list"},
+		{schema: "status", args: "status"},
+		{schema: "history", args: "history"},
+		{schema: "rollback-list", args: "rollback --list"},
+		{schema: "run-result", args: "recover"},
+		{schema: "verify", args: "verify", code: 1},
+		{schema: "restart", args: "restart --component=pulse,beacon"},
+		{schema: "adopt", args: "adopt --dry-run"},
+		{schema: "adopt", args: "adopt --yes"},
+		{schema: "adopt", args: "adopt --yes"},
+		{schema: "check", args: "check"},
+		{schema: "plan", args: "plan"},
+		{schema: "run-result", args: "apply --dry-run"},
+		{schema: "run-result", args: "apply --yes"},
+		{schema: "plan", args: "plan"},
+		{schema: "run-result", args: "apply --yes"},
+		{schema: "run-result", args: "apply --yes", code: 5, pre: func() error { return box.Publish("pulse", "1.2.0", true) }},
+		{schema: "check", args: "check"},
+		{schema: "plan", args: "plan"},
+		{schema: "verify", args: "verify"},
+		{schema: "rollback-list", args: "rollback --list"},
+		{schema: "run-result", args: "rollback --previous --yes"},
+		{schema: "status", args: "status"},
+		{schema: "history", args: "history"},
+		{schema: "error", args: "check --nonsense", code: 2},
+		{schema: "error", args: "check --component=puls", code: 2},
+	}
+	seen := map[string]bool{}
+	for i, p := range play {
+		name := fmt.Sprintf("%02d %s", i, p.args)
+		if p.pre != nil {
+			if err := p.pre(); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		var out, logs bytes.Buffer
+		args := append([]string{program, "--root=" + string(box.Root), "--output=json"}, strings.Fields(p.args)...)
+		got := cli.Run(t.Context(), args, cli.IO{In: strings.NewReader(""), Out: &out, Err: &logs, Env: func(string) string { return "" }})
+		if got != p.code {
+			t.Fatalf("%s: exit code %d, want %d\n%s%s", name, got, p.code, out.Bytes(), logs.Bytes())
+		}
+		if err := schemas.validate(p.schema, out.Bytes()); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, out.Bytes())
+			continue
+		}
+		seen[p.schema] = true
+		doc, _ := jsonschema.UnmarshalJSON(&out)
+		s := schemas[p.schema]
+		spoil(s, doc, p.schema, func(where string) {
+			if s.Validate(doc) == nil {
+				t.Errorf("%s: the schema allows the document without or with a wrong %s", name, where)
+			}
+		})
+	}
+	for name := range schemas {
+		if !seen[name] {
+			t.Errorf("no document was checked against %s.schema.json", name)
+		}
+	}
+}
+
+// spoil calls try with doc spoilt in one place after the other; each is put
+// back before the next.
+func spoil(s *jsonschema.Schema, doc any, at string, try func(where string)) {
+	switch node := doc.(type) {
+	case map[string]any:
+		for _, key := range s.Required {
+			was := node[key]
+			delete(node, key)
+			try(at + "." + key)
+			node[key] = was
+		}
+		for key, sub := range s.Properties {
+			was, ok := node[key]
+			if !ok {
+				continue
+			}
+			node[key] = []any{map[string]any{}, "no such value"}
+			try(at + "." + key)
+			if sub.Enum != nil {
+				node[key] = "no such value"
+				try(at + "." + key)
+			}
+			node[key] = was
+			spoil(sub, was, at+"."+key, try)
+		}
+	case []any:
+		items := s.Items2020
+		for i, item := range node {
+			if items != nil {
+				spoil(items, item, fmt.Sprintf("%s.%d", at, i), try)
+			}
+		}
+	}
+}
+
+// TestSchemaFiles keeps the schemas what their names say.
+func TestSchemaFiles(t *testing.T) {
+	schemas := loadSchemas(t)
+	for name := range schemas {
+		data, err := os.ReadFile(filepath.Join(schemaDir, name+".schema.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{
+			`"$schema": "https://json-schema.org/draft/2020-12/schema"`,
+			`/schemas/` + name + `.schema.json"`,
+		} {
+			if !bytes.Contains(data, []byte(want)) {
+				t.Errorf("%s.schema.json does not contain %s", name, want)
+			}
+		}
+		if bytes.Contains(data, []byte(`"additionalProperties"`)) {
+			t.Errorf("%s.schema.json: keys may be added, so additionalProperties has no place in it", name)
+		}
+	}
+}

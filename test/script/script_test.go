@@ -1,0 +1,214 @@
+// Package script tests the command line as a person or a script uses it: the
+// scripts in testdata run the real program on a sandbox with two components and
+// a release server. Every JSON document is checked against schemas/.
+package script
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/cli"
+	"github.com/observability-upgrade/observability-upgrade/internal/demo"
+	"github.com/observability-upgrade/observability-upgrade/internal/lock"
+)
+
+const program = "observability-upgrade"
+
+func TestMain(m *testing.M) {
+	run := func() { os.Exit(cli.Main(os.Args, cli.System())) }
+	testscript.Main(m, map[string]func(){program: run, "observability-rollback": run, "upgrade-rollback": run})
+}
+
+func TestScripts(t *testing.T) {
+	schemas := loadSchemas(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Values[sandboxKey{}] = new(demo.Sandbox)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"sandbox":  makeSandbox,
+			"publish":  publish,
+			"upgrade":  upgrade,
+			"code":     code,
+			"field":    field,
+			"lock":     holdLock,
+			"tree":     tree,
+			"flipbyte": flipByte,
+			"validate": func(ts *testscript.TestScript, neg bool, args []string) {
+				need(ts, neg, len(args) == 2, "validate SCHEMA FILE")
+				ts.Check(schemas.validate(args[0], []byte(ts.ReadFile(args[1]))))
+			},
+		},
+	})
+}
+
+func need(ts *testscript.TestScript, neg, ok bool, usage string) {
+	if neg || !ok {
+		ts.Fatalf("usage: %s", usage)
+	}
+}
+
+type sandboxKey struct{}
+
+// makeSandbox is `sandbox [running]`: a new sandbox in $DIR with its root in
+// $ROOT; running, its components run and are adopted.
+func makeSandbox(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) == 0 || len(args) == 1 && args[0] == "running", "sandbox [running]")
+	path, err := exec.LookPath(program)
+	ts.Check(err)
+	box, err := demo.New(context.Background(), path)
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(box.Remove(context.Background())) })
+	*ts.Value(sandboxKey{}).(*demo.Sandbox) = *box
+	ts.Setenv("DIR", box.Dir)
+	ts.Setenv("ROOT", string(box.Root))
+	if len(args) == 1 {
+		upgrade(ts, false, []string{"0", "restart", "--component=pulse,beacon", "--quiet"})
+		upgrade(ts, false, []string{"0", "adopt", "--yes", "--quiet"})
+	}
+}
+
+// publish is `publish NAME VERSION [faulty]`.
+func publish(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) == 2 || len(args) == 3 && args[2] == "faulty", "publish NAME VERSION [faulty]")
+	ts.Check(ts.Value(sandboxKey{}).(*demo.Sandbox).Publish(args[0], args[1], len(args) == 3))
+}
+
+// upgrade is `upgrade CODE ARG...`: the program on the sandbox, which must end
+// with that exit code.
+func upgrade(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) >= 2, "upgrade CODE ARG...")
+	code(ts, false, append([]string{args[0], program, "--root=" + ts.Getenv("ROOT")}, args[1:]...))
+}
+
+// code is `code CODE PROGRAM ARG...`: a program that must end with that exit
+// code.
+func code(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) >= 2, "code CODE PROGRAM ARG...")
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	var exit *exec.ExitError
+	switch err := ts.Exec(args[1], args[2:]...); {
+	case errors.As(err, &exit):
+		got = exit.ExitCode()
+	case err != nil:
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// field is `field FILE PATH REGEXP`: the value at PATH (keys and indexes joined
+// by dots; a last "#" is the length) of a JSON document matches as a whole.
+func field(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, false, len(args) == 3, "[!] field FILE PATH REGEXP")
+	var doc any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &doc))
+	got := lookUp(ts, doc, args[1])
+	re, err := regexp.Compile(`(?s)\A(?:` + args[2] + `)\z`)
+	ts.Check(err)
+	if re.MatchString(got) == neg {
+		ts.Fatalf("%s is %q, %s was the expression", args[1], got, args[2])
+	}
+}
+
+func lookUp(ts *testscript.TestScript, doc any, path string) string {
+	for _, key := range strings.Split(path, ".") {
+		switch node := doc.(type) {
+		case map[string]any:
+			v, ok := node[key]
+			if !ok {
+				ts.Fatalf("%s: there is no key %q", path, key)
+			}
+			doc = v
+		case []any:
+			if key == "#" {
+				doc = len(node)
+				continue
+			}
+			i, err := strconv.Atoi(key)
+			ts.Check(err)
+			if i >= len(node) {
+				ts.Fatalf("%s: there are only %d", path, len(node))
+			}
+			doc = node[i]
+		default:
+			ts.Fatalf("%s: nothing below %v", path, doc)
+		}
+	}
+	if s, ok := doc.(string); ok {
+		return s
+	}
+	data, err := json.Marshal(doc)
+	ts.Check(err)
+	return string(data)
+}
+
+// holdLock is `lock`: this process, as another run would, holds the sandbox's
+// lock until the script ends.
+func holdLock(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) == 0, "lock")
+	l, err := lock.Acquire(ts.Value(sandboxKey{}).(*demo.Sandbox).Root.Lock(), "another run")
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(l.Release()) })
+}
+
+// tree is `tree FILE DIR`: writes into FILE what is below DIR: names, modes,
+// sizes, times of change and link targets, so that two can be compared.
+func tree(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) == 2, "tree FILE DIR")
+	var b strings.Builder
+	top := ts.MkAbs(args[1])
+	ts.Check(filepath.WalkDir(top, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		st, err := d.Info()
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(top, path)
+		b.WriteString(rel + " " + st.Mode().String())
+		if st.Mode().IsRegular() {
+			b.WriteString(" " + strconv.FormatInt(st.Size(), 10) + " " + st.ModTime().String())
+		}
+		if to, err := os.Readlink(path); err == nil {
+			b.WriteString(" " + to)
+		}
+		b.WriteByte('\n')
+		return nil
+	}))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o644))
+}
+
+// flipByte is `flipbyte PATTERN`: one bit of the one file that matches.
+func flipByte(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) == 1, "flipbyte PATTERN")
+	found, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if len(found) != 1 {
+		ts.Fatalf("%s matches %v, want one file", args[0], found)
+	}
+	data, err := os.ReadFile(found[0])
+	ts.Check(err)
+	data[len(data)/2] ^= 1
+	st, err := os.Stat(found[0])
+	ts.Check(err)
+	ts.Check(os.WriteFile(found[0], data, st.Mode()))
+}
