@@ -11,7 +11,7 @@ GOFUMPT    := mvdan.cc/gofumpt@v0.12.0
 VULNCHECK  := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME   ?= 20s
 
-.PHONY: help build demo test unit e2e lint fuzz bench schemas cross deps clean
+.PHONY: help build demo test unit e2e lint fuzz bench cross deps clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,7 +28,7 @@ deps: ## what the end-to-end tests need from the distribution (root), or a word 
 test: deps cross unit e2e ## all tests
 
 unit: ## unit, property, fault-injection and command-line tests
-	go test -count=1 ./cmd/... ./internal/... ./test/upstream/... ./test/script/... ./bench/...
+	go test -count=1 -timeout 15m ./cmd/... ./internal/... ./test/upstream/... ./test/script/...
 
 e2e: ## real systemd in containers, real Prometheus, Alertmanager and node_exporter (needs root; skips without)
 	go test -count=1 -timeout 40m ./test/e2e/...
@@ -37,23 +37,20 @@ cross: ## compile for every platform we ship
 	for arch in amd64 arm64 arm; do GOOS=linux GOARCH=$$arch GOARM=7 go build -trimpath -o /dev/null ./cmd/observability-upgrade; done
 
 lint: ## formatting, vet, linters, known vulnerabilities, tidy go.mod
-	@test -z "$$(go run $(GOFUMPT) -l cmd internal test bench)" || { echo 'gofumpt: run `make fmt`:'; go run $(GOFUMPT) -l cmd internal test bench; exit 1; }
+	@test -z "$$(go run $(GOFUMPT) -l cmd internal test)" || { echo 'gofumpt: run `make fmt`:'; go run $(GOFUMPT) -l cmd internal test; exit 1; }
 	go vet ./...
 	go run $(GOLANGCI) run ./...
 	./scripts/vulncheck $(VULNCHECK)
 	go mod tidy -diff
 
 fmt: ## format the code
-	go run $(GOFUMPT) -w cmd internal test bench
+	go run $(GOFUMPT) -w cmd internal test
 
 fuzz: ## every fuzz target for FUZZTIME
 	./scripts/fuzz $(FUZZTIME)
 
 bench: ## benchmarks; figures are ratios within one run
-	go test -run '^$$' -bench . -benchmem ./internal/... ./bench/...
-
-schemas: ## write the JSON Schemas of the commands' documents
-	go test ./internal/cli -run TestSchemas -update
+	go test -run '^$$' -bench . -benchmem -timeout 30m ./internal/... ./test/e2e/
 
 clean: ## remove what was built
 	rm -rf bin
