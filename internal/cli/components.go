@@ -96,11 +96,7 @@ func (g *global) showComponent(name string) error {
 	}
 	c, ok := cat.Get(name)
 	if !ok {
-		msg := fmt.Sprintf("unknown component %q", name)
-		if near := cat.Suggest(name); near != "" {
-			msg += fmt.Sprintf("; did you mean %q?", near)
-		}
-		return &stack.UsageError{Message: msg, Hint: "observability-upgrade components list"}
+		return unknownComponent(cat, name)
 	}
 	return g.print(c, func(w io.Writer) error {
 		data, err := yaml.Marshal(c)
@@ -110,4 +106,12 @@ func (g *global) showComponent(name string) error {
 		_, err = fmt.Fprintf(w, "# %s, %s\n%s", c.Name, cat.Origin(name), data)
 		return err
 	})
+}
+
+func unknownComponent(cat *catalogue.Catalogue, name string) error {
+	msg := fmt.Sprintf("unknown component %q", name)
+	if near := cat.Suggest(name); near != "" {
+		msg += fmt.Sprintf("; did you mean %q?", near)
+	}
+	return &stack.UsageError{Message: msg, Hint: "observability-upgrade components list"}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/catalogue"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/stack"
@@ -61,6 +62,11 @@ func (o *historyOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(rows) == 0 && o.component != "" {
+		if err := o.known(ctx, db); err != nil {
+			return err
+		}
+	}
 	doc := struct {
 		Upgrades []history.Upgrade `json:"upgrades"`
 	}{Upgrades: rows}
@@ -89,4 +95,21 @@ func (o *historyOptions) run(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// known refuses a component that is neither in the catalogue nor, as one that
+// was removed from it is, in the history: a slip of the pen must not look like
+// a component that was never upgraded.
+func (o *historyOptions) known(ctx context.Context, db *history.DB) error {
+	cat, err := catalogue.Load(layout.Root(o.root).ComponentsDir())
+	if err != nil {
+		return fmt.Errorf("%w: %w", stack.ErrConfig, err)
+	}
+	if _, ok := cat.Get(o.component); ok {
+		return nil
+	}
+	if rows, err := db.List(ctx, history.Filter{Component: o.component, Limit: 1}); err != nil || len(rows) > 0 {
+		return err
+	}
+	return unknownComponent(cat, o.component)
 }

@@ -99,8 +99,10 @@ back by itself when health is not proved.`,
   observability-upgrade plan                           # what would be done
   observability-upgrade apply                          # do it
   observability-upgrade rollback --previous            # take the last run back`,
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
+		Args:              usageArgs(unknownCommand),
 		PersistentPreRunE: func(*cobra.Command, []string) error { return g.init() },
+		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	f := cmd.PersistentFlags()
 	f.StringVar(&g.root, "root", "/", "directory below which all files are looked for")
@@ -114,6 +116,9 @@ back by itself when health is not proved.`,
 	}
 	must(cmd.MarkPersistentFlagDirname("root"))
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if wantsJSON(g.args) {
+			g.output = "json" // parsing stopped at the mistake, maybe before it
+		}
 		return &stack.UsageError{Message: err.Error(), Hint: c.CommandPath() + " --help"}
 	})
 	cmd.AddCommand(
@@ -123,6 +128,23 @@ back by itself when health is not proved.`,
 	cmd.InitDefaultCompletionCmd()
 	wrapArgs(cmd)
 	return cmd
+}
+
+// wantsJSON looks for --output=json in arguments that cannot be parsed.
+func wantsJSON(args []string) bool {
+	for i, a := range args {
+		switch a {
+		case "--":
+			return false
+		case "--output=json", "-o=json", "-ojson":
+			return true
+		case "--output", "-o":
+			if i+1 < len(args) && args[i+1] == "json" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // wrapArgs makes cobra's complaints about arguments usage errors like those
@@ -139,19 +161,26 @@ func wrapArgs(cmd *cobra.Command) {
 				}
 			}
 		}
-		c.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return &stack.UsageError{Message: err.Error(), Hint: c.CommandPath() + " --help"}
-			}
-			return nil
-		}
+		c.Args = usageArgs(check)
 		wrapArgs(c)
+	}
+}
+
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return &stack.UsageError{Message: err.Error(), Hint: c.CommandPath() + " --help"}
+		}
+		return nil
 	}
 }
 
 func unknownCommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
+	}
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		return fmt.Errorf("unknown command %q for %q; did you mean %q?", args[0], c.CommandPath(), near[0])
 	}
 	return fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath())
 }

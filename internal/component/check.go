@@ -14,7 +14,7 @@ const (
 // Check is one thing looked at, before an upgrade or after it.
 type Check struct {
 	Name      string      `json:"name"`
-	Component string      `json:"component,omitempty"` // empty when it concerns the host
+	Component string      `json:"component"` // empty when it concerns the host
 	Status    CheckStatus `json:"status"`
 	Detail    string      `json:"detail"`
 }

@@ -141,9 +141,10 @@ func (h *Host) Append(path string, data []byte, perm fs.FileMode) error {
 }
 
 // Exchange swaps two files or two directories of one file system atomically
-// (renameat2 RENAME_EXCHANGE) and syncs their directories. Where the file
-// system cannot exchange, b replaces a by a plain rename and the content of a
-// is gone: callers keep a copy of it elsewhere. exchanged tells which happened.
+// (renameat2 RENAME_EXCHANGE). Where the file system cannot exchange, b replaces
+// a by a plain rename and the content of a is gone: callers keep a copy of it
+// elsewhere. exchanged tells which happened. Unlike the other operations it does
+// not sync: call SyncDirs before claiming that it will last.
 func (h *Host) Exchange(a, b string) (exchanged bool, err error) {
 	if err := h.Check("exchange", a); err != nil {
 		return false, err
@@ -159,10 +160,27 @@ func (h *Host) Exchange(a, b string) (exchanged bool, err error) {
 	default:
 		return false, &os.LinkError{Op: "exchange", Old: a, New: b, Err: err}
 	}
-	if err := syncDir(filepath.Dir(a)); err != nil {
-		return exchanged, err
+	return exchanged, nil
+}
+
+// SyncDirs makes renames and exchanges of the given paths durable: it syncs
+// each of their directories once.
+func (h *Host) SyncDirs(paths ...string) error {
+	done := map[string]bool{}
+	for _, p := range paths {
+		dir := filepath.Dir(p)
+		if done[dir] {
+			continue
+		}
+		done[dir] = true
+		if err := h.Check("sync", dir); err != nil {
+			return err
+		}
+		if err := syncDir(dir); err != nil {
+			return err
+		}
 	}
-	return exchanged, syncDir(filepath.Dir(b))
+	return nil
 }
 
 // replace puts b in a's place without an exchange. A directory cannot be

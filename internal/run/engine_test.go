@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
@@ -249,8 +250,11 @@ func TestErrorAtEveryOperation(t *testing.T) {
 		w := newWorld(t)
 		w.install("prom", "1.0.0")
 		w.install("am", "0.1.0")
+		var mu sync.Mutex
 		count, op := 0, ""
 		guard := func(o, target string) error {
+			mu.Lock()
+			defer mu.Unlock()
 			count++
 			if count == n {
 				op = o + " " + target
@@ -278,8 +282,11 @@ func TestErrorAtEveryOperation(t *testing.T) {
 func TestUndoThatCannotRestore(t *testing.T) {
 	w := newWorld(t)
 	w.install("prom", "1.0.0")
+	var mu sync.Mutex
 	full := false
 	guard := func(op, target string) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if full && op == "exchange" {
 			return errors.New("read-only file system")
 		}

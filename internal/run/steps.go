@@ -69,7 +69,9 @@ func (r *running) stop(ctx context.Context, ch Change) (string, error) {
 	return fmt.Sprintf("stopped in %s", res.Took.Round(time.Millisecond)), nil
 }
 
-// swap exchanges every file of the component.
+// swap exchanges every file of the component. The directories are synced later,
+// while the new version starts: until the change is committed its undo goes by
+// what is on disk, whichever of the two states a power cut leaves there.
 func (r *running) swap(ctx context.Context, ch Change) error {
 	for _, s := range ch.Swaps {
 		if s.Old == "" {
@@ -86,6 +88,15 @@ func (r *running) swap(ctx context.Context, ch Change) error {
 		return r.daemonReload(ctx)
 	}
 	return nil
+}
+
+// paths are the places of a change's files.
+func paths(ch Change) []string {
+	var out []string
+	for _, s := range ch.Swaps {
+		out = append(out, s.Path)
+	}
+	return out
 }
 
 func (r *running) daemonReload(ctx context.Context) error {

@@ -91,6 +91,9 @@ func (r *running) restore(ctx context.Context, ch Change, ready func(time.Time))
 			return false, err
 		}
 	}
+	if err := r.Host.SyncDirs(paths(ch)...); err != nil {
+		return false, err
+	}
 	if err := r.restoreConfig(ch); err != nil {
 		return false, err
 	}

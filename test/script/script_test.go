@@ -45,6 +45,7 @@ func TestScripts(t *testing.T) {
 			"upgrade":  upgrade,
 			"code":     code,
 			"field":    field,
+			"helps":    helps,
 			"lock":     holdLock,
 			"tree":     tree,
 			"flipbyte": flipByte,
@@ -115,7 +116,7 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // field is `field FILE PATH REGEXP`: the value at PATH (keys and indexes joined
-// by dots; a last "#" is the length) of a JSON document matches as a whole.
+// by dots; a last "len" is the length) of a JSON document matches as a whole.
 func field(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, false, len(args) == 3, "[!] field FILE PATH REGEXP")
 	var doc any
@@ -138,7 +139,7 @@ func lookUp(ts *testscript.TestScript, doc any, path string) string {
 			}
 			doc = v
 		case []any:
-			if key == "#" {
+			if key == "len" {
 				doc = len(node)
 				continue
 			}
@@ -211,4 +212,28 @@ func flipByte(ts *testscript.TestScript, neg bool, args []string) {
 	st, err := os.Stat(found[0])
 	ts.Check(err)
 	ts.Check(os.WriteFile(found[0], data, st.Mode()))
+}
+
+var listed = regexp.MustCompile(`(?m)^  ([a-z][a-z-]*) {2,}\S`)
+
+// helps is `helps`: --help of every command there is ends with 0, and shows an
+// example where the command is the project's own.
+func helps(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) == 0, "helps")
+	queue := [][]string{nil}
+	for len(queue) > 0 {
+		path := queue[0]
+		queue = queue[1:]
+		code(ts, false, append(append([]string{"0", program}, path...), "--help"))
+		text := ts.ReadFile("stdout")
+		cobras := len(path) > 0 && (path[0] == "completion" || path[0] == "help")
+		if !cobras && !strings.Contains(text, "\nExamples:\n  "+program) {
+			ts.Fatalf("%s --help shows no example", strings.Join(append([]string{program}, path...), " "))
+		}
+		_, list, _ := strings.Cut(text, "Available Commands:\n")
+		list, _, _ = strings.Cut(list, "\n\n")
+		for _, m := range listed.FindAllStringSubmatch(list, -1) {
+			queue = append(queue, append(append([]string{}, path...), m[1]))
+		}
+	}
 }
