@@ -105,6 +105,8 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		return exitRefused, refused.Next
 	case errors.As(err, &unknown):
 		return exitUpstream, "check the network, the token and upstream.*.api_url in the policy, then: observability-upgrade check --refresh"
+	case errors.Is(err, errCancelled):
+		return exitOK, ""
 	case ctx.Err() != nil:
 		return exitInterrupted, "nothing was touched; run the same command again"
 	}

@@ -89,7 +89,7 @@ func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outc
 		switch {
 		case out.Status == Upgraded, run.Operation == Rollback && out.Status == RolledBack:
 			c := f.Components[out.Name]
-			if c.CurrentVersion != out.To.String() {
+			if c.CurrentVersion != out.To.String() || c.PreviousVersion == "" { // "": rebuilt after the swap
 				c.PreviousVersion, c.CurrentVersion = out.From.String(), out.To.String()
 			}
 			c.UpgradedAt = run.StartedAt.Add(duration(out.Duration)).Truncate(time.Second)
@@ -123,22 +123,38 @@ func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outc
 	})
 }
 
-// editState loads, changes and saves the state file; one that cannot be read is
-// moved aside and built anew from what is installed.
-func (b *Books) editState(ctx context.Context, edit func(*state.File)) error {
-	f, err := state.Load(b.Root.State())
+// State is the state file to change. One that cannot be read is moved aside and
+// built anew from what is installed; so is one that is missing beside a file
+// that was moved aside, as a crash in between leaves it.
+func (b *Books) State(ctx context.Context) (*state.File, error) {
+	path := b.Root.State()
+	f, err := state.Load(path)
 	var corrupt *state.CorruptError
 	switch {
+	case err == nil:
+		return f, nil
 	case errors.Is(err, fs.ErrNotExist):
-		f = state.New()
+		if _, aside := os.Lstat(path + ".corrupt"); aside != nil || b.Rebuild == nil {
+			return state.New(), nil
+		}
 	case errors.As(err, &corrupt) && b.Rebuild != nil:
-		if _, err := state.MoveAside(b.Host, b.Root.State()); err != nil {
-			return err
+		if _, err := state.MoveAside(b.Host, path); err != nil {
+			return nil, err
 		}
-		if f, err = b.Rebuild(ctx); err != nil {
-			return err
-		}
-	case err != nil:
+	default:
+		return nil, err
+	}
+	if f, err = b.Rebuild(ctx); err != nil {
+		return nil, fmt.Errorf("rebuild the state file: %w", err)
+	}
+	f.LastUpdated = b.Now().UTC().Truncate(time.Second)
+	return f, state.Save(b.Host, path, f)
+}
+
+// editState loads, changes and saves the state file.
+func (b *Books) editState(ctx context.Context, edit func(*state.File)) error {
+	f, err := b.State(ctx)
+	if err != nil {
 		return err
 	}
 	if f.Components == nil {

@@ -128,7 +128,7 @@ func (s *Stack) stateEntry(in *inventory.Installed, known state.Component) (stat
 // Adopt writes what PlanAdopt found into the state file; the caller holds the
 // lock. It reports whether anything changed.
 func (s *Stack) Adopt(ctx context.Context, found []Adoption) (bool, error) {
-	f, err := s.stateForWriting(ctx)
+	f, err := s.books().State(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
+	"github.com/observability-upgrade/observability-upgrade/internal/history"
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 )
@@ -30,6 +31,7 @@ func (s *Stack) preflight(ctx context.Context, v *View, p *plan.Plan, skipHealth
 	jobs := []func(context.Context) []health.Check{
 		func(context.Context) []health.Check { return s.checkDisk(v, steps) },
 		func(context.Context) []health.Check { return s.checkBackupDir() },
+		s.checkHistory,
 	}
 	for _, st := range steps {
 		in := v.Installed[st.Component]
@@ -161,6 +163,19 @@ func (s *Stack) checkBackupDir() []health.Check {
 	}
 	if err := writable(existing(dir)); err != nil {
 		return fail("%s: %v", existing(dir), err)
+	}
+	return []health.Check{check}
+}
+
+// checkHistory proves that what the run does can be recorded.
+func (s *Stack) checkHistory(ctx context.Context) []health.Check {
+	check := health.Check{Name: "history_readable", Status: health.OK, Detail: "the history can be written"}
+	db, err := history.OpenReadOnly(ctx, s.Root.History())
+	if err == nil {
+		err = db.Close()
+	}
+	if err != nil {
+		check.Status, check.Detail = health.Fail, err.Error()
 	}
 	return []health.Check{check}
 }

@@ -43,6 +43,7 @@ type Options struct {
 	Events   func(run.Event)   // steps of a run; may be nil
 	Notice   func(string)      // things a person should know; may be nil
 	Build    string            // this program's version
+	ExitCode func(error) int   // what the audit log gives as the exit code; may be nil
 	Guard    hostfs.Guard      // fault injection in tests; nil otherwise
 }
 
@@ -198,11 +199,18 @@ func (s *Stack) Mutate(ctx context.Context, command string, args []string, do fu
 		err = s.recoverFirst(ctx)
 	}
 	if err == nil {
+		// A state file that cannot be read is rebuilt before anything is decided.
+		_, err = s.books().State(ctx)
+	}
+	if err == nil {
 		id, err = do(ctx)
 	}
 	entry := audit.Entry{Command: command, Args: args, Outcome: "ok", RunID: id}
 	if err != nil {
-		entry.Outcome, entry.Detail = "error", err.Error()
+		entry.Outcome, entry.Detail, entry.ExitCode = "error", err.Error(), 1
+		if s.ExitCode != nil {
+			entry.ExitCode = s.ExitCode(err)
+		}
 	}
 	log := audit.New(s.host, s.Root.Audit())
 	if auditErr := log.Write(entry); auditErr != nil && !errors.Is(auditErr, hostfs.ErrCrashed) {
@@ -258,10 +266,14 @@ func (s *Stack) engine() *run.Engine {
 	t := s.Policy.Timeouts
 	return &run.Engine{
 		Root: s.Root, Host: s.host, Services: s.services, Prober: s.prober,
-		Recorder: &run.Books{Root: s.Root, Host: s.host, Now: s.now, Retain: s.Policy.Retention.Backups, Rebuild: s.rebuildState},
+		Recorder: s.books(),
 		Timeouts: run.Timeouts{Stop: t.Stop.Std(), Start: t.Start.Std(), Health: t.Health.Std()},
 		Now:      s.now, Logger: s.Logger, Report: s.Events, Build: s.Build,
 	}
+}
+
+func (s *Stack) books() *run.Books {
+	return &run.Books{Root: s.Root, Host: s.host, Now: s.now, Retain: s.Policy.Retention.Backups, Rebuild: s.rebuildState}
 }
 
 // Services is the service manager in use.
@@ -287,23 +299,4 @@ func (s *Stack) DiscardDamaged() ([]string, error) {
 		moved = append(moved, to)
 	}
 	return moved, nil
-}
-
-// stateForWriting is the state file to change; one that cannot be read is moved
-// aside and rebuilt.
-func (s *Stack) stateForWriting(ctx context.Context) (*state.File, error) {
-	f, err := state.Load(s.Root.State())
-	var corrupt *state.CorruptError
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return state.New(), nil
-	case errors.As(err, &corrupt):
-		to, err := state.MoveAside(s.host, s.Root.State())
-		if err != nil {
-			return nil, err
-		}
-		s.Notice(fmt.Sprintf("%v; it is kept as %s", corrupt, to))
-		return s.rebuildState(ctx)
-	}
-	return f, err
 }

@@ -1,0 +1,133 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/history"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+)
+
+// back makes the request that takes the newest upgrade back, configuration
+// included.
+func (w *world) back() Request {
+	w.t.Helper()
+	points, err := backup.List(w.root.Backups())
+	if err != nil || len(points) == 0 {
+		w.t.Fatalf("no backup to go back to: %v", err)
+	}
+	p := points[len(points)-1]
+	db, err := history.OpenReadOnly(w.t.Context(), w.root.History())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer db.Close()
+	_, rows, err := db.LastSuccessfulRun(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	// The shape is that of an upgrade; only where the bytes come from differs.
+	req := w.upgrade(map[string]string{"prom": "prom 1.0.0", "am": "am 0.1.0"}, "prom", "am")
+	req.Operation, req.StagingDirs, req.ContinueOnFailure = Rollback, nil, true
+	for i := range req.Changes {
+		ch := &req.Changes[i]
+		for _, r := range rows {
+			if r.Component == ch.Component {
+				ch.Undoes = append(ch.Undoes, r.ID)
+			}
+		}
+		c, ok := p.Component(ch.Component)
+		if !ok {
+			w.t.Fatalf("the backup has no %s", ch.Component)
+		}
+		ch.To = component.MustParseVersion(c.Version)
+		ch.Swaps = nil
+		for _, it := range c.Items {
+			stored, path := p.File(it), it.Path
+			if it.Kind == backup.Config {
+				stored, path = filepath.Join(stored, "config.yml"), filepath.Join(path, "config.yml")
+			}
+			was, err := hostfs.Digest(path)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			want, err := hostfs.Digest(stored)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if was != want {
+				ch.Swaps = append(ch.Swaps, Swap{Kind: it.Kind, Name: it.Name, Path: path, Source: stored, Beside: hostfs.Beside(path, "new"), Old: was, New: want})
+			}
+		}
+	}
+	return req
+}
+
+// upgraded is a world in which both components were upgraded and their
+// configuration changed afterwards.
+func upgraded(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.install("prom", "1.0.0")
+	w.install("am", "0.1.0")
+	res, err := w.engine(nil).Execute(t.Context(), w.upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}, "prom", "am"))
+	if err != nil || res.Status != StatusSuccess {
+		t.Fatalf("%s %v", res.Status, err)
+	}
+	w.write(w.root.Path("etc/prom/config.yml"), "config of 2.0.0\n", 0o644)
+	return w
+}
+
+func TestRollback(t *testing.T) {
+	w := upgraded(t)
+	res, err := w.engine(nil).Execute(t.Context(), w.back())
+	if err != nil || res.Status != StatusSuccess || res.Components[0].Status != RolledBack {
+		t.Fatalf("%+v %v", res, err)
+	}
+	at := w.whole("rollback", allowed)
+	if at["prom"] != "1.0.0" || at["am"] != "0.1.0" {
+		t.Fatalf("at %v", at)
+	}
+	if points, err := backup.List(w.root.Backups()); err != nil || len(points) != 2 || points[0].Manifest.Operation != "rollback" {
+		t.Fatalf("the rollback took no backup point of its own: %v", err)
+	}
+}
+
+// Killed at any effect of a rollback, recovery leaves each component wholly at
+// one version, its configuration with it.
+func TestKillAtEveryOperationOfARollback(t *testing.T) {
+	tried := 0
+	for n := 1; ; n++ {
+		w := upgraded(t)
+		c := &crashAt{n: n}
+		_, err := w.engine(c.guard).Execute(t.Context(), w.back())
+		if !c.crashed() {
+			break
+		}
+		if !errors.Is(err, hostfs.ErrCrashed) {
+			t.Fatalf("kill %d (%s): %v", n, c.op, err)
+		}
+		tried++
+		what := fmt.Sprintf("rollback killed at effect %d (%s)", n, c.op)
+		if _, err := w.engine(nil).Recover(t.Context()); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		at := w.whole(what, allowed)
+		conf, err := hostfs.Digest(w.root.Path("etc/prom/config.yml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.write(w.root.Path("expected"), "config of "+at["prom"]+"\n", 0o644)
+		if want, _ := hostfs.Digest(w.root.Path("expected")); conf != want {
+			t.Fatalf("%s: prom is at %s, its configuration is of the other version", what, at["prom"])
+		}
+	}
+	if tried < 40 {
+		t.Fatalf("only %d effects were tried", tried)
+	}
+	t.Logf("%d kill points", tried)
+}
