@@ -207,7 +207,7 @@ func (c *Container) Boot(ctx context.Context) error {
 	}
 	if err != nil {
 		err = errors.Join(context.Cause(ctx), err)
-		return fmt.Errorf("wait for systemd in the container: %w; console:\n%s", err,
+		return fmt.Errorf("wait for systemd in the container: %w; console:\n%w", err,
 			errors.Join(c.kill(context.WithoutCancel(ctx)), errors.New(c.console())))
 	}
 	c.BootTime = time.Since(begin)
