@@ -75,7 +75,7 @@ func (o *applyOptions) run(ctx context.Context) error {
 		res, err = o.apply(ctx, s, look)
 		return res.ID, err
 	})
-	return o.finish(d, res, err)
+	return o.finish(ctx, d, res, err)
 }
 
 func notATerminal(command string) error {
@@ -134,7 +134,7 @@ func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, look stack.Loo
 }
 
 // finish prints a run's result and turns it into the command's error.
-func (g *global) finish(d *display, res run.Result, err error) error {
+func (g *global) finish(ctx context.Context, d *display, res run.Result, err error) error {
 	d.close()
 	if errors.Is(err, errCancelled) {
 		if perr := g.print(res, func(w io.Writer) error { _, err := fmt.Fprintln(w, "Cancelled: nothing was changed."); return err }); perr != nil {
@@ -145,17 +145,30 @@ func (g *global) finish(d *display, res run.Result, err error) error {
 	if res.Status == "" {
 		return err // it never came to a run
 	}
-	if perr := g.print(res, func(w io.Writer) error { return writeResult(w, res) }); perr != nil {
-		return errors.Join(err, perr)
-	}
-	if err != nil {
-		return &resultError{result: res, err: err}
-	}
 	switch res.Status {
 	case run.StatusSuccess, run.StatusNothingToDo, run.StatusDryRun:
-		return nil
+	default:
+		if err == nil {
+			err = fmt.Errorf("the run ended with status %s", res.Status)
+		}
 	}
-	return &resultError{result: res, err: fmt.Errorf("the run ended with status %s", res.Status)}
+	doc := resultDocument{Result: res}
+	if err != nil {
+		err = &resultError{result: res, err: err}
+		_, doc.Hint = classify(ctx, err)
+		doc.Error = err.Error()
+	}
+	if perr := g.print(doc, func(w io.Writer) error { return writeResult(w, res) }); perr != nil {
+		return errors.Join(err, perr)
+	}
+	return err
+}
+
+// resultDocument is a run's result with what went wrong and what to type next.
+type resultDocument struct {
+	run.Result
+	Error string `json:"error,omitempty"`
+	Hint  string `json:"hint,omitempty"`
 }
 
 func writeResult(w io.Writer, res run.Result) error {

@@ -100,7 +100,11 @@ func (d *display) Done(component string, err error) {
 		b.Wait()
 		delete(d.bar, component)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case d.got[component] == 0:
+		d.line("%-20s verified  from the cache", component)
+	default:
 		d.line("%-20s verified  %s", component, plan.Bytes(d.got[component]))
 	}
 }

@@ -90,7 +90,7 @@ func (o *rollbackOptions) run(ctx context.Context) error {
 		res, err = s.Rollback(ctx, p, "manual")
 		return res.ID, err
 	})
-	return o.finish(d, res, err)
+	return o.finish(ctx, d, res, err)
 }
 
 func writeRollbackPlan(w io.Writer, p *stack.RollbackPlan) error {

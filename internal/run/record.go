@@ -26,6 +26,7 @@ type Books struct {
 	Now     func() time.Time
 	Retain  int                                            // backup points to keep
 	Rebuild func(ctx context.Context) (*state.File, error) // makes a state file anew where it cannot be read
+	Notice  func(string)                                   // told when that was done; may be nil
 }
 
 var _ Recorder = (*Books)(nil)
@@ -138,8 +139,12 @@ func (b *Books) State(ctx context.Context) (*state.File, error) {
 			return state.New(), nil
 		}
 	case errors.As(err, &corrupt) && b.Rebuild != nil:
-		if _, err := state.MoveAside(b.Host, path); err != nil {
+		to, err := state.MoveAside(b.Host, path)
+		if err != nil {
 			return nil, err
+		}
+		if b.Notice != nil {
+			b.Notice(fmt.Sprintf("%v; it is kept as %s", corrupt, to))
 		}
 	default:
 		return nil, err
