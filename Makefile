@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 export CGO_ENABLED := 0
+# The version comes from the linker; a checkout of another owner must build too.
+export GOFLAGS ?= -buildvcs=false
 
 BIN        := bin/observability-upgrade
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
