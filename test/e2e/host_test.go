@@ -274,10 +274,11 @@ func (h *host) query(expr string, at time.Time) string {
 	return fmt.Sprint(doc.Data.Result[0].Value[1])
 }
 
-// waitSamples waits until Prometheus has scraped all its targets for a while.
+// waitSamples waits until Prometheus has scraped all its targets for so long
+// that there are samples of a moment two seconds ago, and a few before it.
 func (h *host) waitSamples() {
 	h.t.Helper()
-	h.check(h.WaitHTTP(h.ctx, "http://127.0.0.1:9090/api/v1/query?query="+url.QueryEscape("min(count_over_time(up[1m])) >= 3"), func(status int, body []byte) bool {
+	h.check(h.WaitHTTP(h.ctx, "http://127.0.0.1:9090/api/v1/query?query="+url.QueryEscape("min(count_over_time(up[1m])) >= 6"), func(status int, body []byte) bool {
 		return status == http.StatusOK && strings.Contains(string(body), `"value"`)
 	}))
 }
