@@ -52,7 +52,7 @@ fuzz: ## every fuzz target for FUZZTIME
 	./scripts/fuzz $(FUZZTIME)
 
 bench: ## benchmarks; figures are ratios within one run
-	go test -run '^$$' -bench . -benchmem -timeout 30m ./internal/... ./test/e2e/
+	go test -run '^$$' -bench . -benchmem -timeout 30m ./bench/... ./internal/... ./test/e2e/
 
 clean: ## remove what was built
 	rm -rf bin

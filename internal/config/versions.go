@@ -16,7 +16,8 @@ import (
 type Range struct {
 	text        string
 	constraints *semver.Constraints
-	prerelease  bool // the text names a pre-release
+	prerelease  bool      // the text names a pre-release
+	plain       *interval // the same, where the text is of a plain form
 }
 
 // maxRange is the longest text a range is read from, in bytes.
@@ -43,7 +44,11 @@ func ParseRange(s string) (Range, error) {
 		return Range{}, fmt.Errorf("version range %q: want a form such as 2.49.x, >=0.26.0 or >=1.0.0 <2.0.0", s)
 	}
 	c.IncludePrerelease = true
-	return Range{text: text, constraints: c, prerelease: namesPrerelease.MatchString(text)}, nil
+	r := Range{text: text, constraints: c, prerelease: namesPrerelease.MatchString(text)}
+	if i, ok := parseInterval(text); ok {
+		r.plain = &i
+	}
+	return r, nil
 }
 
 // String is the range as written.
@@ -58,6 +63,9 @@ func (r Range) Contains(v component.Version) bool {
 	sv := v.Semver()
 	if r.constraints == nil || sv == nil {
 		return false
+	}
+	if r.plain != nil {
+		return r.plain.contains(v)
 	}
 	pre := ""
 	if r.prerelease {

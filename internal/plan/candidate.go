@@ -21,7 +21,8 @@ const (
 	causeTarget    cause = "target"    // beyond --target
 	causeAsset     cause = "asset"     // nothing to download for this system
 	causeBlacklist cause = "blacklist" // known broken
-	causeHold      cause = "hold"      // a person's hold
+	causeHold      cause = "hold"      // a person's hold or pin
+	causePolicy    cause = "policy"    // the rules of unattended runs
 	causeFailed    cause = "failed"    // failed on this host
 	causePath      cause = "path"      // a stepping stone is missing
 	causeOneWay    cause = "one-way"   // no way back
@@ -36,7 +37,7 @@ func (c cause) action() Action {
 		return ActionUpgrade
 	case causeNewest, causeExcluded, causeUpstream:
 		return ActionSkip
-	case causeTarget, causeHold, causeFailed:
+	case causeTarget, causeHold, causePolicy, causeFailed:
 		return ActionHold
 	}
 	return ActionBlocked
@@ -50,13 +51,13 @@ type verdict struct {
 
 func (v verdict) passes() bool { return v.cause == causeNone }
 
-// option is a release that a component can go to in one step.
+// option is a release that nothing but the other components, stepping stones and
+// doors speaks against.
 type option struct {
 	release component.Release
 	asset   string
 	bytes   int64
 	failed  verdict // it failed on this host
-	note    string  // why not further, or what follows; may be empty
 }
 
 // candidate is what is known of one component before the others are looked at.
@@ -68,9 +69,10 @@ type candidate struct {
 	forced   bool                // pinned with --force: matrix and blacklist are set aside
 	listed   []component.Release // all, newest version first
 	stable   []component.Release // without pre-releases, newest version first
-	options  []option            // best first; empty when it must stay
+	ladder   *ladder             // where it can go
 	wanted   component.Version   // what it would go to if nothing stood in the way
-	staying  verdict             // why options is empty
+	staying  verdict             // why it can go nowhere
+	note     string              // why the best it can go to is not the newest there is; may be empty
 	err      error               // what is wrong with the pin
 }
 
@@ -96,10 +98,12 @@ func gather(in Input) (cands []*candidate, unknown []string) {
 	slices.SortFunc(cands, func(a, b *candidate) int {
 		return cmp.Or(strings.Compare(a.name, b.name), a.Current.Compare(b.Current))
 	})
+	ranges := ranges(in)
 	for _, c := range cands {
 		delete(asked, c.name)
+		c.ladder = newLadder(in, c)
 		if c.selected {
-			c.consider(in)
+			c.consider(in, ranges[c.name])
 		} else {
 			c.wanted = c.Current
 		}
@@ -148,10 +152,10 @@ func (c *candidate) behind() int {
 	return n
 }
 
-// consider fills in options, or the reason for staying.
-func (c *candidate) consider(in Input) {
+// consider fills in the ladder, or the reason for staying.
+func (c *candidate) consider(in Input, ranges []Range) {
 	if !c.pin.IsZero() {
-		c.considerPin(in)
+		c.considerPin(in, ranges)
 		return
 	}
 	newest, known := c.latest()
@@ -169,7 +173,7 @@ func (c *candidate) consider(in Input) {
 		}
 		return
 	}
-	c.choose(in)
+	c.choose(in, ranges)
 }
 
 // movable says whether this program can change the component at all.
@@ -189,8 +193,8 @@ func (c *candidate) movable() verdict {
 	return verdict{}
 }
 
-// choose builds the options among the releases newer than the installed one.
-func (c *candidate) choose(in Input) {
+// choose builds the ladder from the releases newer than the installed one.
+func (c *candidate) choose(in Input, ranges []Range) {
 	var (
 		usable []option // what nothing but a failure here speaks against, newest first
 		why    verdict  // of the newest release that is not usable, those beyond the target last
@@ -221,7 +225,29 @@ func (c *candidate) choose(in Input) {
 	if c.staying = usable[0].failed; !c.staying.passes() {
 		return
 	}
-	c.options, c.staying = newDoors(in, c).reach(usable, why.reason)
+	var floor component.Version
+	for _, o := range usable {
+		if !o.failed.passes() {
+			floor = o.release.Version
+			break
+		}
+	}
+	c.ladder.build(usable, ranges, floor)
+	c.climb(why.reason)
+}
+
+// climb notes how far the ladder goes; skipped is why it does not hold the
+// newest release.
+func (c *candidate) climb(skipped string) {
+	last := len(c.ladder.nodes) - 1
+	switch c.ladder.top() {
+	case 0:
+		c.staying = c.ladder.refusal(last)
+	case last:
+		c.note = skipped
+	default:
+		c.note = c.ladder.refusal(last).reason
+	}
 }
 
 // judge applies what concerns one release alone.
@@ -311,7 +337,7 @@ func (c *candidate) failedHere(v component.Version) verdict {
 
 // considerPin takes exactly the version a person named. That beats holds, the
 // target and the memory of failures; --force beats blacklist and matrix too.
-func (c *candidate) considerPin(in Input) {
+func (c *candidate) considerPin(in Input, ranges []Range) {
 	c.wanted = c.pin
 	if c.staying = c.movable(); !c.staying.passes() {
 		return
@@ -340,19 +366,35 @@ func (c *candidate) considerPin(in Input) {
 			r = f
 		}
 	}
-	o, v := c.download(in, r)
-	if v.passes() && !in.Force {
-		v = c.blacklisted(in, r.Version)
-	}
+	o, v := c.allowed(in, r, in.Force)
 	if !v.passes() {
 		c.staying = v
 		return
 	}
 	if in.Force {
-		c.options = []option{o}
+		c.ladder.nodes = append(c.ladder.nodes, node{option: o, version: r.Version, at: c.ladder.index(r.Version), goal: true, steps: 1})
+		c.ladder.open = []bitset{{1 << 1}, {0}}
 		return
 	}
-	c.options, c.staying = newDoors(in, c).direct(o)
+	usable := []option{o}
+	for _, r := range c.stable { // the stepping stones
+		if o, v := c.allowed(in, r, false); c.Current.Less(r.Version) && r.Version.Less(c.pin) && v.passes() {
+			o.failed = c.failedHere(r.Version)
+			usable = append(usable, o)
+		}
+	}
+	c.ladder.build(usable, ranges, c.ladder.below(c.pin))
+	c.climb("")
+}
+
+// allowed judges a release that a person named, or one on the way to it: holds,
+// targets and policies do not count.
+func (c *candidate) allowed(in Input, r component.Release, force bool) (option, verdict) {
+	o, v := c.download(in, r)
+	if v.passes() && !force {
+		v = c.blacklisted(in, r.Version)
+	}
+	return o, v
 }
 
 func (c *candidate) fail(err error) {

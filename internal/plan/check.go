@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"strings"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
@@ -68,7 +69,7 @@ func (r CheckReport) Updates() bool {
 // become of it in a run. What Make returns as an error is a reason here.
 func Check(in Input) CheckReport {
 	cands, unknown := gather(in)
-	s := newSet(in, cands)
+	s, _ := solve(in, cands) // a circle of dependencies is told by Make
 	r := CheckReport{CheckedAt: in.Now, Components: []Candidate{}, Errors: []ComponentError{}}
 	for i, c := range cands {
 		if !c.selected {
@@ -85,7 +86,7 @@ func Check(in Input) CheckReport {
 	return r
 }
 
-func (s *set) report(i int) Candidate {
+func (s *solver) report(i int) Candidate {
 	c := s.cands[i]
 	v := s.outcome(i)
 	out := Candidate{
@@ -103,8 +104,30 @@ func (s *set) report(i int) Candidate {
 		}
 	}
 	if s.upgraded(i) {
-		r := c.options[s.choice[i]].release
+		r := c.ladder.nodes[s.target[i]].release
 		out.Target, out.NotesURL = r.Version, r.NotesURL
+		if via := s.via(i); via != "" {
+			out.Reason = strings.TrimSuffix(via+"; "+out.Reason, "; ")
+		}
 	}
 	return out
+}
+
+// via tells of the steps of candidate i before its last; "" when it has one.
+func (s *solver) via(i int) string {
+	var stops []string
+	why := ""
+	for _, m := range s.steps {
+		if m.cand != i || m.to == s.target[i] {
+			continue
+		}
+		stops = append(stops, s.version(i, m.to).String())
+		if p, ok := s.cands[i].ladder.missing(m.from, s.target[i]); ok && why == "" {
+			why = ": " + p.demand(s.version(i, s.target[i]))
+		}
+	}
+	if len(stops) == 0 {
+		return ""
+	}
+	return "through " + strings.Join(stops, ", then ") + why
 }

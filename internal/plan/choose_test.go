@@ -71,7 +71,7 @@ func TestChoose(t *testing.T) {
 		}, ActionUpgrade, "2.49.1", "", 4, component.BumpMajor, "3.0.0"},
 		{"stepping stone", append([]string{"2.55.1", "2.55.0"}, standard...), func(in *Input) {
 			in.Paths = []Path{{"prometheus", rng(">=3.0.0"), rng(">=2.55.0"), "index format", "https://example.com/p"}}
-		}, ActionUpgrade, "2.55.1", "3.0.0 needs prometheus >=2.55.0 first: index format (https://example.com/p); the next step follows in the next run", 6, component.BumpMajor, "3.0.0"},
+		}, ActionUpgrade, "3.0.0", "through 2.55.1: 3.0.0 needs prometheus >=2.55.0 first: index format (https://example.com/p)", 6, component.BumpMajor, "3.0.0"},
 		{"stepping stone not published", []string{"3.0.0", "2.48.1"}, func(in *Input) {
 			in.Paths = []Path{{"prometheus", rng(">=3.0.0"), rng(">=2.55.0"), "", ""}}
 		}, ActionBlocked, "", "3.0.0 needs prometheus >=2.55.0 first; none of those can be installed from 2.48.1", 1, component.BumpMajor, "3.0.0"},
@@ -81,10 +81,10 @@ func TestChoose(t *testing.T) {
 		}, ActionHold, "", "2.55.1 failed here", 6, component.BumpMajor, "3.0.0"},
 		{"two stones", []string{"4.0.0", "3.9.0", "3.0.0", "2.55.0", "2.48.1"}, func(in *Input) {
 			in.Paths = []Path{{"prometheus", rng(">=4.0.0"), rng(">=3.9.0"), "", ""}, {"prometheus", rng(">=3.0.0"), rng(">=2.55.0"), "", ""}}
-		}, ActionUpgrade, "2.55.0", "4.0.0 needs prometheus >=3.9.0 first", 4, component.BumpMajor, "4.0.0"},
+		}, ActionUpgrade, "4.0.0", "through 2.55.0, then 3.9.0: 4.0.0 needs prometheus >=3.9.0 first", 4, component.BumpMajor, "4.0.0"},
 		{"jump over the range passes through it", []string{"4.0.0", "3.0.0", "2.55.0", "2.48.1"}, func(in *Input) {
 			in.Paths = []Path{{"prometheus", rng("3.x"), rng(">=2.55.0"), "", ""}}
-		}, ActionUpgrade, "2.55.0", "4.0.0 needs", 3, component.BumpMajor, "4.0.0"},
+		}, ActionUpgrade, "4.0.0", "through 2.55.0: 4.0.0 needs", 3, component.BumpMajor, "4.0.0"},
 		{"at the stone already", []string{"3.0.0", "2.48.1"}, func(in *Input) {
 			in.Paths = []Path{{"prometheus", rng(">=3.0.0"), rng(">=2.48.0"), "", ""}}
 		}, ActionUpgrade, "3.0.0", "", 1, component.BumpMajor, "3.0.0"},
@@ -182,7 +182,11 @@ func TestPins(t *testing.T) {
 		{"against the matrix, forced", "2.49.1", func(in *Input) {
 			in.Force, in.Rules = true, []Rule{{"prometheus", rng("2.49.x"), "loki", rng(">=3.0.0"), ""}}
 		}, "2.49.1", ""},
-		{"stone missing", "2.49.1", func(in *Input) { in.Paths = []Path{{"prometheus", rng(">=2.49.1"), rng("2.49.0"), "", ""}} }, "", "begin with --component=prometheus@2.49.0"},
+		{"stone missing", "2.49.1", func(in *Input) { in.Paths = []Path{{"prometheus", rng(">=2.49.1"), rng("2.49.0"), "", ""}} }, "2.49.1", ""},
+		{"stone blacklisted", "2.49.1", func(in *Input) {
+			in.Paths = []Path{{"prometheus", rng(">=2.49.1"), rng("2.49.0"), "", ""}}
+			in.Blacklist = []Blacklisted{{Component: "prometheus", Range: rng("2.49.0")}}
+		}, "", "none of those can be installed"},
 		{"no file for this system", "2.49.1", func(in *Input) { in.Arch, in.Force = "arm64", true }, "", "has no file"},
 		{"not ours", "2.49.1", func(in *Input) { in.Installed[0].Excluded = "owned by dpkg" }, "", "owned by dpkg"},
 	}

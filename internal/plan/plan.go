@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
@@ -74,7 +75,10 @@ func (p *Plan) AllPhases() []Phase {
 	return out
 }
 
-// Make plans a run. Errors are UnknownComponentError, UnknownVersionError,
+// Make plans a run: the best set of versions that is compatible as a whole, and
+// an order of steps whose every intermediate state is compatible too; see solver
+// for what best means. A component may have several steps, through stepping
+// stones. Errors are UnknownComponentError, UnknownVersionError,
 // DowngradeError, CycleError or a bad target; with a PinRefusedError the plan is
 // not nil, and is what could be done without the refused versions.
 func Make(in Input) (*Plan, error) {
@@ -90,14 +94,13 @@ func Make(in Input) (*Plan, error) {
 			return nil, c.err
 		}
 	}
-	s := newSet(in, cands)
-	order, tight, err := s.order()
+	s, err := solve(in, cands)
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Phases: []Phase{}, Held: []Held{}, Checks: []component.Check{}, Warnings: append(s.warnings(), tight...)}
-	for _, i := range order {
-		p.add(s.cands[i].Component.Role, s.step(in, i))
+	p := &Plan{Phases: []Phase{}, Held: []Held{}, Checks: []component.Check{}, Warnings: s.warnings()}
+	for _, m := range s.steps {
+		p.add(s.cands[m.cand].Component.Role, s.step(in, m))
 	}
 	var refused []Held
 	for i, c := range cands {
@@ -105,8 +108,8 @@ func Make(in Input) (*Plan, error) {
 			continue
 		}
 		h := Held{Component: c.name, Current: c.Current, Candidate: c.wanted, Reason: s.outcome(i).reason}
-		if len(c.options) > 0 {
-			h.Candidate = s.version(i, 0)
+		if top := c.ladder.top(); top > 0 {
+			h.Candidate = s.version(i, top)
 		}
 		pinned := !c.pin.IsZero() && !c.pin.Equal(c.Current)
 		if pinned {
@@ -134,26 +137,38 @@ func (c *candidate) tellHeld(in Input) bool {
 	return true
 }
 
-// step makes the step of an upgraded candidate.
-func (s *set) step(in Input, i int) Step {
-	c := s.cands[i]
-	o := c.options[s.choice[i]]
-	return Step{
-		Component: c.name, From: c.Current, To: o.release.Version, Type: component.BumpBetween(c.Current, o.release.Version),
-		Asset: o.asset, DownloadBytes: o.bytes, EstimatedSeconds: estimate(in, c.name), Reversible: reversible(in, c, o.release.Version),
-		Reason: s.outcome(i).reason, NotesURL: o.release.NotesURL, Release: o.release,
+// step makes the step of a move. What the component's outcome has to say is told
+// with its last step; a step to a stepping stone says what asks for it.
+func (s *solver) step(in Input, m move) Step {
+	c := s.cands[m.cand]
+	from, to := &c.ladder.nodes[m.from], &c.ladder.nodes[m.to]
+	st := Step{
+		Component: c.name, From: from.version, To: to.version, Type: component.BumpBetween(from.version, to.version),
+		Asset: to.asset, DownloadBytes: to.bytes, EstimatedSeconds: estimate(in, c.name), Reversible: c.ladder.reversible(in, m.from, m.to),
+		NotesURL: to.release.NotesURL, Release: to.release,
 	}
+	target := s.target[m.cand]
+	if m.to == target {
+		st.Reason = s.outcome(m.cand).reason
+		return st
+	}
+	goal := s.version(m.cand, target)
+	if p, ok := c.ladder.missing(m.from, target); ok {
+		st.Reason = p.demand(goal)
+	} else {
+		st.Reason = fmt.Sprintf("a step on the way to %s, so that all fit together in between", goal)
+	}
+	return st
 }
 
 // reversible is the worst of the doors that a step goes through.
-func reversible(in Input, c *candidate, to component.Version) string {
+func (l *ladder) reversible(in Input, from, to int) string {
 	worst := "yes"
-	d := &doors{c: c}
 	for _, e := range in.OneWay {
-		if e.Component != c.name || e.Reversible == "yes" || worst == "no" {
+		if e.Component != l.c.name || e.Reversible == "yes" || worst == "no" || l.nodes[to].at < 0 {
 			continue
 		}
-		if at, ok := d.crossing(e); ok && !to.Less(at) {
+		if l.crosses(e, l.nodes[from].at+1, l.nodes[to].at+1) {
 			worst = e.Reversible
 		}
 	}

@@ -124,7 +124,7 @@ func TestRules(t *testing.T) {
 				return in
 			}(),
 			map[string]string{"promtail": "2.9.8"},
-			map[string]string{"promtail": "loki 2.9.3 needs promtail 2.9.x, and 3.0.0 is newer"},
+			map[string]string{"promtail": "loki 2.9.x needs promtail 2.9.x; loki is 2.9.3, and upstream has nothing newer"},
 			"",
 		},
 		{
@@ -138,23 +138,72 @@ func TestRules(t *testing.T) {
 			nil, "",
 		},
 		{
-			"both to the next major",
+			"both to the next major: no order is compatible in between",
 			func() Input {
 				in := input(comp("loki", component.RoleDatastore, "2.9.3", "3.0.0"), comp("promtail", component.RoleShipper, "2.9.3", "3.0.0"))
 				in.Rules = lokiRules
 				return in
 			}(),
-			map[string]string{"loki": "3.0.0", "promtail": "3.0.0"},
-			nil, "do not fit together",
+			map[string]string{},
+			map[string]string{"loki": "loki 3.0.0 and promtail 3.0.0 would have to change at the same moment: loki 2.9.3 needs promtail 2.9.x, and loki 3.0.0 needs promtail 3.x"},
+			"",
 		},
 		{
-			"broken before: not made worse",
+			"both to the next major, forced",
+			func() Input {
+				in := input(comp("loki", component.RoleDatastore, "2.9.3", "3.0.0"), comp("promtail", component.RoleShipper, "2.9.3", "3.0.0"))
+				in.Rules, in.Force = lokiRules, true
+				in.Pins = map[string]component.Version{"loki": ver("3.0.0"), "promtail": ver("3.0.0")}
+				return in
+			}(),
+			map[string]string{"loki": "3.0.0", "promtail": "3.0.0"},
+			nil, "",
+		},
+		{
+			"a chain of rules ends at the one that cannot follow",
+			func() Input {
+				in := input(comp("loki", component.RoleDatastore, "2.9.3", "3.0.0"), comp("promtail", component.RoleShipper, "2.9.3", "3.0.0"),
+					comp("grafana", component.RoleUI, "9.0.0", "10.0.0"))
+				in.Rules = []Rule{lokiRules[0], {"promtail", rng(">=3.0.0"), "grafana", rng(">=10.0.0"), ""}}
+				in.Holds = []Hold{{Component: "grafana"}}
+				return in
+			}(),
+			map[string]string{},
+			map[string]string{"loki": "loki 3.0.0 needs promtail 3.x; promtail >=3.0.0 needs grafana >=10.0.0; grafana is 9.0.0 and on hold"},
+			"",
+		},
+		{
+			"a detour through a version that the matrix asks for in between",
+			func() Input {
+				in := input(comp("loki", component.RoleDatastore, "1.0.0", "2.0.0", "3.0.0"), comp("promtail", component.RoleShipper, "1.0.0", "3.0.0"))
+				in.Rules = []Rule{
+					{"loki", rng("3.x"), "promtail", rng("3.x"), ""},
+					{"promtail", rng("3.x"), "loki", rng(">=2.0.0"), ""},
+				}
+				return in
+			}(),
+			map[string]string{"loki": "3.0.0", "promtail": "3.0.0"},
+			nil, "",
+		},
+		{
+			"broken before: no new version that breaks it",
 			func() Input {
 				in := input(comp("loki", component.RoleDatastore, "2.9.3", "2.9.8"), comp("promtail", component.RoleShipper, "2.8.0", "2.8.0"))
 				in.Rules = lokiRules
 				return in
 			}(),
-			map[string]string{"loki": "2.9.8"},
+			map[string]string{},
+			map[string]string{"loki": "loki 2.9.8 needs promtail 2.9.x; promtail is 2.8.0, and upstream has nothing newer"},
+			"",
+		},
+		{
+			"broken before: the other may move on",
+			func() Input {
+				in := input(comp("loki", component.RoleDatastore, "2.9.3", "2.9.3"), comp("promtail", component.RoleShipper, "2.8.0", "2.8.5"))
+				in.Rules = lokiRules
+				return in
+			}(),
+			map[string]string{"promtail": "2.8.5"},
 			nil, "this was so before the upgrade",
 		},
 		{
@@ -166,7 +215,7 @@ func TestRules(t *testing.T) {
 				return in
 			}(),
 			map[string]string{"loki": "2.9.8"},
-			map[string]string{"promtail": "loki 2.9.8 needs promtail 2.9.x"},
+			map[string]string{"promtail": "loki 2.9.x needs promtail 2.9.x; loki goes to 2.9.8"},
 			"",
 		},
 	}

@@ -1,0 +1,79 @@
+// Package bench holds the benchmarks of what has a speed to keep.
+package bench
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/config"
+	"github.com/observability-upgrade/observability-upgrade/internal/plan"
+)
+
+func within(b *testing.B, text string) plan.Range {
+	b.Helper()
+	r, err := config.ParseRange(text)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return r
+}
+
+// stack is an installation whose every component is tied by rules to ten others,
+// has two stepping stones, and of which every tenth is on hold half-way.
+func stack(b *testing.B, components, releases int) plan.Input {
+	in := plan.Input{Now: time.Date(2026, 11, 24, 2, 0, 0, 0, time.UTC), OS: "linux", Arch: "amd64"}
+	for i := range components {
+		name := fmt.Sprintf("c%03d", i)
+		c := &component.Component{
+			Name: name, Role: component.Roles()[i%6], Asset: "{name}-{version}.tar.gz",
+			Source: component.Source{Type: component.SourceGitHub, Repo: "example/" + name},
+		}
+		inst := plan.Installed{Component: c, Current: component.MustParseVersion("1.0.0")}
+		for j := releases; j > 0; j-- {
+			v := component.MustParseVersion(fmt.Sprintf("%d.%d.%d", 1+j*4/(releases+1), j*40/(releases+1)%10, j%4))
+			inst.Releases = append(inst.Releases, component.Release{
+				Version: v, Tag: "v" + v.String(), Assets: []component.Asset{{Name: name + "-" + v.String() + ".tar.gz", Size: 1}},
+			})
+		}
+		in.Installed = append(in.Installed, inst)
+		for k := 1; k <= 10; k++ {
+			other := fmt.Sprintf("c%03d", (i+k*7)%components)
+			for major := 2; major <= 4; major++ {
+				in.Rules = append(in.Rules, plan.Rule{
+					Component: name, When: within(b, fmt.Sprintf("%d.x", major)), Other: other, Needs: within(b, fmt.Sprintf(">=%d.%d.0", major-1, k%10)),
+				})
+			}
+		}
+		in.Paths = append(in.Paths,
+			plan.Path{Component: name, To: within(b, ">=3.0.0"), From: within(b, ">=2.5.0")},
+			plan.Path{Component: name, To: within(b, ">=4.0.0"), From: within(b, ">=3.2.0")})
+		if i%10 == 0 {
+			in.Holds = append(in.Holds, plan.Hold{Component: name, Range: within(b, fmt.Sprintf(">=%d.5.0", 1+i/10%4)), Reason: "bench"})
+		}
+	}
+	return in
+}
+
+// BenchmarkPlan plans stacks of growing size; steps is the length of the plan.
+func BenchmarkPlan(b *testing.B) {
+	for _, size := range [][2]int{{20, 50}, {60, 100}, {120, 100}, {250, 150}, {500, 200}} {
+		b.Run(fmt.Sprintf("%dx%d", size[0], size[1]), func(b *testing.B) {
+			in := stack(b, size[0], size[1])
+			b.ReportAllocs()
+			steps := 0
+			for b.Loop() {
+				p, err := plan.Make(in)
+				if err != nil {
+					b.Fatal(err)
+				}
+				steps = len(p.Steps())
+			}
+			if steps == 0 {
+				b.Fatal("nothing was planned")
+			}
+			b.ReportMetric(float64(steps), "steps")
+		})
+	}
+}

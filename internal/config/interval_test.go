@@ -1,0 +1,51 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/Masterminds/semver/v3"
+	"pgregory.net/rapid"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+)
+
+// The plain forms mean what the library takes them for.
+func TestIntervalAgreesWithLibrary(t *testing.T) {
+	number := rapid.IntRange(0, 4)
+	rapid.Check(t, func(t *rapid.T) {
+		var words []string
+		for range rapid.IntRange(1, 3).Draw(t, "words") {
+			a, b, c := number.Draw(t, "a"), number.Draw(t, "b"), number.Draw(t, "c")
+			words = append(words, rapid.SampledFrom([]string{
+				fmt.Sprintf(">=%d.%d.%d", a, b, c), fmt.Sprintf(">%d.%d.%d", a, b, c), fmt.Sprintf("<%d.%d.%d", a, b, c),
+				fmt.Sprintf("<=v%d.%d.%d", a, b, c), fmt.Sprintf("=%d.%d.%d", a, b, c), fmt.Sprintf("%d.%d.%d", a, b, c),
+				fmt.Sprintf("%d.%d.x", a, b), fmt.Sprintf("%d.x", a), fmt.Sprintf("%d.x.x", a),
+			}).Draw(t, "word"))
+		}
+		text := strings.Join(words, " ")
+		i, ok := parseInterval(text)
+		if !ok {
+			t.Fatalf("%q is not taken for a plain form", text)
+		}
+		lib, err := semver.NewConstraint(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			v := component.MustParseVersion(fmt.Sprintf("%d.%d.%d", number.Draw(t, "x"), number.Draw(t, "y"), number.Draw(t, "z")))
+			if got, want := i.contains(v), lib.Check(v.Semver()); got != want {
+				t.Errorf("%q contains %s: %v, the library says %v", text, v, got, want)
+			}
+		}
+	})
+}
+
+func TestIntervalLeavesOtherForms(t *testing.T) {
+	for _, text := range []string{"", "^1.2.3", "~1.2.3", "1.2", ">=1.2", "1.x || 2.x", "1.2.3-rc.1", "!=1.2.3", "1.0.0 - 2.0.0", "*", "1.2.x.x", ">= 1.2.3", "99999999999.0.0"} {
+		if i, ok := parseInterval(text); ok {
+			t.Errorf("%q is taken for %v", text, i)
+		}
+	}
+}

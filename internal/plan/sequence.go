@@ -1,0 +1,256 @@
+package plan
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+)
+
+// walk looks for the order in which a group goes to its targets, one component
+// and one node at a time, every state in between compatible.
+type walk struct {
+	s     *solver
+	group []int         // those that move, by name
+	left  map[int][]int // for each of them the steps left from each node
+	at    []int         // where every candidate is; not only those of the group
+	moves []move
+	last  component.Role // of the last move
+	wide  bool           // moves to nodes that are a detour are tried too
+	seen  map[string]bool
+	work  int
+}
+
+// walkLimit bounds the states that one search for an order visits.
+const walkLimit = 20_000
+
+func (s *solver) walk(group []int, wide bool) *walk {
+	w := &walk{s: s, left: map[int][]int{}, at: make([]int, len(s.cands)), wide: wide, seen: map[string]bool{}}
+	for _, i := range group {
+		if s.target[i] > 0 {
+			w.group = append(w.group, i)
+			w.left[i] = s.cands[i].ladder.left(s.target[i])
+		}
+	}
+	slices.Sort(w.group)
+	return w
+}
+
+// stuck returns nil when the group can get to its targets, and otherwise those
+// of its candidates between which no order of steps is compatible.
+//
+// A step is safe when its component breaks no rule there, wherever the others
+// are on their ways. Safe steps are taken at once: they can only help. What is
+// left is searched whole.
+func (s *solver) stuck(group []int) []int {
+	for _, wide := range []bool{false, true} {
+		w := s.walk(group, wide)
+		w.safeSteps()
+		if w.done() {
+			return nil
+		}
+		if w.search(false) {
+			return nil
+		}
+		if wide {
+			var core []int
+			for _, i := range w.group {
+				if w.at[i] != s.target[i] {
+					core = append(core, i)
+				}
+			}
+			return core
+		}
+	}
+	return nil
+}
+
+// sequence is the order of the group's steps: with the role that runs as long as
+// that is possible, else the first role, then the first name. The group is known
+// to have an order.
+func (s *solver) sequence(group []int) []move {
+	for _, wide := range []bool{false, true} {
+		if w := s.walk(group, wide); w.search(true) {
+			return w.moves
+		}
+	}
+	// The pretty order was too far to seek; any that is compatible will do.
+	for _, wide := range []bool{false, true} {
+		w := s.walk(group, wide)
+		w.safeSteps()
+		if w.search(false) {
+			return w.moves
+		}
+	}
+	for _, i := range group { // not reached: stuck found an order
+		s.target[i] = 0
+	}
+	return nil
+}
+
+func (w *walk) done() bool {
+	for _, i := range w.group {
+		if w.at[i] != w.s.target[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// safeSteps takes all safe steps that lead nearer to the targets.
+func (w *walk) safeSteps() {
+	for again := true; again; {
+		again = false
+		for _, i := range w.group {
+			for _, v := range w.nexts(i) {
+				if w.valid(i, v) && w.safe(i, v) {
+					w.take(i, v)
+					again = true
+					break
+				}
+			}
+		}
+	}
+}
+
+// nexts lists the nodes that candidate i can step to, those nearest to the
+// target first, of equal ones the newest; a detour only where wide allows it.
+func (w *walk) nexts(i int) []int {
+	u, t, left := w.at[i], w.s.target[i], w.left[i]
+	var out []int
+	for v := t; v > u; v-- {
+		if left[v] >= 0 && (left[v] < left[u] || w.wide) && w.s.cands[i].ladder.passes(u, v) {
+			out = append(out, v)
+		}
+	}
+	slices.SortStableFunc(out, func(x, y int) int { return left[x] - left[y] })
+	return out
+}
+
+// valid reports whether candidate i may step to node v now: what it depends on
+// is done, and no rule is broken.
+func (w *walk) valid(i, v int) bool {
+	for _, j := range w.s.deps[i] {
+		if w.at[j] != w.s.target[j] {
+			return false
+		}
+	}
+	return w.fits(i, v, func(j int) (int, int) { return w.at[j], w.at[j] })
+}
+
+// safe reports whether node v breaks no rule of candidate i wherever the others
+// are from here on.
+func (w *walk) safe(i, v int) bool {
+	return w.fits(i, v, func(j int) (int, int) { return w.at[j], w.s.target[j] })
+}
+
+func (w *walk) fits(i, v int, others func(j int) (from, to int)) bool {
+	for _, k := range w.s.touches[i] {
+		r := &w.s.rules[k]
+		j := r.a + r.b - i
+		from, to := others(j)
+		for u := from; u <= to; u++ {
+			if r.a == i && !r.allows(v, u) || r.b == i && !r.allows(u, v) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (w *walk) take(i, v int) {
+	w.moves = append(w.moves, move{i, w.at[i], v})
+	w.at[i] = v
+	w.last = w.s.cands[i].Component.Role
+}
+
+// search goes on until all are at their targets; pretty makes it prefer the
+// order that people read.
+func (w *walk) search(pretty bool) bool {
+	if w.done() {
+		return true
+	}
+	key := w.key()
+	if w.work++; w.work > walkLimit || w.seen[key] {
+		return false
+	}
+	w.seen[key] = true
+	last, taken := w.last, len(w.moves)
+	for _, i := range w.candidates(pretty) {
+		for _, v := range w.nexts(i) {
+			if !w.valid(i, v) {
+				continue
+			}
+			u, safe := w.at[i], w.safe(i, v)
+			w.take(i, v)
+			if w.search(pretty) {
+				return true
+			}
+			w.at[i], w.last, w.moves = u, last, w.moves[:taken]
+			if safe {
+				return false // if not after this one, then not at all
+			}
+		}
+	}
+	return false
+}
+
+// key tells states apart.
+func (w *walk) key() string {
+	var b []byte
+	for _, i := range w.group {
+		b = binary.AppendUvarint(b, uint64(w.at[i]))
+	}
+	return string(b)
+}
+
+// candidates lists those that are not at their target, in the order to try them.
+func (w *walk) candidates(pretty bool) []int {
+	var out []int
+	for _, i := range w.group {
+		if w.at[i] != w.s.target[i] {
+			out = append(out, i)
+		}
+	}
+	if pretty {
+		slices.SortStableFunc(out, func(x, y int) int { return w.s.turn(w.last, x) - w.s.turn(w.last, y) })
+	}
+	return out
+}
+
+// turn is the place of a candidate among those that could run next.
+func (s *solver) turn(last component.Role, i int) int {
+	if role := s.cands[i].Component.Role; role != last {
+		return 1 + role.Order()
+	}
+	return 0
+}
+
+// merge makes one order of those of the groups, which do not concern each other.
+func (s *solver) merge(sequences [][]move) []move {
+	var out []move
+	var last component.Role
+	for {
+		best := -1
+		for k, q := range sequences {
+			if len(q) == 0 {
+				continue
+			}
+			if best < 0 {
+				best = k
+				continue
+			}
+			x, y := q[0].cand, sequences[best][0].cand
+			if d := s.turn(last, x) - s.turn(last, y); d < 0 || d == 0 && x < y {
+				best = k
+			}
+		}
+		if best < 0 {
+			return out
+		}
+		m := sequences[best][0]
+		sequences[best] = sequences[best][1:]
+		last = s.cands[m.cand].Component.Role
+		out = append(out, m)
+	}
+}
