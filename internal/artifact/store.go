@@ -7,6 +7,7 @@
 package artifact
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -122,6 +123,7 @@ type Request struct {
 	Release           component.Release
 	OS, Arch, Root    string
 	Staging           string // the directory of all staging directories
+	Dir               string // this one's name among them; empty: the component's
 	ChecksumRequired  bool   // false: an asset that nothing vouches for is used, with a warning
 	SignatureRequired bool   // a definition without a signature is refused
 	// KnownDigest is what an earlier run verified this asset by; empty when there
@@ -150,14 +152,14 @@ type File struct {
 	Tree   bool
 }
 
-// Stage fetches, verifies and unpacks a release into Staging/COMPONENT. On an
+// Stage fetches, verifies and unpacks a release into Staging/Dir. On an
 // error nothing is left there.
 func (s *Store) Stage(ctx context.Context, req Request) (*Staged, error) {
 	asset, err := PickAsset(req.Component, req.Release, req.OS, req.Arch, req.Root)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := makeStaging(req.Staging, req.Component.Name)
+	dir, err := makeStaging(req.Staging, cmp.Or(req.Dir, req.Component.Name))
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,8 @@ package plan
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -73,6 +75,40 @@ func (l *ladder) set(r Range, unknown bool) bitset {
 
 // allows reports whether a may be at node x while b is at node y.
 func (r *bound) allows(x, y int) bool { return r.waived || !r.when.has(x) || r.needs.has(y) }
+
+// Fits says which rule of the matrix a component would break by going to a
+// version while the others are at the given ones; those not given are where they
+// are installed. It is for runs that went otherwise than planned.
+func (in Input) Fits(name string, to component.Version, at map[string]component.Version) error {
+	if in.Force && !in.Pins[name].IsZero() {
+		return nil
+	}
+	now := map[string]component.Version{}
+	for _, i := range in.Installed {
+		now[i.Component.Name] = i.Current
+	}
+	maps.Copy(now, at)
+	for _, r := range in.Rules {
+		v, okA := now[r.Component]
+		o, okB := now[r.Other]
+		if !okA || !okB || r.Component == r.Other {
+			continue
+		}
+		was := r.broken(v, o)
+		switch name {
+		case r.Component:
+			v, was = to, false
+		case r.Other:
+			o = to
+		default:
+			continue
+		}
+		if r.broken(v, o) && !was {
+			return fmt.Errorf("%s %s needs %s %s, and that is at %s", r.Component, v, r.Other, rangeText(r.Needs), versionText(o))
+		}
+	}
+	return nil
+}
 
 // ranges lists what the matrix says of each component, by name.
 func ranges(in Input) map[string][]Range {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
@@ -87,6 +88,9 @@ type Request struct {
 	Plan              any              // stored in the backup point
 	ContinueOnFailure bool
 	StagingDirs       []string // removed when the run ends
+	// Allow says, after an earlier change failed, whether this one still fits what
+	// is installed now, by component; nil allows all.
+	Allow func(ch Change, at map[string]component.Version) error
 }
 
 // Execute runs the changes in order. The error tells why a run could not be
@@ -160,6 +164,11 @@ func (r *running) execute(ctx context.Context) (Result, error) {
 		if ctx.Err() != nil {
 			break
 		}
+		if why := r.barred(ch); why != nil {
+			r.outcomes = append(r.outcomes, Outcome{Name: ch.Component, From: ch.From, To: ch.To, Status: NotAttempted, Error: why.Error()})
+			failure = errors.Join(failure, fmt.Errorf("%s %s → %s was not attempted: %w", ch.Component, ch.From, ch.To, why))
+			continue
+		}
 		out, err := r.change(ctx, ch)
 		r.outcomes = append(r.outcomes, out)
 		if errors.Is(err, hostfs.ErrCrashed) {
@@ -175,6 +184,29 @@ func (r *running) execute(ctx context.Context) (Result, error) {
 	}
 	res, err := r.finish(r.status(ctx))
 	return res, errors.Join(failure, err)
+}
+
+// barred says why a change cannot be made after others failed: an earlier step
+// of its component did, or it does not fit what is installed now.
+func (r *running) barred(ch Change) error {
+	at := map[string]component.Version{}
+	failed := false
+	for _, o := range r.outcomes {
+		ok := o.Status == Upgraded || r.head.Operation == Rollback && o.Status == RolledBack
+		failed = failed || !ok
+		if ok {
+			at[o.Name] = o.To
+		} else if at[o.Name].IsZero() {
+			at[o.Name] = o.From
+		}
+	}
+	if now, moved := at[ch.Component]; moved && r.head.Operation == Apply && !now.Equal(ch.From) {
+		return fmt.Errorf("its step to %s failed", ch.From)
+	}
+	if !failed || r.req.Allow == nil {
+		return nil
+	}
+	return r.req.Allow(ch, at)
 }
 
 func (r *running) takeBackup(ctx context.Context) error {
@@ -389,12 +421,12 @@ func (r *running) result(status string) Result {
 	if r.point != nil {
 		res.BackupPath = r.point.Path
 	}
-	seen := map[string]bool{}
+	seen := map[Planned]bool{}
 	for _, o := range r.outcomes {
-		seen[o.Name] = true
+		seen[Planned{o.Name, o.From.String(), o.To.String()}] = true
 	}
 	for _, ch := range r.req.Changes {
-		if !seen[ch.Component] {
+		if !seen[Planned{ch.Component, ch.From.String(), ch.To.String()}] {
 			res.Components = append(res.Components, Outcome{Name: ch.Component, From: ch.From, To: ch.To, Status: NotAttempted})
 		}
 	}

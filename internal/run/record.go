@@ -90,9 +90,10 @@ func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outc
 		switch {
 		case out.Status == Upgraded, run.Operation == Rollback && out.Status == RolledBack:
 			c := f.Components[out.Name]
-			if c.CurrentVersion != out.To.String() || c.PreviousVersion == "" { // "": rebuilt after the swap
-				c.PreviousVersion, c.CurrentVersion = out.From.String(), out.To.String()
+			if again := c.HasBackup(filepath.Base(run.BackupPath)); !again && c.CurrentVersion != out.To.String() || c.PreviousVersion == "" { // "": rebuilt after the swap
+				c.PreviousVersion = out.From.String()
 			}
+			c.CurrentVersion = out.To.String()
 			c.UpgradedAt = run.StartedAt.Add(duration(out.Duration)).Truncate(time.Second)
 			if c.InstalledAt.IsZero() {
 				c.InstalledAt = c.UpgradedAt

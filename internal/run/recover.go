@@ -226,12 +226,12 @@ func (r *running) dropIncompleteBackup() error {
 
 // addUnreached lists the components that the run never came to.
 func (r *running) addUnreached() {
-	seen := map[string]bool{}
+	seen := map[Planned]bool{}
 	for _, o := range r.outcomes {
-		seen[o.Name] = true
+		seen[Planned{o.Name, o.From.String(), o.To.String()}] = true
 	}
 	for _, pl := range r.head.Components {
-		if !seen[pl.Name] {
+		if !seen[pl] {
 			out := Outcome{Name: pl.Name, Status: NotAttempted}
 			_ = out.From.UnmarshalText([]byte(pl.From))
 			_ = out.To.UnmarshalText([]byte(pl.To))

@@ -88,7 +88,7 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 	}
 	ready, refused, err := s.prepareAll(ctx, prop, steps, o.ContinueOnFailure)
 	if err != nil {
-		s.clearStaging(names(steps)...)
+		s.clearStaging(stagingNames(steps)...)
 		res.Components = append(refused, remaining(steps, refused)...)
 		res.Duration = s.now().Sub(started).Seconds()
 		if ctx.Err() != nil {
@@ -99,16 +99,24 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 	req := run.Request{
 		Operation: run.Apply, Trigger: o.Trigger, Plan: prop.Plan, ContinueOnFailure: o.ContinueOnFailure,
 	}
+	req.Allow = func(ch run.Change, at map[string]component.Version) error {
+		return prop.View.Input.Fits(ch.Component, ch.To, at)
+	}
+	placed := map[string]string{} // digests by path, as the changes so far leave them
+	kept := map[string]bool{}
 	for _, p := range ready {
-		ch, err := s.change(p, o.SkipHealth)
+		ch, err := s.change(p, o.SkipHealth, placed)
 		if err != nil {
 			return res, &RefusedError{Component: p.step.Component, Err: err, Next: "observability-upgrade plan"}
 		}
 		req.Changes = append(req.Changes, ch)
-		req.Subjects = append(req.Subjects, s.subject(p.in))
+		if !kept[ch.Component] {
+			req.Subjects = append(req.Subjects, s.subject(p.in))
+		}
+		kept[ch.Component] = true
 	}
-	for _, st := range steps {
-		req.StagingDirs = append(req.StagingDirs, filepath.Join(s.staging(), st.Component))
+	for _, dir := range stagingNames(steps) {
+		req.StagingDirs = append(req.StagingDirs, filepath.Join(s.staging(), dir))
 	}
 	result, err := s.engine().Execute(ctx, req)
 	result.Components = append(result.Components, refused...)
@@ -126,8 +134,14 @@ func (s *Stack) prepareAll(ctx context.Context, prop *Proposal, steps []plan.Ste
 		CacheDir: s.Root.Cache(), HTTP: s.http, Authorize: s.upstream.Authorize, Logger: s.Logger, Progress: s.Progress,
 	})
 	var first error
-	for _, st := range steps {
-		p, err := s.prepare(ctx, store, st, prop.View.Installed[st.Component])
+	dirs := stagingNames(steps)
+	left := map[string]bool{}
+	for i, st := range steps {
+		if left[st.Component] {
+			refused = append(refused, run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: run.NotAttempted, Error: fmt.Sprintf("its step to %s was refused", st.From)})
+			continue
+		}
+		p, err := s.prepare(ctx, store, st, prop.View.Installed[st.Component], dirs[i])
 		if err == nil {
 			ready = append(ready, p)
 			continue
@@ -136,6 +150,7 @@ func (s *Stack) prepareAll(ctx context.Context, prop *Proposal, steps []plan.Ste
 			return nil, refused, ctx.Err()
 		}
 		refused = append(refused, run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: run.Failed, Error: err.Error()})
+		left[st.Component] = true
 		if first == nil {
 			first = err
 		}
@@ -144,38 +159,50 @@ func (s *Stack) prepareAll(ctx context.Context, prop *Proposal, steps []plan.Ste
 		}
 		s.Notice(fmt.Sprintf("%v; it is left out of this run", err))
 	}
+	if len(refused) > 0 {
+		ready, refused = fitting(prop.View.Input, ready, refused)
+	}
 	if len(ready) == 0 {
 		return nil, refused, first
 	}
 	return ready, refused, nil
 }
 
-func names(steps []plan.Step) []string {
-	var out []string
-	for _, s := range steps {
-		out = append(out, s.Component)
+// fitting leaves out what no longer fits the others, since some were refused.
+func fitting(in plan.Input, ready []*prepared, refused []run.Outcome) ([]*prepared, []run.Outcome) {
+	at := map[string]component.Version{}
+	var fit []*prepared
+	for _, p := range ready {
+		if err := in.Fits(p.step.Component, p.step.To, at); err != nil {
+			refused = append(refused, run.Outcome{Name: p.step.Component, From: p.step.From, To: p.step.To, Status: run.NotAttempted, Error: err.Error()})
+			continue
+		}
+		at[p.step.Component] = p.step.To
+		fit = append(fit, p)
 	}
-	return out
+	return fit, refused
 }
 
 func unattempted(steps []plan.Step) []run.Outcome { return remaining(steps, nil) }
 
 func remaining(steps []plan.Step, have []run.Outcome) []run.Outcome {
-	seen := map[string]bool{}
+	type key struct{ name, to string }
+	seen := map[key]bool{}
 	for _, o := range have {
-		seen[o.Name] = true
+		seen[key{o.Name, o.To.String()}] = true
 	}
 	var out []run.Outcome
 	for _, st := range steps {
-		if !seen[st.Component] {
+		if !seen[key{st.Component, st.To.String()}] {
 			out = append(out, run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: run.NotAttempted})
 		}
 	}
 	return out
 }
 
-// change turns a prepared step into what the engine executes.
-func (s *Stack) change(p *prepared, skipHealth bool) (run.Change, error) {
+// change turns a prepared step into what the engine executes. placed holds the
+// digests of what earlier steps of the run put in place, and is added to.
+func (s *Stack) change(p *prepared, skipHealth bool, placed map[string]string) (run.Change, error) {
 	ch := s.baseChange(p.in, p.step.From, p.step.To, skipHealth)
 	ch.ReleasedAt = p.step.Release.PublishedAt
 	for _, f := range p.staged.Files {
@@ -183,9 +210,12 @@ func (s *Stack) change(p *prepared, skipHealth bool) (run.Change, error) {
 		if !ok {
 			continue // not installed on this host: nothing to replace
 		}
-		old, err := hostfs.Digest(path)
-		if err != nil {
-			return ch, err
+		old, ok := placed[path]
+		if !ok {
+			var err error
+			if old, err = hostfs.Digest(path); err != nil {
+				return ch, err
+			}
 		}
 		sum, err := hostfs.Digest(f.Path)
 		if err != nil {
@@ -194,6 +224,7 @@ func (s *Stack) change(p *prepared, skipHealth bool) (run.Change, error) {
 		ch.Swaps = append(ch.Swaps, run.Swap{
 			Kind: backup.Binary, Name: f.Name, Path: path, Source: f.Path, Beside: hostfs.Beside(path, "new"), Old: old, New: sum, Tree: f.Tree,
 		})
+		placed[path] = sum
 	}
 	if len(ch.Swaps) == 0 {
 		return ch, fmt.Errorf("none of its binaries (%v) is installed", p.in.Binaries)

@@ -26,7 +26,7 @@ type prepared struct {
 // prepare downloads and verifies a step, runs the new binary for its version
 // and the new tools on the configuration in place. Nothing on the host changes
 // but the staging directory and the cache. An error is a RefusedError.
-func (s *Stack) prepare(ctx context.Context, store *artifact.Store, step plan.Step, in *inventory.Installed) (*prepared, error) {
+func (s *Stack) prepare(ctx context.Context, store *artifact.Store, step plan.Step, in *inventory.Installed, dir string) (*prepared, error) {
 	c := in.Component
 	refuse := func(check string, err error, next string) error {
 		if ctx.Err() != nil {
@@ -42,7 +42,7 @@ func (s *Stack) prepare(ctx context.Context, store *artifact.Store, step plan.St
 		fmt.Errorf("not downloaded within timeouts.download (%s)", s.Policy.Timeouts.Download.Std()))
 	defer cancel()
 	staged, err := store.Stage(dctx, artifact.Request{
-		Component: c, Release: rel, OS: runtime.GOOS, Arch: runtime.GOARCH, Root: s.Root.Prefix(), Staging: s.staging(),
+		Component: c, Release: rel, OS: runtime.GOOS, Arch: runtime.GOARCH, Root: s.Root.Prefix(), Staging: s.staging(), Dir: dir,
 		ChecksumRequired:  s.Policy.Verification.Checksum == "required",
 		SignatureRequired: s.Policy.Verification.Signature == "required",
 	})
@@ -148,11 +148,26 @@ func indent(out string) string {
 	return "\n    " + strings.Join(lines, "\n    ")
 }
 
-// clearStaging removes what was staged for a component.
+// stagingNames gives each step the name of its staging directory: the
+// component's, and for its further steps the version with it.
+func stagingNames(steps []plan.Step) []string {
+	seen := map[string]bool{}
+	out := make([]string, len(steps))
+	for i, st := range steps {
+		out[i] = st.Component
+		if seen[st.Component] {
+			out[i] += "-" + st.To.Core()
+		}
+		seen[st.Component] = true
+	}
+	return out
+}
+
+// clearStaging removes what was staged.
 func (s *Stack) clearStaging(names ...string) {
 	for _, n := range names {
 		if err := os.RemoveAll(filepath.Join(s.staging(), n)); err != nil {
-			s.Logger.Warn("staging not removed", "component", n, "error", err)
+			s.Logger.Warn("staging not removed", "directory", n, "error", err)
 		}
 	}
 }

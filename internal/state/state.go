@@ -125,10 +125,17 @@ func (f *File) SetVersion(name, version string, at time.Time) {
 }
 
 // AddBackup notes a backup point, newest last; noting it again changes nothing.
+// Of several steps in one run the first counts: the point holds what was there
+// before all of them.
 func (c *Component) AddBackup(b Backup) {
-	if !slices.Contains(c.Backups, b) {
+	if !c.HasBackup(b.Timestamp) {
 		c.Backups = append(slices.Clip(c.Backups), b)
 	}
+}
+
+// HasBackup reports whether a backup point is noted.
+func (c *Component) HasBackup(timestamp string) bool {
+	return slices.ContainsFunc(c.Backups, func(b Backup) bool { return b.Timestamp == timestamp })
 }
 
 // MarkFailed remembers a failed version, replacing what was known of it.
