@@ -18,7 +18,7 @@ const (
 	causeNewest    cause = "newest"    // nothing newer is published
 	causeExcluded  cause = "excluded"  // not ours to upgrade
 	causeUpstream  cause = "upstream"  // upstream unknown
-	causeTarget    cause = "target"    // beyond --target
+	causeTarget    cause = "target"    // beyond --target, or the kind of upgrade that its policy allows
 	causeAsset     cause = "asset"     // nothing to download for this system
 	causeBlacklist cause = "blacklist" // known broken
 	causeHold      cause = "hold"      // a person's hold or pin
@@ -173,6 +173,9 @@ func (c *candidate) consider(in Input, ranges []Range) {
 		}
 		return
 	}
+	if c.staying = c.youngEnough(in); !c.staying.passes() {
+		return
+	}
 	c.choose(in, ranges)
 }
 
@@ -263,7 +266,13 @@ func (c *candidate) judge(in Input, r component.Release) (option, verdict) {
 	if verd = c.blacklisted(in, v); !verd.passes() {
 		return o, verd
 	}
-	return o, c.held(in, v)
+	if verd = c.held(in, v); !verd.passes() {
+		return o, verd
+	}
+	if verd = c.outside(in, v); !verd.passes() {
+		return o, verd
+	}
+	return o, c.permitted(in, r)
 }
 
 // download finds the asset for this system. A release whose files upstream does

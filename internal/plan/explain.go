@@ -220,7 +220,7 @@ func (s *solver) standing(i int) string {
 	case causeUpstream:
 		return at + ", and its upstream is not known"
 	case causeTarget:
-		return at + ", and its newer version is beyond the target"
+		return at + ", and its newer version is beyond the target or its policy"
 	}
 	return at + " and blocked"
 }

@@ -81,6 +81,34 @@ type Hold struct {
 	Until     time.Time // the hold ends at this moment; zero for never
 }
 
+// Pin is a person's wish that a component stay among some versions.
+type Pin struct {
+	Component string
+	Range     Range
+	Reason    string
+	Until     time.Time // the pin ends at this moment; zero for never
+}
+
+// Level is how far an unattended run may go from the installed version.
+type Level string
+
+// The levels, upgrade-design.md section 8. PatchOnly is meant where none is given.
+const (
+	PatchOnly  Level = "patch_only"
+	MinorLevel Level = "minor"
+	Any        Level = "any"
+	None       Level = "none" // unattended runs leave the component alone
+)
+
+// Policy is what unattended runs obey for one component; runs by hand do not.
+type Policy struct {
+	Level         Level
+	MaxAge        time.Duration // upgrade only when the installed version is older than this; 0: at once
+	MinReleaseAge time.Duration // a release must have been out for so long; one without a date has not
+	Channel       Range         // the line of releases to follow, such as long-term support; nil for all
+	ChannelName   string
+}
+
 // Blacklisted is a set of versions known to be broken.
 type Blacklisted struct {
 	Component string
@@ -126,10 +154,15 @@ type Input struct {
 	Pins      map[string]component.Version // versions a person named (X@VERSION); they are selected
 	Force     bool                         // --force: pins override blacklist and matrix and may go back; one-way doors are open
 	Holds     []Hold
+	Pinned    []Pin
 	Blacklist []Blacklisted
 	Rules     []Rule
 	OneWay    []Edge
 	Paths     []Path
+
+	Auto          bool              // an unattended run: policies apply
+	DefaultPolicy Policy            // of components that Policies does not name
+	Policies      map[string]Policy // by component
 
 	Now            time.Time // the moment holds are judged at, and the report's checked_at
 	OS, Arch, Root string    // Go's names of system and architecture; prefix of {root}
