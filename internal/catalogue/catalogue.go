@@ -223,6 +223,11 @@ func lay(base, over *yamlfile.Node) *yamlfile.Node {
 			base = base.Without(key)
 		}
 	}
+	for _, key := range []string{"asset", "arches", "checksums", "binaries"} {
+		if over.Get(key) != nil {
+			base = base.Without("variants") // they differ from what is replaced
+		}
+	}
 	if s := base.Get("signature"); s != nil && changesType(s, over.Get("signature")) {
 		base = base.Without("signature")
 	}
