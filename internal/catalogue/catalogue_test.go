@@ -332,7 +332,7 @@ func TestPrintedDefinitionsLoad(t *testing.T) {
 
 func FuzzOverride(f *testing.F) {
 	f.Add([]byte(contractSample))
-	for _, s := range []string{"", "role: x", "binaries: null", "source: {type: http}", "instances: {type: etcd}", "depends_on: [prometheus]", "family: promu", "[]", "reload: null", "name: [a]"} {
+	for _, s := range []string{"", "role: x", "binaries: null", "source: {type: http}", "instances: {type: etcd}", "depends_on: [prometheus]", "family: promu", "variants: [{versions: \"<3.0.0\", asset: x, paths: {promtool: p}}]", "[]", "reload: null", "name: [a]"} {
 		f.Add([]byte(s))
 	}
 	file := filepath.Join(f.TempDir(), "prometheus.yaml")

@@ -246,7 +246,7 @@ func (c *candidate) judge(in Input, r component.Release) (option, verdict) {
 func (c *candidate) download(in Input, r component.Release) (option, verdict) {
 	o := option{release: r}
 	if _, ok := c.Component.For(r.Version).ArchName(in.Arch); !ok {
-		return o, verdict{causeAsset, fmt.Sprintf("%s publishes nothing for %s/%s", c.name, in.OS, in.Arch)}
+		return o, verdict{causeAsset, fmt.Sprintf("%s %s: upstream publishes nothing for %s/%s", c.name, r.Version, in.OS, in.Arch)}
 	}
 	o.asset = c.Component.Vars(in.Root, in.OS, in.Arch, r).Asset
 	if len(r.Assets) == 0 || c.Component.Asset == "" {
