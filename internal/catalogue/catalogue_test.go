@@ -6,6 +6,8 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,6 +44,16 @@ func builtIn(t *testing.T) *Catalogue {
 	return c
 }
 
+// fields are the keys of a definition.
+func fields() []string {
+	var out []string
+	for typ, i := reflect.TypeFor[component.Component](), 0; i < typ.NumField(); i++ {
+		key, _, _ := strings.Cut(typ.Field(i).Tag.Get("yaml"), ",")
+		out = append(out, key)
+	}
+	return out
+}
+
 func TestBuiltIn(t *testing.T) {
 	c := builtIn(t)
 	var names []string
@@ -54,6 +66,12 @@ func TestBuiltIn(t *testing.T) {
 		proven := d.Health.ExpectedMetric != "" || d.Health.Body != "" || d.Name == "vector"
 		if d.Swappable() && (len(d.Process.Command) == 0 || !strings.HasPrefix(d.Process.Command[0], "{root}/") || !proven) {
 			t.Errorf("%s: process or health is incomplete", d.Name)
+		}
+		for _, r := range d.Recalled {
+			field, _, _ := strings.Cut(r, ".")
+			if !slices.Contains(fields(), field) {
+				t.Errorf("%s: recalled: %q is no field of a definition", d.Name, r)
+			}
 		}
 		for _, cmd := range d.Config.Check {
 			if !strings.Contains(strings.Join(cmd, " "), "{root}/etc/") {
@@ -133,7 +151,7 @@ func TestVersionAnswers(t *testing.T) {
 		{"mongodb_exporter", "mongodb_exporter - MongoDB Prometheus exporter\nVersion: v0.53.0\nCommit: 1234567\n", "0.53.0"},
 		{"victoriametrics", "victoria-metrics-20260101-101010-tags-v1.153.0-0-g1234567890\n", "1.153.0"},
 		{"victoriametrics", "\n", ""},
-		{"vmagent", "vmagent-20260101-101010-tags-v1.152.0-0-g1234567890\n", "1.152.0"},
+		{"vmagent", "vmagent-20260911-125958-tags-v1.152.0-0-g540b91da03\n", "1.152.0"},
 		{"vmagent", "vmagent-20260101-101010-tags-v1.122.3-enterprise-0-g1234567890\n", ""},
 		{"otelcol", "otelcol version 0.161.0\n", "0.161.0"},
 		{"otelcol-contrib", "otelcol-contrib version 0.161.0\n", "0.161.0"},
