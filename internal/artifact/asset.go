@@ -3,7 +3,6 @@ package artifact
 import (
 	"cmp"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 
@@ -11,30 +10,46 @@ import (
 )
 
 // PickAsset finds the asset of a release for an operating system and a Go
-// architecture. It must have exactly the name that the definition says: release
-// pages are full of look-alikes. Where the definition's name holds "*", exactly
-// one asset must match.
+// architecture. It must have exactly the name that the definition says for this
+// version: release pages are full of look-alikes. Where that name holds "*",
+// exactly one asset must match.
 func PickAsset(c *component.Component, r component.Release, goos, goarch, root string) (component.Asset, error) {
-	if _, ok := c.ArchName(goarch); !ok {
-		return component.Asset{}, &NoAssetError{Component: c.Name, Version: r.Version, Want: goos + "/" + goarch, Reason: "upstream does not publish it for this architecture"}
+	missing := &NoAssetError{Component: c.Name, Version: r.Version, Platform: goos + "/" + goarch}
+	if _, ok := c.For(r.Version).ArchName(goarch); !ok {
+		missing.Reason = "upstream does not publish it for this architecture"
+		return component.Asset{}, missing
 	}
-	name := c.Vars(root, goos, goarch, r).Asset
-	if !strings.Contains(name, "*") {
-		if a, ok := r.FindAsset(name); ok {
-			return a, nil
-		}
-		return component.Asset{}, &NoAssetError{Component: c.Name, Version: r.Version, Want: name, Have: nearest(name, r.AssetNames())}
+	missing.Want = c.Vars(root, goos, goarch, r).Asset
+	found := r.MatchAssets(missing.Want)
+	if len(found) == 1 {
+		return found[0], nil
 	}
-	var found []component.Asset
-	for _, a := range r.Assets {
-		if ok, err := path.Match(name, a.Name); err == nil && ok {
-			found = append(found, a)
-		}
+	if strings.Contains(missing.Want, "*") {
+		missing.Reason = fmt.Sprintf("%d assets match", len(found))
 	}
-	if len(found) != 1 {
-		return component.Asset{}, &NoAssetError{Component: c.Name, Version: r.Version, Want: name, Have: nearest(name, r.AssetNames()), Reason: fmt.Sprintf("%d assets match", len(found))}
+	missing.Have = nearest(missing.Want, r.AssetNames())
+	return component.Asset{}, missing
+}
+
+// PickChecksums finds the checksum file that vouches for an asset of a release:
+// by its name in the definition for this version, in which "*" stands for what
+// no two sources agree on. name is what was looked for; why says why there is
+// none.
+func PickChecksums(c *component.Component, r component.Release, asset, goos, goarch, root string) (sums component.Asset, name, why string) {
+	vars := c.Vars(root, goos, goarch, r)
+	vars.Asset = asset
+	name = vars.Expand(c.For(r.Version).Checksums)
+	if name == "" {
+		return component.Asset{}, "", "the definition names no checksum file and the release API states no digest"
 	}
-	return found[0], nil
+	switch found := r.MatchAssets(name); len(found) {
+	case 1:
+		return found[0], found[0].Name, ""
+	case 0:
+		return component.Asset{}, name, "the release has no " + name
+	default:
+		return component.Asset{}, name, fmt.Sprintf("%d assets of the release match %s", len(found), name)
+	}
 }
 
 // nearest orders names by how much of their beginning and end they share with

@@ -71,13 +71,17 @@ func (e *UnsafeArchiveError) Error() string {
 type NoAssetError struct {
 	Component string
 	Version   component.Version
-	Want      string
+	Platform  string // OS/ARCH in Go's names
+	Want      string // "" when the architecture is not published at all
 	Have      []string
 	Reason    string
 }
 
 func (e *NoAssetError) Error() string {
-	msg := fmt.Sprintf("%s %s has no asset %s", e.Component, e.Version, e.Want)
+	msg := fmt.Sprintf("%s %s has no asset for %s", e.Component, e.Version, e.Platform)
+	if e.Want != "" {
+		msg = fmt.Sprintf("%s %s has no asset %s (for %s)", e.Component, e.Version, e.Want, e.Platform)
+	}
 	if e.Reason != "" {
 		msg += ": " + e.Reason
 	}

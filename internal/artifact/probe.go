@@ -61,11 +61,13 @@ func Probe(ctx context.Context, spec ProbeSpec) (component.Version, string, erro
 	if err != nil {
 		return component.Version{}, out, err
 	}
-	v, err := findVersion(out, spec.Regexp)
+	v, err := FindVersion(out, spec.Regexp)
 	return v, out, err
 }
 
-func findVersion(out, expr string) (component.Version, error) {
+// FindVersion reads the version from what a program printed on both streams. The
+// first group of expr is the version; without expr the usual forms are tried.
+func FindVersion(out, expr string) (component.Version, error) {
 	res := []*regexp.Regexp{defaultVersion, anySemver}
 	if expr != "" {
 		re, err := regexp.Compile(expr)

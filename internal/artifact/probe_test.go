@@ -131,12 +131,12 @@ func TestFindVersionOnRealOutput(t *testing.T) {
 		"Version 12.0.2 (commit: abc, branch: HEAD)":                                  "12.0.2",
 		"postgres_exporter 0.8.0+ds (built with go1.15)":                              "0.8.0+ds",
 	} {
-		v, err := findVersion(out, "")
+		v, err := FindVersion(out, "")
 		if err != nil || v.String() != want {
 			t.Errorf("%q: %s, %v; want %s", out, v, err, want)
 		}
 	}
-	if _, err := findVersion("process-exporter, version  (branch: )", `version (\S*) `); !errors.Is(err, ErrVersionUnknown) {
+	if _, err := FindVersion("process-exporter, version  (branch: )", `version (\S*) `); !errors.Is(err, ErrVersionUnknown) {
 		t.Fatalf("err = %v", err)
 	}
 }

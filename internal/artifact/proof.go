@@ -132,14 +132,13 @@ func (s *Store) offline(req Request, asset component.Asset) (*proof, error) {
 func (s *Store) published(ctx context.Context, req Request, asset component.Asset) (p *proof, reason string, err error) {
 	vars := req.Component.Vars(req.Root, req.OS, req.Arch, req.Release)
 	vars.Asset = asset.Name
-	p = &proof{vouched: vars.Expand(req.Component.Checksums)}
-	if p.vouched == "" {
-		reason = "the definition names no checksum file and the release API states no digest"
-		return p, reason, s.checkSignature(ctx, req, p, vars, nil)
-	}
-	data, reason, err := s.checksumFile(ctx, req, p.vouched)
-	if err != nil {
-		return nil, "", err
+	sums, name, reason := PickChecksums(req.Component, req.Release, asset.Name, req.OS, req.Arch, req.Root)
+	p = &proof{vouched: name}
+	var data []byte
+	if reason == "" {
+		if data, err = s.checksumFile(ctx, req, sums); err != nil {
+			return nil, "", err
+		}
 	}
 	if err := s.checkSignature(ctx, req, p, vars, data); err != nil {
 		return nil, "", err
@@ -160,28 +159,23 @@ func (s *Store) published(ctx context.Context, req Request, asset component.Asse
 	return p, "", p.add(asset.Name, d, p.vouched)
 }
 
-// checksumFile fetches the checksum file; data is nil, with the reason, when the
-// release has none.
-func (s *Store) checksumFile(ctx context.Context, req Request, name string) (data []byte, why string, err error) {
-	a, ok := req.Release.FindAsset(name)
-	if !ok {
-		return nil, fmt.Sprintf("the release has no %s", name), nil
-	}
-	data, err = s.small(ctx, a)
+// checksumFile fetches the checksum file.
+func (s *Store) checksumFile(ctx context.Context, req Request, a component.Asset) ([]byte, error) {
+	data, err := s.small(ctx, a)
 	if err == nil && looksLikeHTML(data) {
-		err = fmt.Errorf("%s is an HTML page, not a checksum file", name)
+		err = fmt.Errorf("%s is an HTML page, not a checksum file", a.Name)
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("checksum file: %w", err)
+		return nil, fmt.Errorf("checksum file: %w", err)
 	}
 	if a.Digest != "" {
 		s := newSums(a.Digest)
 		_, _ = s.Write(data)
 		if got := s.digest(a.Digest.Algorithm()); got != a.Digest {
-			return nil, "", &ChecksumError{Component: req.Component.Name, Asset: name, Source: byAPI, Expected: a.Digest, Got: got}
+			return nil, &ChecksumError{Component: req.Component.Name, Asset: a.Name, Source: byAPI, Expected: a.Digest, Got: got}
 		}
 	}
-	return data, "", nil
+	return data, nil
 }
 
 // covers reports whether the list has a line for every binary inside the

@@ -321,6 +321,33 @@ func setDigest(r *Request, body []byte) {
 	}
 }
 
+func TestPickChecksums(t *testing.T) {
+	old, err := component.ParseRange("<2.0.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &component.Component{Name: "p", Asset: "p.tar.gz", Checksums: "{asset}.sha256", Variants: []component.Variant{{Versions: old, Checksums: "*checksums.txt"}}}
+	for name, tc := range map[string]struct {
+		version   string
+		assets    []string
+		want, why string
+	}{
+		"by version, new": {"2.0.0", []string{"p.tar.gz.sha256", "checksums.txt"}, "p.tar.gz.sha256", ""},
+		"by version, old": {"1.0.0", []string{"p.tar.gz.sha256", "p_1.0.0_checksums.txt"}, "p_1.0.0_checksums.txt", ""},
+		"none":            {"2.0.0", []string{"checksums.txt"}, "p.tar.gz.sha256", "the release has no p.tar.gz.sha256"},
+		"two":             {"1.0.0", []string{"a_checksums.txt", "b_checksums.txt"}, "*checksums.txt", "2 assets of the release match *checksums.txt"},
+	} {
+		r := component.Release{Version: component.MustParseVersion(tc.version)}
+		for _, n := range tc.assets {
+			r.Assets = append(r.Assets, component.Asset{Name: n})
+		}
+		a, got, why := PickChecksums(c, r, "p.tar.gz", "linux", "amd64", "")
+		if got != tc.want || why != tc.why || (why == "") != (a.Name == tc.want) {
+			t.Errorf("%s: %q %q %q", name, a.Name, got, why)
+		}
+	}
+}
+
 func TestPickAsset(t *testing.T) {
 	r := component.Release{Version: component.MustParseVersion("3.1.0"), Tag: "v3.1.0"}
 	for _, n := range []string{"prometheus-web-ui-3.1.0.tar.gz", "prometheus-3.1.0.linux-amd64.tar.gz", "prometheus-3.1.0.linux-arm64.tar.gz", "prometheus-3.1.0.linux-armv7.tar.gz", "g-3.1.0_1_linux.tgz", "g-3.1.0_2_linux.tgz", "h-3.1.0_9_linux.tgz"} {

@@ -155,6 +155,7 @@ type File struct {
 // Stage fetches, verifies and unpacks a release into Staging/Dir. On an
 // error nothing is left there.
 func (s *Store) Stage(ctx context.Context, req Request) (*Staged, error) {
+	req.Component = req.Component.For(req.Release.Version)
 	asset, err := PickAsset(req.Component, req.Release, req.OS, req.Arch, req.Root)
 	if err != nil {
 		return nil, err

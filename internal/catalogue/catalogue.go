@@ -218,6 +218,11 @@ func lay(base, over *yamlfile.Node) *yamlfile.Node {
 	if over == nil || base == nil {
 		return yamlfile.Merge(base, over)
 	}
+	for _, key := range []string{"asset", "arches", "checksums", "binaries"} {
+		if over.Get(key) != nil {
+			base = base.Without("variants") // they differ from what is replaced
+		}
+	}
 	for _, key := range []string{"reload", "instances"} {
 		if over.Get(key) != nil {
 			base = base.Without(key)

@@ -3,7 +3,6 @@ package catalogue
 import (
 	"fmt"
 	"maps"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -51,6 +50,7 @@ func (v *validator) all(known map[string]*component.Component) {
 	v.source()
 	v.artifact()
 	v.binaries()
+	v.variants()
 	v.versionProbe()
 	v.signature()
 	v.service(at("service"), c.Service)
@@ -126,25 +126,9 @@ func (v *validator) artifact() {
 	if c.Asset == "" {
 		v.fail(nil, "asset is not given: the name of the file to download, such as \"%s-{version}.{os}-{arch}.tar.gz\"", c.Name)
 	}
-	for _, f := range [][2]string{{"asset", c.Asset}, {"checksums", c.Checksums}} {
-		field, s := f[0], f[1]
-		v.placeholders(at(field), s)
-		if strings.ContainsAny(s, "/\\") {
-			v.fail(at(field), "%q: an asset's name holds no slash", s)
-		}
-		if _, err := path.Match(s, ""); err != nil {
-			v.fail(at(field), "%q: the pattern is not closed ([ without ])", s)
-		}
-	}
-	for _, a := range slices.Sorted(maps.Keys(c.Arches)) {
-		name := c.Arches[a]
-		if !slices.Contains(archs, a) {
-			v.fail(at("arches", a), "%q is not an architecture of Go's; known are %s", a, strings.Join(archs, ", "))
-		}
-		if name == "" {
-			v.fail(at("arches", a), "the name that assets use for %s is empty", a)
-		}
-	}
+	v.fileName(at("asset"), c.Asset)
+	v.fileName(at("checksums"), c.Checksums)
+	v.arches(at("arches"), c.Arches)
 }
 
 func (v *validator) binaries() {
@@ -167,10 +151,7 @@ func (v *validator) binaries() {
 		default:
 			names[b.Name] = i
 		}
-		v.placeholders(below(p, "path"), b.Path)
-		if strings.HasPrefix(b.Path, "/") || slices.Contains(strings.Split(b.Path, "/"), "..") {
-			v.fail(below(p, "path"), "%q: want a path inside the archive", b.Path)
-		}
+		v.insideArchive(below(p, "path"), b.Path)
 		if b.Tree && b.Path == "" {
 			v.fail(p, "a tree needs path: the directory inside the archive, or \"*\" for its only top directory")
 		}

@@ -69,6 +69,7 @@ type Component struct {
 	Checksums   string            `yaml:"checksums,omitempty" json:"checksums,omitempty"`
 	Signature   *Signature        `yaml:"signature,omitempty" json:"signature,omitempty"`
 	Binaries    []Binary          `yaml:"binaries,omitempty" json:"binaries,omitempty"`
+	Variants    []Variant         `yaml:"variants,omitempty" json:"variants,omitempty"` // the first that holds for a version applies; see For
 	Version     VersionProbe      `yaml:"version,omitempty" json:"version"`
 	Service     string            `yaml:"service,omitempty" json:"service,omitempty"`
 	Process     Process           `yaml:"process,omitempty" json:"process"`

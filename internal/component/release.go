@@ -3,6 +3,7 @@ package component
 import (
 	"encoding/hex"
 	"fmt"
+	"path"
 	"strings"
 	"time"
 )
@@ -33,6 +34,25 @@ func (r Release) FindAsset(name string) (Asset, bool) {
 		}
 	}
 	return Asset{}, false
+}
+
+// MatchAssets returns the assets that a definition's name means: the one with
+// exactly this name, or, where the name holds "*", all that match it as
+// path.Match has it.
+func (r Release) MatchAssets(name string) []Asset {
+	if !strings.Contains(name, "*") {
+		if a, ok := r.FindAsset(name); ok {
+			return []Asset{a}
+		}
+		return nil
+	}
+	var found []Asset
+	for _, a := range r.Assets {
+		if ok, err := path.Match(name, a.Name); err == nil && ok {
+			found = append(found, a)
+		}
+	}
+	return found
 }
 
 // AssetNames lists the names of all assets, for messages about a missing one.

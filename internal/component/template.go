@@ -93,6 +93,7 @@ func VersionFromTag(template, tag string) (v Version, ok bool) {
 // Vars returns the placeholder values for a release of the component on this
 // operating system and Go architecture.
 func (c *Component) Vars(root, goos, goarch string, r Release) Vars {
+	c = c.For(r.Version)
 	arch, _ := c.ArchName(goarch)
 	v := Vars{Name: c.Name, Version: r.Version.String(), Tag: r.Tag, OS: goos, Arch: arch, Root: root}
 	v.Asset = v.Expand(c.Asset)

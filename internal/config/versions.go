@@ -1,75 +1,10 @@
 package config
 
-import (
-	"errors"
-	"fmt"
-	"regexp"
-	"strings"
+import "github.com/observability-upgrade/observability-upgrade/internal/component"
 
-	"github.com/Masterminds/semver/v3"
+// Range is a set of versions as policy and matrix write it; see
+// component.Range, which definitions use too.
+type Range = component.Range
 
-	"github.com/observability-upgrade/observability-upgrade/internal/component"
-)
-
-// Range is a set of versions. The zero Range is empty. It is safe for
-// concurrent use.
-type Range struct {
-	text        string
-	constraints *semver.Constraints
-	prerelease  bool      // the text names a pre-release
-	plain       *interval // the same, where the text is of a plain form
-}
-
-// maxRange is the longest text a range is read from, in bytes.
-const maxRange = 256
-
-var (
-	namesPrerelease = regexp.MustCompile(`[0-9]-[0-9A-Za-z]`)
-	// wildPrerelease is what the library reads, but nobody can mean: "3.x-rc.1".
-	wildPrerelease = regexp.MustCompile(`[xX*]-`)
-)
-
-// ParseRange reads "2.49.x", "3.x.x", "2.48.0", ">=0.26.0" and every other form
-// of semantic-version range: "^1.2", "~1.4.0", ">=1.0.0 <2.0.0 || 3.x".
-func ParseRange(s string) (Range, error) {
-	text := strings.TrimSpace(s)
-	switch {
-	case text == "":
-		return Range{}, errors.New("a version or range of versions is missing")
-	case len(text) > maxRange:
-		return Range{}, fmt.Errorf("version range %.20q…: longer than %d characters", text, maxRange)
-	}
-	c, err := semver.NewConstraint(text)
-	if err != nil || wildPrerelease.MatchString(text) {
-		return Range{}, fmt.Errorf("version range %q: want a form such as 2.49.x, >=0.26.0 or >=1.0.0 <2.0.0", s)
-	}
-	c.IncludePrerelease = true
-	r := Range{text: text, constraints: c, prerelease: namesPrerelease.MatchString(text)}
-	if i, ok := parseInterval(text); ok {
-		r.plain = &i
-	}
-	return r, nil
-}
-
-// String is the range as written.
-func (r Range) String() string { return r.text }
-
-// Contains reports whether a version is in the range. Build metadata ("+ds1")
-// counts for nothing. A pre-release counts as the release it leads to, 3.0.0-rc.1
-// as 3.0.0, since it already has that release's format and behaviour; only where
-// the range itself names a pre-release do they compare as semver.org section 11
-// says. The unknown version is in no range.
-func (r Range) Contains(v component.Version) bool {
-	sv := v.Semver()
-	if r.constraints == nil || sv == nil {
-		return false
-	}
-	if r.plain != nil {
-		return r.plain.contains(v)
-	}
-	pre := ""
-	if r.prerelease {
-		pre = sv.Prerelease()
-	}
-	return r.constraints.Check(semver.New(sv.Major(), sv.Minor(), sv.Patch(), pre, ""))
-}
+// ParseRange is component.ParseRange.
+func ParseRange(s string) (Range, error) { return component.ParseRange(s) }

@@ -275,22 +275,27 @@ func (c *candidate) judge(in Input, r component.Release) (option, verdict) {
 	return o, c.permitted(in, r)
 }
 
-// download finds the asset for this system. A release whose files upstream does
-// not list is taken to have it: the download tells.
+// download finds the asset for this system, by name or pattern as package
+// artifact will. A release whose files upstream does not list is taken to have
+// it: the download tells.
 func (c *candidate) download(in Input, r component.Release) (option, verdict) {
 	o := option{release: r}
-	if _, ok := c.Component.ArchName(in.Arch); !ok {
-		return o, verdict{causeAsset, fmt.Sprintf("%s publishes nothing for %s/%s", c.name, in.OS, in.Arch)}
+	if _, ok := c.Component.For(r.Version).ArchName(in.Arch); !ok {
+		return o, verdict{causeAsset, fmt.Sprintf("%s %s: upstream publishes nothing for %s/%s", c.name, r.Version, in.OS, in.Arch)}
 	}
 	o.asset = c.Component.Vars(in.Root, in.OS, in.Arch, r).Asset
 	if len(r.Assets) == 0 || c.Component.Asset == "" {
 		return o, verdict{}
 	}
-	a, ok := r.FindAsset(o.asset)
-	if !ok {
+	found := r.MatchAssets(o.asset)
+	switch len(found) {
+	case 0:
 		return o, verdict{causeAsset, fmt.Sprintf("%s has no file %s for %s/%s", r.Version, o.asset, in.OS, in.Arch)}
+	case 1:
+	default:
+		return o, verdict{causeAsset, fmt.Sprintf("%s has %d files that match %s for %s/%s", r.Version, len(found), o.asset, in.OS, in.Arch)}
 	}
-	o.bytes = a.Size
+	o.asset, o.bytes = found[0].Name, found[0].Size
 	return o, verdict{}
 }
 

@@ -44,6 +44,20 @@ func TestChoose(t *testing.T) {
 		}, ActionBlocked, "", "publishes nothing for linux/riscv64", 4, component.BumpMajor, "3.0.0"},
 		{"newest still being uploaded", standard, func(in *Input) { in.Installed[0].Releases[0].Assets[0].Name = "source.tar.gz" }, ActionUpgrade, "2.49.1", "3.0.0 has no file", 4, component.BumpMajor, "3.0.0"},
 		{"assets not listed", standard, func(in *Input) { in.Installed[0].Releases[0].Assets = nil }, ActionUpgrade, "3.0.0", "", 4, component.BumpMajor, "3.0.0"},
+		{"by pattern", standard, func(in *Input) {
+			in.Installed[0].Component.Asset = "{name}-{version}*{arch}.tar.gz"
+		}, ActionUpgrade, "3.0.0", "", 4, component.BumpMajor, "3.0.0"},
+		{"pattern of two", standard, func(in *Input) {
+			in.Installed[0].Component.Asset = "{name}-{version}*{arch}.tar.gz"
+			in.Installed[0].Releases[0].Assets = append(in.Installed[0].Releases[0].Assets, component.Asset{Name: "prometheus-3.0.0.darwin-amd64.tar.gz"})
+		}, ActionUpgrade, "2.49.1", "3.0.0 has 2 files that match prometheus-3.0.0*amd64.tar.gz for linux/amd64", 4, component.BumpMajor, "3.0.0"},
+		{"no longer published", standard, func(in *Input) {
+			since, err := component.ParseRange(">=3.0.0")
+			if err != nil {
+				panic(err)
+			}
+			in.Installed[0].Component.Variants = []component.Variant{{Versions: since, Arches: map[string]string{"arm64": "arm64"}}}
+		}, ActionUpgrade, "2.49.1", "prometheus 3.0.0: upstream publishes nothing for linux/amd64", 4, component.BumpMajor, "3.0.0"},
 		{"blacklisted version", standard, func(in *Input) {
 			in.Blacklist = []Blacklisted{{"prometheus", rng("3.0.0"), "Critical bug", "https://example.com/1"}}
 		}, ActionUpgrade, "2.49.1", "3.0.0 is blacklisted: Critical bug (https://example.com/1)", 4, component.BumpMajor, "3.0.0"},

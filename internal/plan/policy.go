@@ -41,7 +41,7 @@ func (c *candidate) permitted(in Input, r component.Release) verdict {
 		return verdict{causePolicy, fmt.Sprintf("%s has no release date, and its policy asks for releases that are %s old", r.Version, days(p.MinReleaseAge))}
 	case in.Now.Sub(r.PublishedAt) < p.MinReleaseAge:
 		return verdict{causePolicy, fmt.Sprintf("%s was released on %s; its policy asks for releases that are %s old, which it is on %s",
-			r.Version, date(r.PublishedAt), days(p.MinReleaseAge), date(r.PublishedAt.Add(p.MinReleaseAge).Add(24*time.Hour-1)))}
+			r.Version, date(r.PublishedAt), days(p.MinReleaseAge), date(r.PublishedAt.Add(p.MinReleaseAge)))}
 	}
 	return verdict{}
 }

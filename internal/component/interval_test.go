@@ -1,4 +1,4 @@
-package config
+package component
 
 import (
 	"fmt"
@@ -7,8 +7,6 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 	"pgregory.net/rapid"
-
-	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
 // The plain forms mean what the library takes them for.
@@ -34,7 +32,7 @@ func TestIntervalAgreesWithLibrary(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 20 {
-			v := component.MustParseVersion(fmt.Sprintf("%d.%d.%d", number.Draw(t, "x"), number.Draw(t, "y"), number.Draw(t, "z")))
+			v := MustParseVersion(fmt.Sprintf("%d.%d.%d", number.Draw(t, "x"), number.Draw(t, "y"), number.Draw(t, "z")))
 			if got, want := i.contains(v), lib.Check(v.Semver()); got != want {
 				t.Errorf("%q contains %s: %v, the library says %v", text, v, got, want)
 			}

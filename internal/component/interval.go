@@ -1,11 +1,9 @@
-package config
+package component
 
 import (
 	"regexp"
 	"strconv"
 	"strings"
-
-	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
 // interval is what most ranges are: the versions from low up to, and without,
@@ -80,7 +78,7 @@ func less(a, b [3]uint64) bool {
 	return false
 }
 
-func (i interval) contains(v component.Version) bool {
+func (i interval) contains(v Version) bool {
 	n := [3]uint64{v.Major(), v.Minor(), v.Patch()}
 	return !less(n, i.low) && less(n, i.high)
 }
