@@ -23,6 +23,7 @@ type AutoPolicy struct {
 	Policy            string `yaml:"policy"` // patch_only | minor | any | none
 	MaxAgeDays        *int   `yaml:"max_age_days"`
 	MinReleaseAgeDays *int   `yaml:"min_release_age_days"`
+	Channel           string `yaml:"channel"` // the name of one of the component's channels, or a range of versions
 }
 
 // Window is a maintenance window, written {day, start, end, timezone} or

@@ -155,7 +155,7 @@ func TestPolicyEverything(t *testing.T) {
 	want.Verification = Verification{"if_available", "required"}
 	want.ServiceManager, want.OnFailure, want.Retention.Backups, want.Paths.Staging = "process", "continue", 1, "/srv/staging"
 	want.Holds = []Hold{{"grafana", ">=12.0.0", "angular panels", "2026-12-31"}, {Component: "loki", Until: "2026-12-31T06:00:00Z"}}
-	want.AutoUpgrade = &AutoUpgrade{"patch_only", &three, map[string]AutoPolicy{"prometheus": {"minor", &thirty, &zero}, "grafana": {Policy: "none"}}}
+	want.AutoUpgrade = &AutoUpgrade{"patch_only", &three, map[string]AutoPolicy{"prometheus": {"minor", &thirty, &zero, ""}, "grafana": {Policy: "none"}}}
 	want.MaintenanceWindows = []Window{{"Saturday", "22:00", "06:00", "Europe/Berlin"}, {Start: "02:00", End: "04:00"}}
 	// Secret formats itself as [redacted]; compare the values.
 	if p.Upstream != want.Upstream {
@@ -324,7 +324,7 @@ func TestMatrix(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Compatibility["loki"]["3.x.x"]["promtail"] != "3.x.x" || len(m.Blacklist) != 2 || m.Blacklist[0].Version != "2.48.0" ||
+	if m.Compatibility["loki"]["3.x.x"]["promtail"].Needs != "3.x.x" || len(m.Blacklist) != 2 || m.Blacklist[0].Version != "2.48.0" ||
 		m.AutoUpgrade.Policies["grafana"].MaxAgeDays != nil || *m.AutoUpgrade.Policies["prometheus"].MaxAgeDays != 30 ||
 		!slices.Equal(m.MaintenanceWindows, []Window{{"saturday", "02:00", "06:00", "UTC"}, {"sunday", "02:00", "06:00", "UTC"}}) {
 		t.Errorf("got %+v", m)

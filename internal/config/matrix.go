@@ -15,13 +15,41 @@ import (
 // section 8, with the stepping stones and one-way doors of CONTRACT.md section
 // 6. All version texts in it are ranges that ParseRange accepts.
 type Matrix struct {
-	Compatibility      map[string]map[string]map[string]string `yaml:"compatibility"` // component -> versions -> other -> versions
-	Blacklist          []Blacklisted                           `yaml:"blacklist"`
-	Paths              map[string][]Path                       `yaml:"paths"`
-	OneWay             map[string][]Edge                       `yaml:"one_way"`
-	AutoUpgrade        *AutoUpgrade                            `yaml:"auto_upgrade"`        // nil: not given here
-	MaintenanceWindows []Window                                `yaml:"maintenance_windows"` // nil: not given here
-	File               string                                  `yaml:"-"`
+	Compatibility      map[string]map[string]map[string]Need `yaml:"compatibility"` // component -> versions -> other -> need
+	Blacklist          []Blacklisted                         `yaml:"blacklist"`
+	Paths              map[string][]Path                     `yaml:"paths"`
+	OneWay             map[string][]Edge                     `yaml:"one_way"`
+	Channels           map[string]map[string]Line         `yaml:"channels"`            // component -> name -> releases
+	AutoUpgrade        *AutoUpgrade                          `yaml:"auto_upgrade"`        // nil: not given here
+	MaintenanceWindows []Window                              `yaml:"maintenance_windows"` // nil: not given here
+	File               string                                `yaml:"-"`
+}
+
+// Need is what a rule asks of another component: its versions, or a map that
+// says why as well.
+type Need struct {
+	Needs     string `yaml:"needs"`
+	Reason    string `yaml:"reason"`
+	Reference string `yaml:"reference"`
+}
+
+// UnmarshalYAML reads both forms.
+func (n *Need) UnmarshalYAML(decode func(any) error) error {
+	var probe any
+	if err := decode(&probe); err != nil {
+		return err
+	}
+	if _, ok := probe.(map[string]any); ok {
+		type plain Need
+		return decode((*plain)(n))
+	}
+	return decode(&n.Needs)
+}
+
+// Line is a named line of releases, such as those with long-term support.
+type Line struct {
+	Versions  string `yaml:"versions"`
+	Reference string `yaml:"reference"`
 }
 
 // Blacklisted is a version, or a range of them, known to be broken.
@@ -77,7 +105,11 @@ func (m *Matrix) validate(n *yamlfile.Node) yamlfile.Errors {
 				v.errs = append(v.errs, n.KeyErrorf(path, "%v", err))
 			}
 			for _, other := range slices.Sorted(maps.Keys(rules[when])) {
-				v.versions(append(slices.Clone(path), other), rules[when][other])
+				at := append(slices.Clone(path), other)
+				if n.At(at...).Get("needs") != nil {
+					at = append(at, "needs")
+				}
+				v.versions(at, rules[when][other].Needs)
 			}
 		}
 	}
@@ -98,6 +130,11 @@ func (m *Matrix) validate(n *yamlfile.Node) yamlfile.Errors {
 			v.versions([]any{"one_way", name, i, "to"}, e.To)
 			v.versions([]any{"one_way", name, i, "from"}, e.From)
 			v.oneOf([]any{"one_way", name, i, "reversible"}, e.Reversible, "yes", "with-backup", "no")
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Channels)) {
+		for _, channel := range slices.Sorted(maps.Keys(m.Channels[name])) {
+			v.versions([]any{"channels", name, channel, "versions"}, m.Channels[name][channel].Versions)
 		}
 	}
 	v.autoUpgrade(m.AutoUpgrade)

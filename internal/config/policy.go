@@ -30,6 +30,7 @@ type Policy struct {
 	OnFailure          string         `yaml:"on_failure"` // abort | continue
 	Paths              Paths          `yaml:"paths"`
 	Holds              []Hold         `yaml:"holds"`
+	Pins               []Hold         `yaml:"pins"`                // a version is required: the component stays within it
 	AutoUpgrade        *AutoUpgrade   `yaml:"auto_upgrade"`        // nil: not given here
 	MaintenanceWindows []Window       `yaml:"maintenance_windows"` // nil: not given here
 	File               string         `yaml:"-"`
@@ -190,20 +191,30 @@ func (p *Policy) validate() yamlfile.Errors {
 		path := []any{"paths", "staging"}
 		v.fail(path, "%s: want the absolute path of a directory of its own", v.quote(path, s))
 	}
-	for i, h := range p.Holds {
-		if h.Component == "" {
-			v.fail([]any{"holds", i}, "component is not given")
-		}
-		if h.Version != "" {
-			v.versions([]any{"holds", i, "version"}, h.Version)
-		}
-		if _, err := h.UntilTime(); err != nil {
-			v.fail([]any{"holds", i, "until"}, "%v", err)
+	v.holds("holds", p.Holds)
+	v.holds("pins", p.Pins)
+	for i, h := range p.Pins {
+		if h.Version == "" {
+			v.fail([]any{"pins", i}, "version is not given: which versions may %s be at?", h.Component)
 		}
 	}
 	v.autoUpgrade(p.AutoUpgrade)
 	v.windows(p.MaintenanceWindows)
 	return v.errs
+}
+
+func (v *validator) holds(key string, list []Hold) {
+	for i, h := range list {
+		if h.Component == "" {
+			v.fail([]any{key, i}, "component is not given")
+		}
+		if h.Version != "" {
+			v.versions([]any{key, i, "version"}, h.Version)
+		}
+		if _, err := h.UntilTime(); err != nil {
+			v.fail([]any{key, i, "until"}, "%v", err)
+		}
+	}
 }
 
 // validator gathers errors of one file.

@@ -79,6 +79,9 @@ func (s *Stack) Look(ctx context.Context, o LookOptions) (*View, error) {
 		return nil, err
 	}
 	v.Input = s.planInput(found, results, st, o)
+	if err := s.addPolicies(&v.Input); err != nil {
+		return nil, err
+	}
 	asked := 0
 	for name, r := range results {
 		asked++
@@ -94,7 +97,7 @@ func (s *Stack) Look(ctx context.Context, o LookOptions) (*View, error) {
 
 func (s *Stack) planInput(found []*inventory.Installed, results map[string]upstream.Result, st *state.File, o LookOptions) plan.Input {
 	in := plan.Input{
-		Target: o.Target, Selected: o.Components, Pins: o.Pins, Force: o.Force, Now: s.now(),
+		Target: o.Target, Selected: o.Components, Pins: o.Pins, Force: o.Force, Auto: o.Auto, Now: s.now(),
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Root: s.Root.Prefix(), Estimate: s.estimates(),
 	}
 	for _, f := range found {

@@ -1,8 +1,11 @@
 package stack
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/config"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
@@ -20,6 +23,11 @@ func (s *Stack) addRules(in *plan.Input) {
 		hold.Until, _ = h.UntilTime() // checked when the file was read
 		in.Holds = append(in.Holds, hold)
 	}
+	for _, h := range s.Policy.Pins {
+		pin := plan.Pin{Component: h.Component, Range: mustRange(h.Version), Reason: h.Reason}
+		pin.Until, _ = h.UntilTime()
+		in.Pinned = append(in.Pinned, pin)
+	}
 	for _, b := range s.Matrix.Blacklist {
 		in.Blacklist = append(in.Blacklist, plan.Blacklisted{Component: b.Component, Range: mustRange(b.Version), Reason: b.Reason, Reference: b.Reference})
 	}
@@ -27,7 +35,7 @@ func (s *Stack) addRules(in *plan.Input) {
 		rules := s.Matrix.Compatibility[name]
 		for _, when := range slices.Sorted(maps.Keys(rules)) {
 			for _, other := range slices.Sorted(maps.Keys(rules[when])) {
-				in.Rules = append(in.Rules, plan.Rule{Component: name, When: mustRange(when), Other: other, Needs: mustRange(rules[when][other])})
+				in.Rules = append(in.Rules, plan.Rule{Component: name, When: mustRange(when), Other: other, Needs: mustRange(rules[when][other].Needs), Text: text(rules[when][other])})
 			}
 		}
 	}
@@ -41,6 +49,74 @@ func (s *Stack) addRules(in *plan.Input) {
 			in.OneWay = append(in.OneWay, plan.Edge{Component: name, From: mustRange(e.From), To: mustRange(e.To), Reversible: e.Reversible, Reason: e.Reason, Reference: e.Reference})
 		}
 	}
+}
+
+// text is why a rule is there.
+func text(n config.Need) string {
+	switch {
+	case n.Reason == "":
+		return n.Reference
+	case n.Reference == "":
+		return n.Reason
+	}
+	return n.Reason + ", " + n.Reference
+}
+
+// autoUpgrade is the file's section; the policy and the matrix may not both have
+// it.
+func (s *Stack) autoUpgrade() config.AutoUpgrade {
+	for _, a := range []*config.AutoUpgrade{s.Policy.AutoUpgrade, s.Matrix.AutoUpgrade} {
+		if a != nil {
+			return *a
+		}
+	}
+	return config.AutoUpgrade{}
+}
+
+// addPolicies tells the planner what unattended runs obey.
+func (s *Stack) addPolicies(in *plan.Input) error {
+	a := s.autoUpgrade()
+	in.DefaultPolicy = plan.Policy{Level: plan.Level(a.DefaultPolicy), MinReleaseAge: days(a.MinReleaseAgeDays)}
+	in.Policies = map[string]plan.Policy{}
+	for name, p := range a.Policies {
+		out := in.DefaultPolicy
+		if p.Policy != "" {
+			out.Level = plan.Level(p.Policy)
+		}
+		if p.MinReleaseAgeDays != nil {
+			out.MinReleaseAge = days(p.MinReleaseAgeDays)
+		}
+		out.MaxAge = days(p.MaxAgeDays)
+		if p.Channel != "" {
+			r, err := s.channel(name, p.Channel)
+			if err != nil {
+				return fmt.Errorf("%w: auto_upgrade.policies.%s.channel: %w", ErrConfig, name, err)
+			}
+			out.Channel, out.ChannelName = r, p.Channel
+		}
+		in.Policies[name] = out
+	}
+	return nil
+}
+
+// channel is the range of a named channel, or the range that the name itself is.
+func (s *Stack) channel(component, name string) (plan.Range, error) {
+	if c, ok := s.Matrix.Channels[component][name]; ok {
+		return mustRange(c.Versions), nil
+	}
+	r, err := config.ParseRange(name)
+	if err != nil {
+		known := slices.Sorted(maps.Keys(s.Matrix.Channels[component]))
+		return nil, fmt.Errorf("%q is neither a channel of %s (there are: %s) nor a range of versions", name, component, strings.Join(known, ", "))
+	}
+	return r, nil
+}
+
+func days(n *int) time.Duration {
+	if n == nil {
+		return 0
+	}
+	return time.Duration(*n) * 24 * time.Hour
 }
 
 func mustRange(text string) plan.Range {

@@ -79,6 +79,7 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	s.Matrix.Add(config.Knowledge())
 	if err := config.CheckConflicts(s.Policy, s.Matrix); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
