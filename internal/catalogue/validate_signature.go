@@ -1,6 +1,8 @@
 package catalogue
 
 import (
+	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -74,12 +76,11 @@ func (v *validator) signatureKeys(s *component.Signature) {
 		if value == "" || slices.Contains(mine, key) {
 			continue
 		}
-		near := mine[0] // keyring and key are each other's counterpart
-		if n := yamlfile.Nearest(key, mine); n != "" {
-			near = n
+		hint := "it goes with type: cosign"
+		if key == "key" || key == "keyring" { // each other's counterpart
+			hint = fmt.Sprintf("did you mean %q?", mine[0])
 		}
-		path := at("signature", key)
-		v.errs = append(v.errs, v.node.KeyErrorf(path, "does not go with a %s signature; did you mean %q?", s.Type, near))
+		v.errs = append(v.errs, v.node.KeyErrorf(at("signature", key), "does not go with a %s signature; %s", s.Type, hint))
 	}
 	if s.Type != "cosign" {
 		if s.Keyring == "" && s.Key == "" {
@@ -114,7 +115,9 @@ func (v *validator) cosign(s *component.Signature) {
 	if s.Issuer == "" {
 		v.fail(at("signature"), "issuer is not given: who vouched for the identity, such as https://token.actions.githubusercontent.com")
 	}
-	v.url(at("signature", "issuer"), s.Issuer)
+	if u, err := url.Parse(s.Issuer); s.Issuer != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "") {
+		v.fail(at("signature", "issuer"), "%q: want the issuer's address as the certificate has it, such as https://token.actions.githubusercontent.com", s.Issuer)
+	}
 	if s.TrustedRoot == "" {
 		v.fail(at("signature"), "trusted_root is not given: the file with Sigstore's certificates and log keys; docs/signatures.md tells how to get it")
 	}
