@@ -290,7 +290,7 @@ func TestKeyless(t *testing.T) {
 		}), signature: plain, want: "log"},
 		"not logged":              {sig: changed(func(b *protobundle.Bundle) { b.VerificationMaterial.TlogEntries = nil }), signature: plain, want: "log"},
 		"not logged, older":       {sig: oldJSON(t, &protobundle.Bundle{Content: good.Content, VerificationMaterial: &protobundle.VerificationMaterial{Content: good.VerificationMaterial.Content}}), signature: plain, want: "log"},
-		"logged after it expired": {sig: bundleJSON(t, world.bundle(sums, builder, issuer, now.Add(30 * time.Minute))), signature: plain, want: "integrated time"},
+		"logged after it expired": {sig: bundleJSON(t, world.bundle(sums, builder, issuer, now.Add(30*time.Minute))), signature: plain, want: "integrated time"},
 		"no proof and no promise": {sig: changed(func(b *protobundle.Bundle) { entry(b).InclusionProof, entry(b).InclusionPromise = nil, nil }), signature: plain, want: "inclusion"},
 		"wrong proof":             {sig: changed(func(b *protobundle.Bundle) { entry(b).InclusionProof.RootHash[0] ^= 1 }), signature: plain, want: "does not hold"},
 		"wrong promise":           {sig: changed(func(b *protobundle.Bundle) { entry(b).InclusionPromise.SignedEntryTimestamp[9] ^= 1 }), signature: plain, want: "log"},
