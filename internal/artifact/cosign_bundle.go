@@ -81,7 +81,7 @@ func parseOldBundle(data, digest []byte) (*bundle.Bundle, error) {
 	if err := d.Decode(&old); err != nil {
 		return nil, err
 	}
-	if _, err := d.Token(); err != io.EOF { //nolint:errorlint // the decoder returns io.EOF itself
+	if _, err := d.Token(); err != io.EOF {
 		return nil, errors.New("something follows the JSON document")
 	}
 	b := &protobundle.Bundle{

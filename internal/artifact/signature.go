@@ -138,7 +138,7 @@ type honestReader struct {
 // Read implements io.Reader.
 func (r *honestReader) Read(p []byte) (int, error) {
 	n, err := r.from.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // readers return io.EOF itself
+	if err != nil && err != io.EOF {
 		r.err = err
 	}
 	return n, err

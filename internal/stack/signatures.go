@@ -35,9 +35,10 @@ func (s *Stack) signedBefore() (map[string]string, error) {
 	return before, nil
 }
 
-// checkSigned refuses, before anything is downloaded, a component whose
-// definition names no signature though one is wanted. Where nothing asks for a
-// signature there is nothing to report.
+// checkSigned foretells the refusal of a component whose definition names no
+// signature though one is wanted. It is no failure of the whole run: apply
+// refuses that component alone, so --continue-on-failure can leave it out. Where
+// nothing asks for a signature there is nothing to report.
 func (s *Stack) checkSigned(c *component.Component, before string) []health.Check {
 	check := func(st health.Status, format string, args ...any) []health.Check {
 		return []health.Check{{Name: "signature", Component: c.Name, Status: st, Detail: fmt.Sprintf(format, args...)}}
@@ -51,9 +52,9 @@ func (s *Stack) checkSigned(c *component.Component, before string) []health.Chec
 	case c.Signature != nil:
 		return check(health.OK, "a %s signature is checked at apply", c.Signature.Type)
 	case before != "":
-		return check(health.Fail, "it was verified by a signature before (%s), and its definition names none any more: %s", before, s.unsignedNext(c.Name))
+		return check(health.Warn, "apply will refuse it: it was verified by a signature before (%s), and its definition names none any more; %s", before, s.unsignedNext(c.Name))
 	}
-	return check(health.Fail, "verification.signature is required, and its definition names none: %s", s.unsignedNext(c.Name))
+	return check(health.Warn, "apply will refuse it: verification.signature is required, and its definition names none; %s", s.unsignedNext(c.Name))
 }
 
 // unsignedNext is what a person does about a component that lacks a signature.
