@@ -233,7 +233,7 @@ func (j *job) pass(ctx context.Context, src io.Reader, keep io.Writer, path stri
 	if err != nil {
 		return nil, err
 	}
-	signedBy, err := j.proof.checkArchive(path)
+	signed, err := j.proof.checkArchive(path)
 	if err != nil {
 		return nil, err
 	}
@@ -254,7 +254,7 @@ func (j *job) pass(ctx context.Context, src io.Reader, keep io.Writer, path stri
 	for i := range files {
 		files[i].Path = filepath.Join(final, files[i].Path)
 	}
-	return &Staged{Dir: j.dir, Files: files, Archive: digest, ChecksumSource: j.proof.source, SignedBy: signedBy}, nil
+	return &Staged{Dir: j.dir, Files: files, Archive: digest, ChecksumSource: j.proof.source, Signed: signed}, nil
 }
 
 // compare proves the bytes read against everything that vouches for them.

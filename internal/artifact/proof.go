@@ -14,11 +14,11 @@ import (
 type proof struct {
 	digests   []component.Digest // all must agree with the bytes
 	source    string
-	contents  sumList  // may hold sums of files inside the archive
-	byContent bool     // only contents vouches: each binary must have its line
-	vouched   string   // name of the checksum file, for messages about contents
-	signedBy  string   // who signed the checksum file
-	signature *gpgSign // signature of the archive itself, checked when it is there
+	contents  sumList      // may hold sums of files inside the archive
+	byContent bool         // only contents vouches: each binary must have its line
+	vouched   string       // name of the checksum file, for messages about contents
+	signed    Signed       // who signed the checksum file
+	signature *fetchedSign // signature of the archive itself, checked when it is there
 }
 
 // best is the digest the cache goes by: SHA-256 where known; "" when nothing is
@@ -111,7 +111,7 @@ func (s *Store) proof(ctx context.Context, req Request, asset component.Asset) (
 // offline is the proof that needs no network: an earlier run learnt the digest
 // and the cache has the bytes. Signatures are asked for anew.
 func (s *Store) offline(req Request, asset component.Asset) (*proof, error) {
-	if req.KnownDigest == "" || req.Component.Signature != nil || req.SignatureRequired || s.CacheDir == "" {
+	if req.KnownDigest == "" || req.Component.Signature != nil || req.SignatureRequired || req.SignedBefore != "" || s.CacheDir == "" {
 		return nil, nil
 	}
 	p := &proof{}
@@ -154,7 +154,17 @@ func (s *Store) published(ctx context.Context, req Request, asset component.Asse
 		return nil, "", fmt.Errorf("%s: %w", p.vouched, err)
 	}
 	if !ok {
-		return p, p.vouched + " has no line for it", nil
+		reason = p.vouched + " has no line for it"
+		if p.signed.Type == "" {
+			return p, reason, nil
+		}
+		// A signature says nothing of an archive that the signed file does not
+		// know: the file may be an older release's, put beside other bytes.
+		if !p.contents.covers(req, asset) {
+			return nil, "", &SignatureError{Asset: asset.Name, Reason: fmt.Sprintf("the signature of %s holds, but %s", p.vouched, reason)}
+		}
+		p.byContent, p.source = true, p.vouched+" (of the files inside)"
+		return p, reason, nil
 	}
 	return p, "", p.add(asset.Name, d, p.vouched)
 }

@@ -1,71 +1,94 @@
 package artifact
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
-
-	"github.com/ProtonMail/go-crypto/openpgp"
-	"github.com/ProtonMail/go-crypto/openpgp/armor"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
-// ErrSignatureUnsupported marks a kind of signature that this version cannot
-// check; it is never passed over.
-var ErrSignatureUnsupported = errors.New("this kind of signature cannot be checked by this version")
-
-// SignatureError reports a signature that does not hold, or is missing where
-// one is wanted.
-type SignatureError struct {
-	Asset  string // what is signed
-	Reason string
-
-	mismatch bool // signature and file are both there and do not fit
+// Signed tells who signed a release.
+type Signed struct {
+	Type string // gpg | cosign | minisign; "" when not signed
+	Key  string // fingerprint, public key, or certificate identity and its issuer
+	By   string // the same for people, with the signer's name or comment
 }
 
-func (e *SignatureError) Error() string {
-	return fmt.Sprintf("signature of %s: %s", e.Asset, e.Reason)
+// checker checks a signature against what is pinned on this host.
+type checker interface {
+	// check verifies signature over what signed gives, which it reads once, in
+	// pieces. Every error says that the two do not fit.
+	check(signature []byte, signed io.Reader) (Signed, error)
 }
 
-// gpgSign is a fetched signature that still waits for what it covers.
-type gpgSign struct {
-	name, of, keyring string
-	data              []byte
+// newChecker reads the keys or the trusted root that a definition pins.
+func newChecker(sig *component.Signature, vars component.Vars) (c checker, pinned string, err error) {
+	path := func(p string) string {
+		p, given := vars.Expand(p), p
+		if vars.Root != "" && filepath.IsAbs(given) { // --root relocates the paths of definitions
+			p = filepath.Join(vars.Root, p)
+		}
+		return p
+	}
+	switch {
+	case sig.Type == "gpg":
+		pinned = path(sig.Keyring)
+		c, err = readKeyring(pinned)
+	case sig.Type == "minisign":
+		pinned = path(sig.Keyring)
+		c, err = readMinisignKey(pinned)
+	case sig.Type == "cosign" && sig.Key != "":
+		pinned = path(sig.Key)
+		c, err = readCosignKey(pinned)
+	case sig.Type == "cosign":
+		pinned = path(sig.TrustedRoot)
+		c, err = newKeyless(sig, pinned, vars)
+	default:
+		err = fmt.Errorf("its type %q is not known", sig.Type)
+	}
+	return c, pinned, err
+}
+
+// fetchedSign is a fetched signature that still waits for what it covers.
+type fetchedSign struct {
+	name, of, pinned string
+	data             []byte
+	checker          checker
 }
 
 // checkSignature verifies the signature the definition names, over the checksum
-// file or another small asset. One over the archive itself is fetched here and
-// checked by checkArchive.
+// file. One over the archive itself is fetched here and checked by checkArchive.
 func (s *Store) checkSignature(ctx context.Context, req Request, p *proof, vars component.Vars, sums []byte) error {
 	sig := req.Component.Signature
 	if sig == nil {
-		if req.SignatureRequired {
-			return &SignatureError{Asset: vars.Asset, Reason: "verification.signature is required, but the definition names none"}
-		}
-		return nil
+		return req.unsigned(vars.Asset, "the definition names no signature")
 	}
-	g := &gpgSign{name: vars.Expand(sig.Asset), of: vars.Expand(sig.Of), keyring: vars.Expand(sig.Keyring)}
-	if sig.Type != "gpg" {
-		return fmt.Errorf("%s (%s): %w; remove `signature` from the definition to go by checksums alone", g.name, sig.Type, ErrSignatureUnsupported)
-	}
-	if vars.Root != "" && filepath.IsAbs(sig.Keyring) { // --root relocates the paths of definitions
-		g.keyring = filepath.Join(vars.Root, g.keyring)
-	}
+	g := &fetchedSign{name: vars.Expand(sig.Asset), of: vars.Expand(sig.Of)}
 	if g.of == "" {
 		g.of = p.vouched
 	}
-	a, ok := req.Release.FindAsset(g.name)
-	if !ok {
-		return &SignatureError{Asset: g.of, Reason: "the release has no " + g.name + "; a component with a configured signature is not used without"}
+	switch {
+	case g.of == "":
+		return &SignatureError{Asset: g.name, Reason: "it signs the checksum file, but the definition names none; give `checksums`, or `of: \"{asset}\"` for a signature of the archive"}
+	case g.of != vars.Asset && g.of != p.vouched:
+		return &SignatureError{Asset: g.of, Reason: "it is neither the archive nor the checksum file, so its signature says nothing of what is installed; correct `of` in the definition"}
 	}
 	var err error
+	if g.checker, g.pinned, err = newChecker(sig, vars); err != nil {
+		return &SignatureError{Asset: g.of, Reason: err.Error()}
+	}
+	a, ok := req.Release.FindAsset(g.name)
+	if !ok {
+		if req.AllowUnsigned {
+			s.Logger.Warn("the release has no signature; verification.allow_unsigned lets it pass", "component", req.Component.Name, "missing", g.name)
+			return nil
+		}
+		return req.unsigned(g.of, "the release has no "+g.name)
+	}
 	if g.data, err = s.small(ctx, a); err != nil {
 		return fmt.Errorf("signature: %w", err)
 	}
@@ -73,91 +96,50 @@ func (s *Store) checkSignature(ctx context.Context, req Request, p *proof, vars 
 		p.signature = g
 		return nil
 	}
-	signed := sums
-	if g.of != p.vouched {
-		a, ok := req.Release.FindAsset(g.of)
-		if !ok {
-			return &SignatureError{Asset: g.of, Reason: "the release has no such asset"}
-		}
-		if signed, err = s.small(ctx, a); err != nil {
-			return fmt.Errorf("signed file: %w", err)
-		}
-	}
-	if signed == nil {
+	if sums == nil {
 		return &SignatureError{Asset: g.of, Reason: "the release does not have the file that is signed"}
 	}
-	p.signedBy, err = g.verify(bytes.NewReader(signed))
+	p.signed, err = g.verify(bytes.NewReader(sums))
 	return err
 }
 
 // checkArchive verifies a signature over the archive, which lies at path, and
 // returns who signed, be it the archive or its checksum file.
-func (p *proof) checkArchive(path string) (string, error) {
+func (p *proof) checkArchive(path string) (Signed, error) {
 	if p.signature == nil {
-		return p.signedBy, nil
+		return p.signed, nil
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return "", err
+		return Signed{}, err
 	}
 	defer f.Close()
 	return p.signature.verify(f)
 }
 
-// verify checks a detached OpenPGP signature, armoured or binary, against the
-// keys of the keyring file. Expired and revoked keys are refused.
-func (g *gpgSign) verify(signed io.Reader) (string, error) {
-	keys, err := readKeyring(g.keyring)
+func (g *fetchedSign) verify(signed io.Reader) (Signed, error) {
+	source := &honestReader{from: signed}
+	who, err := g.checker.check(g.data, source)
+	if source.err != nil { // the disk's fault, not the signature's
+		return Signed{}, fmt.Errorf("read %s to check its signature: %w", g.of, source.err)
+	}
 	if err != nil {
-		return "", &SignatureError{Asset: g.of, Reason: err.Error()}
-	}
-	check := openpgp.CheckDetachedSignature
-	if bytes.HasPrefix(bytes.TrimSpace(g.data), []byte("-----BEGIN PGP")) {
-		check = openpgp.CheckArmoredDetachedSignature
-	}
-	signer, err := check(keys, signed, bytes.NewReader(g.data), nil)
-	if err != nil {
-		return "", &SignatureError{Asset: g.of, Reason: fmt.Sprintf("%s does not hold: %v (keyring %s)", g.name, err, g.keyring), mismatch: true}
-	}
-	who := fmt.Sprintf("%X", signer.PrimaryKey.Fingerprint)
-	if id := signer.PrimaryIdentity(); id != nil {
-		who += " " + id.Name
+		return Signed{}, &SignatureError{Asset: g.of, Reason: fmt.Sprintf("%s does not hold: %v (checked against %s)", g.name, err, g.pinned), mismatch: true}
 	}
 	return who, nil
 }
 
-// readKeyring reads a keyring file: binary, or one or more armoured blocks.
-func readKeyring(path string) (openpgp.EntityList, error) {
-	if path == "" {
-		return nil, errors.New("the definition names no keyring")
+// honestReader remembers why reading failed.
+type honestReader struct {
+	from io.Reader
+	err  error
+}
+
+// Read implements io.Reader.
+func (r *honestReader) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p)
+	if err != nil && err != io.EOF {
+		r.err = err
 	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("keyring: %w", err)
-	}
-	if !strings.Contains(string(data), "-----BEGIN PGP") {
-		keys, err := openpgp.ReadKeyRing(bytes.NewReader(data))
-		if err == nil && len(keys) == 0 {
-			err = errors.New("it holds no key")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("keyring %s: %w", path, err)
-		}
-		return keys, nil
-	}
-	var keys openpgp.EntityList
-	for r := bufio.NewReader(bytes.NewReader(data)); ; {
-		block, err := armor.Decode(r)
-		if errors.Is(err, io.EOF) && len(keys) > 0 {
-			return keys, nil
-		}
-		var more openpgp.EntityList
-		if err == nil {
-			more, err = openpgp.ReadKeyRing(block.Body)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("keyring %s: %w", path, err)
-		}
-		keys = append(keys, more...)
-	}
+	return n, err
 }

@@ -233,7 +233,7 @@ func TestRefusals(t *testing.T) {
 		"endless":            {func(f *fixture) { f.server.Fault("tool.tar.gz", releaseserver.Fault{Kind: releaseserver.EndlessBody}) }, ""},
 		"wrong architecture": {func(f *fixture) { f.comp.Arches = map[string]string{"arm64": "arm64"} }, "does not publish it for this architecture"},
 		"binary not inside":  {func(f *fixture) { f.comp.Binaries[0].Path = "elsewhere/tool" }, "holds no elsewhere/tool"},
-		"signature wanted":   {func(f *fixture) { f.comp.Signature = &component.Signature{Type: "cosign", Asset: "x.sig"} }, "cannot be checked"},
+		"signature wanted":   {func(f *fixture) { f.comp.Signature = &component.Signature{Type: "cosign", Asset: "x.sig"} }, "names neither a key nor an identity"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, "tool.tar.gz", data)

@@ -126,6 +126,8 @@ type Request struct {
 	Dir               string // this one's name among them; empty: the component's
 	ChecksumRequired  bool   // false: an asset that nothing vouches for is used, with a warning
 	SignatureRequired bool   // a definition without a signature is refused
+	AllowUnsigned     bool   // a release without a signature is used all the same; one that is there must hold
+	SignedBefore      string // how an earlier version was verified by a signature, for the refusal of one without; "" when none was
 	// KnownDigest is what an earlier run verified this asset by; empty when there
 	// was none. It must agree with what upstream says now, and lets a cached
 	// archive be used without the network.
@@ -139,7 +141,7 @@ type Staged struct {
 	Archive        component.Digest // sha256 of the asset as downloaded
 	Size           int64            // of the asset, in bytes
 	ChecksumSource string           // what vouches for it; "none" where nothing does
-	SignedBy       string           // fingerprint and name of the signing key; "" when not signed
+	Signed         Signed           // who signed it; the zero value when nobody did
 	FromCache      bool
 }
 

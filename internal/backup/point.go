@@ -122,6 +122,11 @@ func (e *DamagedError) Error() string {
 	return msg
 }
 
+// StateFile is where the point keeps the state file as it was, if there was one.
+func (p *Point) StateFile() string { return stateFile(p.Path) }
+
+func stateFile(point string) string { return filepath.Join(point, "state", "versions.state") }
+
 // List returns the points below dir, newest first.
 func List(dir string) ([]*Point, error) {
 	entries, err := os.ReadDir(dir)

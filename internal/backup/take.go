@@ -107,7 +107,7 @@ func (t *taker) take(ctx context.Context, name string, req Request) (*Point, err
 		}
 	}
 	if _, err := os.Lstat(req.StateFile); err == nil {
-		if err := t.host.Copy(req.StateFile, filepath.Join(t.path, "state", "versions.state"), ""); err != nil {
+		if err := t.host.Copy(req.StateFile, stateFile(t.path), ""); err != nil {
 			return nil, err
 		}
 	}

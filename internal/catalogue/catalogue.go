@@ -228,8 +228,8 @@ func lay(base, over *yamlfile.Node) *yamlfile.Node {
 			base = base.Without(key)
 		}
 	}
-	if s := base.Get("signature"); s != nil && changesType(s, over.Get("signature")) {
-		base = base.Without("signature")
+	if s := base.Get("signature"); s != nil {
+		base = base.With("signature", layUnderSignature(s, over.Get("signature")))
 	}
 	if s := base.Get("source"); s != nil && changesType(s, over.Get("source")) {
 		base = base.With("source", s.Without("repo").Without("path").Without("url"))

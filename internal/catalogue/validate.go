@@ -203,30 +203,6 @@ func (v *validator) versionProbe() {
 	}
 }
 
-func (v *validator) signature() {
-	s := v.c.Signature
-	if s == nil {
-		return
-	}
-	switch s.Type {
-	case "gpg", "minisign":
-		if s.Keyring == "" {
-			v.fail(at("signature"), "a %s signature needs keyring: the file with the keys that are trusted", s.Type)
-		}
-	case "cosign":
-	default:
-		v.fail(at("signature", "type"), "%s; want gpg, cosign or minisign", given(s.Type))
-	}
-	if s.Asset == "" {
-		v.fail(at("signature"), "asset is not given: the file that holds the signature")
-	}
-	v.placeholders(at("signature", "asset"), s.Asset)
-	v.placeholders(at("signature", "of"), s.Of)
-	if s.Keyring != "" {
-		v.absolute(at("signature", "keyring"), strings.TrimPrefix(s.Keyring, "{root}"))
-	}
-}
-
 func (v *validator) config() {
 	for i, p := range v.c.Config.Paths {
 		v.absolute(at("config", "paths", i), p)

@@ -110,12 +110,20 @@ type Source struct {
 	AcceptPrereleaseFlag bool `yaml:"accept_prerelease_flag,omitempty" json:"accept_prerelease_flag,omitempty"`
 }
 
-// Signature says how a release is signed.
+// Signature says how a release is signed and by whom. Keys and identities are
+// pinned on the host: nothing that comes with a release says whom to trust.
 type Signature struct {
 	Type    string `yaml:"type" json:"type"` // gpg | cosign | minisign
 	Asset   string `yaml:"asset" json:"asset"`
-	Of      string `yaml:"of,omitempty" json:"of,omitempty"` // asset the signature covers; the checksum file when empty
-	Keyring string `yaml:"keyring,omitempty" json:"keyring,omitempty"`
+	Of      string `yaml:"of,omitempty" json:"of,omitempty"`           // asset the signature covers; the checksum file when empty
+	Keyring string `yaml:"keyring,omitempty" json:"keyring,omitempty"` // gpg: keyring; minisign: public key
+
+	// Of a cosign signature, either a public key or a certificate's identity.
+	Key            string `yaml:"key,omitempty" json:"key,omitempty"`                         // PEM file
+	Identity       string `yaml:"identity,omitempty" json:"identity,omitempty"`               // subject alternative name, exactly
+	IdentityRegexp string `yaml:"identity_regexp,omitempty" json:"identity_regexp,omitempty"` // must match the whole name
+	Issuer         string `yaml:"issuer,omitempty" json:"issuer,omitempty"`                   // who vouched for the identity, exactly
+	TrustedRoot    string `yaml:"trusted_root,omitempty" json:"trusted_root,omitempty"`       // Sigstore's certificates and log keys, a file
 }
 
 // Binary is one executable of a component.

@@ -152,7 +152,7 @@ func TestPolicyEverything(t *testing.T) {
 	want.Upstream = Upstream{
 		GitHub: Forge{"http://127.0.0.1:8080", "a${b"}, GitLab: Forge{"http://127.0.0.1:8081/api/v4", "glpat"}, Grafana: Forge{"http://127.0.0.1:8082", ""}, Concurrency: 2,
 	}
-	want.Verification = Verification{"if_available", "required"}
+	want.Verification = Verification{"if_available", "required", []string{"loki", "grafana"}}
 	want.ServiceManager, want.OnFailure, want.Retention.Backups, want.Paths.Staging = "process", "continue", 1, "/srv/staging"
 	want.Holds = []Hold{{"grafana", ">=12.0.0", "angular panels", "2026-12-31"}, {Component: "loki", Until: "2026-12-31T06:00:00Z"}}
 	want.AutoUpgrade = &AutoUpgrade{"patch_only", &three, map[string]AutoPolicy{"prometheus": {"minor", &thirty, &zero, ""}, "grafana": {Policy: "none"}}}

@@ -56,6 +56,9 @@ type Forge struct {
 type Verification struct {
 	Checksum  string `yaml:"checksum"`  // required | if_available
 	Signature string `yaml:"signature"` // if_configured | required
+	// AllowUnsigned names the components that may come without a signature in
+	// spite of all that asks for one; a signature that is there must hold.
+	AllowUnsigned []string `yaml:"allow_unsigned"`
 }
 
 // Timeouts bound the steps of a run.
@@ -174,6 +177,11 @@ func (p *Policy) validate() yamlfile.Errors {
 	}
 	v.oneOf([]any{"verification", "checksum"}, p.Verification.Checksum, "required", "if_available")
 	v.oneOf([]any{"verification", "signature"}, p.Verification.Signature, "if_configured", "required")
+	for i, name := range p.Verification.AllowUnsigned {
+		if at := []any{"verification", "allow_unsigned", i}; name == "" || slices.Contains(p.Verification.AllowUnsigned[:i], name) {
+			v.fail(at, "%s: want the name of a component, once", v.quote(at, name))
+		}
+	}
 	v.oneOf([]any{"service_manager"}, p.ServiceManager, "auto", "systemd", "process")
 	v.oneOf([]any{"on_failure"}, p.OnFailure, "abort", "continue")
 	for _, d := range []struct {

@@ -12,6 +12,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/service"
+	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
 
 // Operation is what a run does.
@@ -51,6 +52,10 @@ type Change struct {
 	RunsBinary bool              `json:"runs_binary"`      // the unit's process is started from Executable
 	Undoes     []int64           `json:"undoes,omitempty"` // history rows that a rollback marks
 	Warning    string            `json:"warning,omitempty"`
+
+	// Signature is how the new version was verified by a signature; nil when it
+	// was not.
+	Signature *state.SignatureVerified `json:"signature,omitempty"`
 }
 
 // Health is the probe of a change in a form that fits the journal.

@@ -99,6 +99,11 @@ func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outc
 				c.InstalledAt = c.UpgradedAt
 			}
 			c.ReleasedAt = ch.ReleasedAt
+			if run.Operation == Apply {
+				// Without a signature only what a person allowed gets here. A rollback
+				// leaves the record: it does not make an unsigned release acceptable.
+				c.SignatureVerified = ch.Signature
+			}
 			c.BinaryPath, c.Binaries, c.Service = ch.Executable, ch.Binaries, ch.Service.Unit
 			c.Checksums = map[string]string{}
 			for name, path := range ch.Binaries {

@@ -196,6 +196,7 @@ func (w *world) upgrade(to map[string]string, order ...string) Request {
 				URL: w.server.URL + "/" + name + "/-/ready", MetricsURL: w.server.URL + "/" + name + "/metrics",
 				Metric: name + "_build_info", Timeout: 60 * time.Millisecond, Settle: time.Millisecond,
 			},
+			Signature: &state.SignatureVerified{Type: "gpg", Key: "K", Version: words[1]},
 		}
 		for _, b := range []string{name, name + "tool"} {
 			old, err := hostfs.Digest(w.bin(b))
@@ -311,6 +312,9 @@ func (w *world) whole(what string, allowed map[string][]string) map[string]strin
 		if stateErr == nil {
 			if c := f.Components[name]; c.CurrentVersion != "" && c.CurrentVersion != v {
 				w.t.Fatalf("%s: %s is at %s, the state file says %s", what, name, v, c.CurrentVersion)
+			}
+			if s := f.Components[name].SignatureVerified; recorded != versions[0] && (s == nil || s.Version != v) {
+				w.t.Fatalf("%s: %s is at %s, which was verified by a signature, the state file says %v", what, name, v, s)
 			}
 		} else if !errors.Is(stateErr, fs.ErrNotExist) {
 			w.t.Fatalf("%s: state: %v", what, stateErr)

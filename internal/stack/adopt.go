@@ -150,6 +150,7 @@ func (s *Stack) Adopt(ctx context.Context, found []Adoption) (bool, error) {
 // be read any more. Package-owned and unreadable components are left out.
 func (s *Stack) rebuildState(ctx context.Context) (*state.File, error) {
 	f := state.New()
+	signed := s.signedInBackups()
 	found, err := (&inventory.Finder{Root: s.Root, Services: s.services, Probe: s.probe, Logger: s.Logger}).Find(ctx, s.Catalogue.All(), nil)
 	if err != nil {
 		return nil, err
@@ -159,7 +160,7 @@ func (s *Stack) rebuildState(ctx context.Context) (*state.File, error) {
 		if in.Owner != "" || in.Version.IsZero() || !in.Component.Swappable() {
 			continue
 		}
-		e, err := s.stateEntry(in, state.Component{})
+		e, err := s.stateEntry(in, state.Component{SignatureVerified: signed[in.Component.Name]})
 		if err != nil {
 			return nil, err
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
+	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
 
 // Proposal is a plan with the view it was made from and its pre-flight checks.
@@ -205,6 +206,9 @@ func remaining(steps []plan.Step, have []run.Outcome) []run.Outcome {
 func (s *Stack) change(p *prepared, skipHealth bool, placed map[string]string) (run.Change, error) {
 	ch := s.baseChange(p.in, p.step.From, p.step.To, skipHealth)
 	ch.ReleasedAt = p.step.Release.PublishedAt
+	if sig := p.staged.Signed; sig.Type != "" {
+		ch.Signature = &state.SignatureVerified{Type: sig.Type, Key: sig.Key, Version: p.step.To.String()}
+	}
 	for _, f := range p.staged.Files {
 		path, ok := p.in.Binaries[f.Name]
 		if !ok {

@@ -33,11 +33,16 @@ func (s *Stack) preflight(ctx context.Context, v *View, p *plan.Plan, skipHealth
 		func(context.Context) []health.Check { return s.checkBackupDir() },
 		s.checkHistory,
 	}
+	before, err := s.signedBefore()
+	if err != nil {
+		return []health.Check{{Name: "state", Status: health.Fail, Detail: err.Error()}}
+	}
 	for _, st := range steps {
 		in := v.Installed[st.Component]
 		jobs = append(jobs,
 			func(ctx context.Context) []health.Check { return s.checkService(ctx, in, skipHealth) },
 			func(context.Context) []health.Check { return s.checkBinary(in) },
+			func(context.Context) []health.Check { return s.checkSigned(in.Component, before[st.Component]) },
 		)
 	}
 	results := make([][]health.Check, len(jobs))

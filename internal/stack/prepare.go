@@ -41,16 +41,26 @@ func (s *Stack) prepare(ctx context.Context, store *artifact.Store, step plan.St
 	dctx, cancel := context.WithTimeoutCause(ctx, s.Policy.Timeouts.Download.Std(),
 		fmt.Errorf("not downloaded within timeouts.download (%s)", s.Policy.Timeouts.Download.Std()))
 	defer cancel()
+	before, err := s.signedBefore()
+	if err != nil {
+		return nil, refuse("state", err, "observability-upgrade status")
+	}
 	staged, err := store.Stage(dctx, artifact.Request{
 		Component: c, Release: rel, OS: runtime.GOOS, Arch: runtime.GOARCH, Root: s.Root.Prefix(), Staging: s.staging(), Dir: dir,
 		ChecksumRequired:  s.Policy.Verification.Checksum == "required",
 		SignatureRequired: s.Policy.Verification.Signature == "required",
+		AllowUnsigned:     s.mayBeUnsigned(c.Name),
+		SignedBefore:      before[c.Name],
 	})
 	if err != nil {
 		if cause := context.Cause(dctx); cause != nil && ctx.Err() == nil {
 			err = errors.Join(cause, err)
 		}
-		return nil, refuse("download and verification", err, "observability-upgrade apply --component="+c.Name)
+		next := "observability-upgrade apply --component=" + c.Name
+		if errors.As(err, new(*artifact.UnsignedError)) {
+			next = s.unsignedNext(c.Name)
+		}
+		return nil, refuse("download and verification", err, next)
 	}
 	p := &prepared{step: step, in: in, staged: staged}
 	if err := s.checkVersion(ctx, p); err != nil {

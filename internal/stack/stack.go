@@ -83,6 +83,9 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 	if err := config.CheckConflicts(s.Policy, s.Matrix); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	if err := s.checkAllowUnsigned(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
 	s.http = &http.Client{Transport: newTransport()}
 	var err error
 	if s.services, err = s.openServices(ctx); err != nil {

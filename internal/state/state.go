@@ -44,7 +44,22 @@ type Component struct {
 	FailedVersions  []FailedVersion   `json:"failed_versions,omitempty"`
 	ReleasedAt      time.Time         `json:"released_at,omitzero"` // of the current version, as upstream says
 
+	// SignatureVerified tells how the newest upgrade was verified by a signature.
+	// From then on no release without one is installed, until a person allows it.
+	SignatureVerified *SignatureVerified `json:"signature_verified,omitempty"`
+
 	unknown unknownKeys
+}
+
+// SignatureVerified is a signature that held.
+type SignatureVerified struct {
+	Type    string `json:"type"`    // gpg | cosign | minisign
+	Key     string `json:"key"`     // fingerprint, public key, or certificate identity and its issuer
+	Version string `json:"version"` // what it was made for
+}
+
+func (s SignatureVerified) String() string {
+	return fmt.Sprintf("%s by a %s signature of %s", s.Version, s.Type, s.Key)
 }
 
 // Backup is a backup point that holds an earlier version.

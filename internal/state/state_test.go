@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"testing"
@@ -85,5 +86,41 @@ func TestAddRunKeepsTheNewestInOrder(t *testing.T) {
 	}
 	if got := Newest(nil); got.ID != "" {
 		t.Errorf("newest of none is %+v", got)
+	}
+}
+
+func TestSignatureVerifiedIsKept(t *testing.T) {
+	const text = `{"components":{
+"signed":{"current_version":"1.1.0","signature_verified":{"type":"minisign","key":"RWQ","version":"1.1.0"}},
+"unsigned":{"current_version":"2.0.0"},"null":{"current_version":"3.0.0","signature_verified":null}}}`
+	f, err := decode([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.SetVersion("signed", "1.2.0", day)
+	data, err := f.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err = decode(data); err != nil {
+		t.Fatal(err)
+	}
+	want := &SignatureVerified{Type: "minisign", Key: "RWQ", Version: "1.1.0"}
+	if diff := cmp.Diff(want, f.Components["signed"].SignatureVerified); diff != "" {
+		t.Error(diff)
+	}
+	if want.String() != "1.1.0 by a minisign signature of RWQ" {
+		t.Error(want)
+	}
+	for _, name := range []string{"unsigned", "null"} {
+		if f.Components[name].SignatureVerified != nil {
+			t.Errorf("%s is said to be signed", name)
+		}
+	}
+	if n := bytes.Count(data, []byte("signature_verified")); n != 1 {
+		t.Errorf("the key is written %d times:\n%s", n, data)
+	}
+	if _, err := decode([]byte(`{"components":{"x":{"signature_verified":"yes"}}}`)); err == nil {
+		t.Error("text is taken for a record")
 	}
 }

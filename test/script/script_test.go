@@ -4,9 +4,12 @@
 package script
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +18,7 @@ import (
 	"strings"
 	"testing"
 
+	"aead.dev/minisign"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/cli"
@@ -42,6 +46,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"sandbox":  makeSandbox,
 			"publish":  publish,
+			"sign":     sign,
 			"upgrade":  upgrade,
 			"code":     code,
 			"field":    field,
@@ -87,6 +92,31 @@ func makeSandbox(ts *testscript.TestScript, neg bool, args []string) {
 func publish(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, len(args) == 2 || len(args) == 3 && args[2] == "faulty", "publish NAME VERSION [faulty]")
 	ts.Check(ts.Value(sandboxKey{}).(*demo.Sandbox).Publish(args[0], args[1], len(args) == 3))
+}
+
+// sign is `sign NAME VERSION`: writes the release's checksum file and a minisign
+// signature of it beside, and the public key to keys/demo.pub in the sandbox's
+// configuration. The key is the same in a whole script.
+func sign(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) == 2, "sign NAME VERSION")
+	public, private, err := minisign.GenerateKey(bytes.NewReader(bytes.Repeat([]byte{7}, 64)))
+	ts.Check(err)
+	text, err := public.MarshalText()
+	ts.Check(err)
+	keys := filepath.Join(ts.Getenv("ROOT"), "etc/observability/keys")
+	ts.Check(os.MkdirAll(keys, 0o755))
+	ts.Check(os.WriteFile(filepath.Join(keys, "demo.pub"), append(text, '\n'), 0o644))
+	dir := filepath.Join(ts.Getenv("DIR"), "releases/github/demo", args[0], "v"+args[1])
+	archives, err := filepath.Glob(filepath.Join(dir, "*.tar.gz"))
+	ts.Check(err)
+	var sums []byte
+	for _, a := range archives {
+		data, err := os.ReadFile(a)
+		ts.Check(err)
+		sums = fmt.Appendf(sums, "%x  %s\n", sha256.Sum256(data), filepath.Base(a))
+	}
+	ts.Check(os.WriteFile(filepath.Join(dir, "sha256sums.txt"), sums, 0o644))
+	ts.Check(os.WriteFile(filepath.Join(dir, "sha256sums.txt.minisig"), minisign.Sign(private, sums), 0o644))
 }
 
 // upgrade is `upgrade CODE ARG...`: the program on the sandbox, which must end
