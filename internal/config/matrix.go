@@ -19,7 +19,7 @@ type Matrix struct {
 	Blacklist          []Blacklisted                         `yaml:"blacklist"`
 	Paths              map[string][]Path                     `yaml:"paths"`
 	OneWay             map[string][]Edge                     `yaml:"one_way"`
-	Channels           map[string]map[string]Line         `yaml:"channels"`            // component -> name -> releases
+	Channels           map[string]map[string]Line            `yaml:"channels"`            // component -> name -> releases
 	AutoUpgrade        *AutoUpgrade                          `yaml:"auto_upgrade"`        // nil: not given here
 	MaintenanceWindows []Window                              `yaml:"maintenance_windows"` // nil: not given here
 	File               string                                `yaml:"-"`

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
@@ -104,6 +105,38 @@ func TestContinueOnFailure(t *testing.T) {
 	w.whole("continue", map[string][]string{"prom": {"1.0.0"}, "am": {"0.1.0", "0.2.0"}})
 }
 
+// A step whose stone failed is not attempted, nor one that no longer fits.
+func TestContinueAfterStone(t *testing.T) {
+	w := newWorld(t)
+	w.install("prom", "1.0.0")
+	w.install("am", "0.1.0")
+	w.install("node", "1.0.0")
+	req := w.steps("prom 2.0.0 "+wordNoStart, "prom 3.0.0", "am 0.2.0", "node 2.0.0")
+	req.ContinueOnFailure = true
+	req.Allow = func(ch Change, at map[string]component.Version) error {
+		if at["prom"].String() != "1.0.0" {
+			t.Errorf("prom is said to be at %s", at["prom"])
+		}
+		if ch.Component == "am" {
+			return errors.New("am 0.2.0 needs prom 3.x")
+		}
+		return nil
+	}
+	res, err := w.engine(nil).Execute(t.Context(), req)
+	if err == nil || !strings.Contains(err.Error(), "prom 2.0.0 → 3.0.0 was not attempted: its step to 2.0.0 failed") || !strings.Contains(err.Error(), "am 0.2.0 needs prom 3.x") {
+		t.Errorf("%v", err)
+	}
+	var got []string
+	for _, o := range res.Components {
+		got = append(got, o.Name+" "+o.To.String()+" "+string(o.Status))
+	}
+	want := "prom 2.0.0 rolled_back; prom 3.0.0 not_attempted; am 0.2.0 not_attempted; node 2.0.0 upgraded"
+	if s := strings.Join(got, "; "); s != want {
+		t.Errorf("got %s\nwant %s", s, want)
+	}
+	w.whole("continued", map[string][]string{"prom": {"1.0.0"}, "am": {"0.1.0"}, "node": {"1.0.0", "2.0.0"}})
+}
+
 // A cancelled context undoes the component at work and starts nothing more.
 func TestCancelUndoes(t *testing.T) {
 	for _, at := range []Step{StepStop, StepSwap, StepStart, StepHealth} {
@@ -150,16 +183,18 @@ func TestCancelBeforeAnything(t *testing.T) {
 
 // scenario is one run for the crash tests.
 type scenario struct {
-	name string
-	to   map[string]string
+	name  string
+	steps []string
 }
 
 var scenarios = []scenario{
-	{"upgrade", map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}},
-	{"rollback", map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0 " + wordNoStart}},
+	{"upgrade", []string{"prom 2.0.0", "am 0.2.0"}},
+	{"rollback", []string{"prom 2.0.0", "am 0.2.0 " + wordNoStart}},
+	{"stepping stone", []string{"prom 2.0.0", "am 0.2.0", "prom 3.0.0"}},
+	{"stepping stone, then failure", []string{"prom 2.0.0", "prom 3.0.0 " + wordNoStart}},
 }
 
-var allowed = map[string][]string{"prom": {"1.0.0", "2.0.0"}, "am": {"0.1.0", "0.2.0"}}
+var allowed = map[string][]string{"prom": {"1.0.0", "2.0.0", "3.0.0"}, "am": {"0.1.0", "0.2.0"}}
 
 func crashedWorld(t *testing.T, sc scenario, n int) (*world, *crashAt) {
 	t.Helper()
@@ -167,7 +202,7 @@ func crashedWorld(t *testing.T, sc scenario, n int) (*world, *crashAt) {
 	w.install("prom", "1.0.0")
 	w.install("am", "0.1.0")
 	c := &crashAt{n: n}
-	_, err := w.engine(c.guard).Execute(t.Context(), w.upgrade(sc.to, "prom", "am"))
+	_, err := w.engine(c.guard).Execute(t.Context(), w.steps(sc.steps...))
 	if c.crashed() && !errors.Is(err, hostfs.ErrCrashed) {
 		t.Fatalf("crash at %d (%s): the run went on: %v", n, c.op, err)
 	}
@@ -262,7 +297,7 @@ func TestErrorAtEveryOperation(t *testing.T) {
 			}
 			return nil
 		}
-		res, err := w.engine(guard).Execute(t.Context(), w.upgrade(scenarios[0].to, "prom", "am"))
+		res, err := w.engine(guard).Execute(t.Context(), w.steps(scenarios[0].steps...))
 		if op == "" {
 			break
 		}

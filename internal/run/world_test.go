@@ -180,16 +180,33 @@ func (w *world) write(path, content string, mode fs.FileMode) {
 // upgrade makes a request that brings components to new contents.
 func (w *world) upgrade(to map[string]string, order ...string) Request {
 	w.t.Helper()
-	req := Request{Operation: Apply, Trigger: "manual", Plan: map[string]string{"note": "a plan"}}
+	var contents []string
 	for _, name := range order {
-		content := to[name]
+		contents = append(contents, to[name])
+	}
+	return w.steps(contents...)
+}
+
+// steps makes a request of contents in their order; a component may come again.
+func (w *world) steps(contents ...string) Request {
+	w.t.Helper()
+	req := Request{Operation: Apply, Trigger: "manual", Plan: map[string]string{"note": "a plan"}}
+	at := map[string]component.Version{}
+	placed := map[string]string{}
+	for _, content := range contents {
 		words := strings.Fields(content)
-		staged := w.root.Path("tmp/observability-upgrade", name)
+		name := words[0]
+		from, again := at[name]
+		if !again {
+			from = w.version(name)
+		}
+		at[name] = component.MustParseVersion(words[1])
+		staged := w.root.Path("tmp/observability-upgrade", name+"-"+words[1])
 		w.write(filepath.Join(staged, name), content, 0o755)
 		w.write(filepath.Join(staged, name+"tool"), name+"tool "+words[1], 0o755)
 		req.StagingDirs = append(req.StagingDirs, staged)
 		ch := Change{
-			Component: name, From: w.version(name), To: component.MustParseVersion(words[1]), WasActive: true,
+			Component: name, From: from, To: component.MustParseVersion(words[1]), WasActive: true,
 			Service: service.Service{Name: name, Unit: name + ".service"}, Executable: w.bin(name), RunsBinary: true,
 			Binaries: map[string]string{name: w.bin(name), name + "tool": w.bin(name + "tool")},
 			Health: Health{
@@ -203,15 +220,22 @@ func (w *world) upgrade(to map[string]string, order ...string) Request {
 			if err != nil {
 				w.t.Fatal(err)
 			}
+			if sum, ok := placed[b]; ok {
+				old = sum
+			}
 			fresh, err := hostfs.Digest(filepath.Join(staged, b))
 			if err != nil {
 				w.t.Fatal(err)
 			}
+			placed[b] = fresh
 			ch.Swaps = append(ch.Swaps, Swap{
 				Kind: backup.Binary, Name: b, Path: w.bin(b), Source: filepath.Join(staged, b), Beside: hostfs.Beside(w.bin(b), "new"), Old: old, New: fresh,
 			})
 		}
 		req.Changes = append(req.Changes, ch)
+		if again {
+			continue
+		}
 		req.Subjects = append(req.Subjects, backup.Subject{
 			Name: name, Version: ch.From.String(), Configs: []string{w.root.Path("etc", name)},
 			Binaries: []backup.Source{{Name: name, Path: w.bin(name)}, {Name: name + "tool", Path: w.bin(name + "tool")}},
