@@ -89,11 +89,6 @@ func FindVersion(out, expr string) (component.Version, error) {
 	return component.Version{}, fmt.Errorf("%w in %.120q", ErrVersionUnknown, strings.TrimSpace(out))
 }
 
-// SameVersion compares without build metadata: a distribution's "+ds" is the
-// same release.
-// An unknown version is the same as none.
-func SameVersion(want, got component.Version) bool { return !want.IsZero() && want.Equal(got) }
-
 func runConfined(ctx context.Context, spec ProbeSpec) (string, error) {
 	f, err := os.Open(spec.Path)
 	if err != nil {

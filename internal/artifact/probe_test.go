@@ -115,13 +115,6 @@ func TestProbeOnNoexec(t *testing.T) {
 	}
 }
 
-func TestSameVersion(t *testing.T) {
-	v := component.MustParseVersion
-	if !SameVersion(v("2.53.3"), v("2.53.3+ds1")) || SameVersion(v("2.53.3"), v("2.53.4")) || SameVersion(component.Version{}, component.Version{}) {
-		t.Fatal("wrong")
-	}
-}
-
 func TestFindVersionOnRealOutput(t *testing.T) {
 	for out, want := range map[string]string{
 		"prometheus, version 2.53.3+ds1 (branch: debian/sid, revision: 2.53.3+ds1-2)": "2.53.3+ds1",

@@ -1,7 +1,9 @@
 package component
 
 import (
+	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/Masterminds/semver/v3"
@@ -10,11 +12,13 @@ import (
 // Version is a release version of a component, without a leading "v".
 //
 // Ordering is semantic-version precedence. Build metadata ("+ds1", as Debian's
-// builds append) is kept for display and ignored in comparisons. The zero
-// Version means "unknown"; it sorts before every known version.
+// builds append) is kept for display and ignored in comparisons, but for Grafana's
+// "+security-01", which comes after the release without it. The zero Version means
+// "unknown"; it sorts before every known version.
 type Version struct {
-	text string // as published, leading "v" removed
-	sem  *semver.Version
+	text     string // as published, leading "v" removed
+	sem      *semver.Version
+	security uint64 // of "+security-NN"; 0 without
 }
 
 // ParseVersion reads "1.2.3", "v1.2.3", "1.2" or "1.2.3-rc.1+meta". It refuses
@@ -26,7 +30,11 @@ func ParseVersion(s string) (Version, error) {
 	if err != nil {
 		return Version{}, fmt.Errorf("version %q: %w", s, err)
 	}
-	return Version{text: text, sem: sem}, nil
+	v := Version{text: text, sem: sem}
+	if n, ok := strings.CutPrefix(sem.Metadata(), "security-"); ok {
+		v.security, _ = strconv.ParseUint(n, 10, 32) // another form counts for nothing, as all metadata
+	}
+	return v, nil
 }
 
 // MustParseVersion is ParseVersion for constants in tests and tables; it panics
@@ -64,11 +72,17 @@ func (v Version) Compare(o Version) int {
 	case o.sem == nil:
 		return 1
 	}
-	return v.sem.Compare(o.sem)
+	return cmp.Or(v.sem.Compare(o.sem), cmp.Compare(v.security, o.security))
 }
 
-// Equal reports whether both have the same precedence (build metadata ignored).
+// Equal reports whether both have the same precedence.
 func (v Version) Equal(o Version) bool { return v.Compare(o) == 0 }
+
+// SameRelease compares without build metadata, as what a program says of itself
+// may leave it out. The unknown version is the same as none.
+func (v Version) SameRelease(o Version) bool {
+	return v.sem != nil && o.sem != nil && v.sem.Compare(o.sem) == 0
+}
 
 // Less reports whether v precedes o.
 func (v Version) Less(o Version) bool { return v.Compare(o) < 0 }

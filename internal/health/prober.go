@@ -188,7 +188,7 @@ func (p *Prober) checkMetrics(ctx context.Context, t Target, r *Report) {
 		return
 	}
 	got, err := component.ParseVersion(r.Version)
-	if err != nil || !got.Equal(t.Version) {
+	if err != nil || !got.SameRelease(t.Version) {
 		r.add("version", Fail, "the running process reports %s, expected %s", r.Version, t.Version)
 		return
 	}

@@ -104,7 +104,7 @@ func (s *Stack) checkVersion(ctx context.Context, p *prepared) error {
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", f.Name, strings.Join(c.Version.Args, " "), err)
 	}
-	if !artifact.SameVersion(p.step.To, got) {
+	if !p.step.To.SameRelease(got) {
 		return fmt.Errorf("expected %s, the downloaded %s says %s (%.120q)", p.step.To, f.Name, got, firstLine(out))
 	}
 	return nil
