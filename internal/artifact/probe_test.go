@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
 func TestProbe(t *testing.T) {
