@@ -32,10 +32,15 @@ stops; then, one component at a time: back up, stop, swap, start, prove health.
 A component that does not prove healthy is rolled back at once.
 
 Ctrl+C before the first stop leaves everything as it was; after it, the
-component being changed is rolled back and the run ends with exit code 130.`,
+component being changed is rolled back and the run ends with exit code 130.
+
+With --auto nobody is asked, the policies of auto_upgrade decide how far to go,
+and the run begins only inside a maintenance window that is long enough for it;
+outside, it ends with exit code 8 and nothing is touched.`,
 		Example: `  observability-upgrade apply                                # shows the plan and asks
   observability-upgrade apply --yes
   observability-upgrade apply --component=prometheus@2.53.3 --yes
+  observability-upgrade apply --auto                         # what the timer does
   observability-upgrade apply --dry-run`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
@@ -53,6 +58,9 @@ func (o *applyOptions) run(ctx context.Context) error {
 	look, err := o.look()
 	if err != nil {
 		return err
+	}
+	if o.auto {
+		o.yes, look.Begin = true, !o.dryRun
 	}
 	if o.skipHealth && !o.force {
 		return &stack.UsageError{Message: "--skip-health-checks leaves a broken upgrade in place; it needs --force as well", Hint: "observability-upgrade apply --help"}
@@ -78,6 +86,18 @@ func (o *applyOptions) run(ctx context.Context) error {
 	return o.finish(ctx, d, res, err)
 }
 
+// trigger is how the run came about, as history tells it. The timer's service
+// says of itself that it is scheduled.
+func (o *applyOptions) trigger() string {
+	switch {
+	case !o.auto:
+		return "manual"
+	case o.Env("OBSERVABILITY_UPGRADE_TRIGGER") == "scheduled":
+		return "scheduled"
+	}
+	return "auto"
+}
+
 func notATerminal(command string) error {
 	return &stack.UsageError{
 		Message: "standard input is not a terminal, so nobody can confirm; nothing was done",
@@ -90,7 +110,7 @@ func (o *applyOptions) dry(ctx context.Context, s *stack.Stack, look stack.LookO
 	if err != nil {
 		return err
 	}
-	res := run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: "manual", Status: run.StatusDryRun, Components: []run.Outcome{}}
+	res := run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: o.trigger(), Status: run.StatusDryRun, Components: []run.Outcome{}}
 	for _, st := range prop.Plan.Steps() {
 		res.Components = append(res.Components, run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: run.Skipped})
 	}
@@ -123,7 +143,7 @@ func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, look stack.Loo
 		}
 	}
 	res, err := s.Apply(ctx, prop, stack.ApplyOptions{
-		Trigger: "manual", ContinueOnFailure: o.continueOn || s.Policy.OnFailure == "continue", SkipHealth: o.skipHealth,
+		Trigger: o.trigger(), ContinueOnFailure: o.continueOn || s.Policy.OnFailure == "continue", SkipHealth: o.skipHealth,
 	})
 	if res.Status == run.StatusNothingToDo && !o.json() {
 		for _, h := range prop.Plan.Held {

@@ -83,12 +83,15 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		result   *resultError
 		missing  *backup.NotFoundError
 		damaged  *journal.DamagedError
+		window   *stack.WindowError
 	)
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage, usage.Hint
 	case errors.Is(err, stack.ErrConfig):
 		return exitUsage, "correct the file and run the same command again; nothing was touched"
+	case errors.As(err, &window):
+		return exitWindow, "nothing was touched; a run by hand is not bound by the windows: observability-upgrade apply"
 	case errors.As(err, &missing):
 		return exitUsage, "observability-upgrade rollback --list"
 	case errors.As(err, &held):

@@ -48,6 +48,9 @@ func (r Root) Lib() string { return r.Path("var/lib/observability") }
 // State is the version state file.
 func (r Root) State() string { return r.Path("var/lib/observability/versions.state") }
 
+// Holds is what `hold` and `unhold` set.
+func (r Root) Holds() string { return r.Path("var/lib/observability/holds.json") }
+
 // History is the upgrade history database.
 func (r Root) History() string { return r.Path("var/lib/observability/upgrade-history.db") }
 

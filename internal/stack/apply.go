@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
@@ -34,8 +35,12 @@ func (p *Proposal) Failed() []health.Check {
 	return out
 }
 
-// Propose looks, plans and runs the pre-flight checks. Nothing is changed.
+// Propose looks, plans and runs the pre-flight checks. Nothing is changed. For an
+// unattended run that is to begin and may not, the error is WindowError.
 func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (*Proposal, error) {
+	if err := s.mayBegin(o.Auto && o.Begin, 0); err != nil {
+		return nil, err
+	}
 	v, err := s.Look(ctx, o)
 	if err != nil {
 		return nil, err
@@ -44,9 +49,15 @@ func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (*P
 	if err != nil {
 		return nil, planError(err)
 	}
+	if err := s.mayBegin(o.Auto && o.Begin && len(p.Steps()) > 0, time.Duration(p.EstimatedSeconds)*time.Second); err != nil {
+		return nil, err
+	}
 	p.ID = backup.Reserve(s.Root.Backups(), s.now())
 	p.BackupPath = filepath.Join(s.Root.Backups(), p.ID)
 	p.Checks = s.preflight(ctx, v, p, skipHealth)
+	if len(p.Steps()) > 0 {
+		p.Checks = append(p.Checks, s.checkWindow(p))
+	}
 	return &Proposal{Plan: p, View: v}, ctx.Err()
 }
 

@@ -29,7 +29,9 @@ type LookOptions struct {
 	Target     plan.Target
 	Refresh    bool
 	Force      bool
-	Auto       bool
+	Auto       bool   // an unattended run
+	Begin      bool   // the run is to begin now: maintenance windows bind it where it is unattended
+	Policy     string // of an unattended run, in place of auto_upgrade.default_policy; may be empty
 }
 
 // Look finds what is installed and asks upstream for releases. When not one
@@ -79,7 +81,10 @@ func (s *Stack) Look(ctx context.Context, o LookOptions) (*View, error) {
 		return nil, err
 	}
 	v.Input = s.planInput(found, results, st, o)
-	if err := s.addPolicies(&v.Input); err != nil {
+	if v.Input.Holds, err = s.holds(); err != nil {
+		return nil, err
+	}
+	if err := s.addPolicies(&v.Input, o.Policy); err != nil {
 		return nil, err
 	}
 	asked := 0

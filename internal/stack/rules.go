@@ -15,14 +15,6 @@ import (
 // checked when the files were read. The order is fixed, so that the same
 // configuration always gives the same plan.
 func (s *Stack) addRules(in *plan.Input) {
-	for _, h := range s.Policy.Holds {
-		hold := plan.Hold{Component: h.Component, Reason: h.Reason}
-		if h.Version != "" {
-			hold.Range = mustRange(h.Version)
-		}
-		hold.Until, _ = h.UntilTime() // checked when the file was read
-		in.Holds = append(in.Holds, hold)
-	}
 	for _, h := range s.Policy.Pins {
 		pin := plan.Pin{Component: h.Component, Range: mustRange(h.Version), Reason: h.Reason}
 		pin.Until, _ = h.UntilTime()
@@ -73,9 +65,13 @@ func (s *Stack) autoUpgrade() config.AutoUpgrade {
 	return config.AutoUpgrade{}
 }
 
-// addPolicies tells the planner what unattended runs obey.
-func (s *Stack) addPolicies(in *plan.Input) error {
+// addPolicies tells the planner what unattended runs obey; level, when it is not
+// empty, takes the place of the default policy.
+func (s *Stack) addPolicies(in *plan.Input, level string) error {
 	a := s.autoUpgrade()
+	if level != "" {
+		a.DefaultPolicy = level
+	}
 	in.DefaultPolicy = plan.Policy{Level: plan.Level(a.DefaultPolicy), MinReleaseAge: days(a.MinReleaseAgeDays)}
 	in.Policies = map[string]plan.Policy{}
 	for name, p := range a.Policies {
