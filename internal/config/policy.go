@@ -30,6 +30,7 @@ type Policy struct {
 	OnFailure          string         `yaml:"on_failure"` // abort | continue
 	Paths              Paths          `yaml:"paths"`
 	Holds              []Hold         `yaml:"holds"`
+	AlertGate          *AlertGate     `yaml:"alert_gate"`          // nil: none
 	AutoUpgrade        *AutoUpgrade   `yaml:"auto_upgrade"`        // nil: not given here
 	MaintenanceWindows []Window       `yaml:"maintenance_windows"` // nil: not given here
 	File               string         `yaml:"-"`
@@ -154,6 +155,7 @@ func LoadPolicy(root layout.Root, env func(string) string) (*Policy, error) {
 	for _, f := range []*Forge{&p.Upstream.GitHub, &p.Upstream.GitLab, &p.Upstream.Grafana} {
 		f.APIURL = strings.TrimRight(f.APIURL, "/")
 	}
+	p.AlertGate.complete()
 	return p, nil
 }
 
@@ -201,6 +203,7 @@ func (p *Policy) validate() yamlfile.Errors {
 			v.fail([]any{"holds", i, "until"}, "%v", err)
 		}
 	}
+	v.alertGate(p.AlertGate)
 	v.autoUpgrade(p.AutoUpgrade)
 	v.windows(p.MaintenanceWindows)
 	return v.errs
