@@ -121,8 +121,8 @@ func (o *applyOptions) dry(ctx context.Context, s *stack.Stack, look stack.LookO
 		_, err := fmt.Fprintln(w, "\nDry run: nothing was changed.")
 		return err
 	})
-	if failed := prop.Failed(); err == nil && len(failed) > 0 {
-		return &resultError{result: res, err: &stack.RefusedError{Check: "pre-flight", Err: &stack.ChecksError{Failed: failed}, Next: "observability-upgrade plan"}}
+	if refusal := prop.Refusal(); err == nil && refusal != nil {
+		return &resultError{result: res, err: refusal}
 	}
 	return err
 }

@@ -17,4 +17,5 @@ type Check struct {
 	Component string      `json:"component"` // empty when it concerns the host
 	Status    CheckStatus `json:"status"`
 	Detail    string      `json:"detail"`
+	Next      string      `json:"next,omitempty"` // command to type when it is not ok
 }

@@ -8,8 +8,14 @@ import (
 func TestVersionOrder(t *testing.T) {
 	// Oldest first; those on one line are equal.
 	order := [][]string{
-		{"2.9.0-rc.1"}, {"2.9.0", "v2.9.0", "2.9", "2.9.0+ds1"}, {"2.10.0"},
-		{"11.0.6", "11.0.6+build.7", "11.0.6+security-x"}, {"11.0.6+security-01", "11.0.6+security-1"}, {"11.0.6+security-02"}, {"11.0.6+security-10"}, {"11.1.0"},
+		{"2.9.0-rc.1"},
+		{"2.9.0", "v2.9.0", "2.9", "2.9.0+ds1"},
+		{"2.10.0"},
+		{"11.0.6", "11.0.6+build.7", "11.0.6+security-x"},
+		{"11.0.6+security-01", "11.0.6+security-1"},
+		{"11.0.6+security-02"},
+		{"11.0.6+security-10"},
+		{"11.1.0"},
 	}
 	for i, line := range order {
 		for _, a := range line {

@@ -157,6 +157,7 @@ func TestPolicyEverything(t *testing.T) {
 	want.Holds = []Hold{{"grafana", ">=12.0.0", "angular panels", "2026-12-31"}, {Component: "loki", Until: "2026-12-31T06:00:00Z"}}
 	want.AutoUpgrade = &AutoUpgrade{"patch_only", &three, map[string]AutoPolicy{"prometheus": {"minor", &thirty, &zero, ""}, "grafana": {Policy: "none"}}}
 	want.MaintenanceWindows = []Window{{"Saturday", "22:00", "06:00", "Europe/Berlin"}, {Start: "02:00", End: "04:00"}}
+	want.AlertGate = &AlertGate{"http://localhost:9090", []string{firingCritical, `up{job="api"} == 0`}, "warn"}
 	// Secret formats itself as [redacted]; compare the values.
 	if p.Upstream != want.Upstream {
 		t.Errorf("upstream differs: %q %q", string(p.Upstream.GitHub.Token), string(p.Upstream.GitLab.Token))
@@ -167,6 +168,13 @@ func TestPolicyEverything(t *testing.T) {
 	until, err := p.Holds[0].UntilTime()
 	if err != nil || !until.Equal(time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC)) {
 		t.Errorf("until %v, %v", until, err)
+	}
+}
+
+func TestAlertGateDefaults(t *testing.T) {
+	p, _ := policy(t, "alertgate.good.yaml", environment())
+	if d := cmp.Diff(&AlertGate{"http://localhost:9090", []string{firingCritical}, "fail"}, p.AlertGate); d != "" {
+		t.Errorf("-want +got\n%s", d)
 	}
 }
 

@@ -31,6 +31,7 @@ type Policy struct {
 	Paths              Paths          `yaml:"paths"`
 	Holds              []Hold         `yaml:"holds"`
 	Pins               []Hold         `yaml:"pins"`                // a version is required: the component stays within it
+	AlertGate          *AlertGate     `yaml:"alert_gate"`          // nil: none
 	AutoUpgrade        *AutoUpgrade   `yaml:"auto_upgrade"`        // nil: not given here
 	MaintenanceWindows []Window       `yaml:"maintenance_windows"` // nil: not given here
 	File               string         `yaml:"-"`
@@ -158,6 +159,7 @@ func LoadPolicy(root layout.Root, env func(string) string) (*Policy, error) {
 	for _, f := range []*Forge{&p.Upstream.GitHub, &p.Upstream.GitLab, &p.Upstream.Grafana} {
 		f.APIURL = strings.TrimRight(f.APIURL, "/")
 	}
+	p.AlertGate.complete()
 	return p, nil
 }
 
@@ -206,6 +208,7 @@ func (p *Policy) validate() yamlfile.Errors {
 			v.fail([]any{"pins", i}, "version is not given: which versions may %s be at?", h.Component)
 		}
 	}
+	v.alertGate(p.AlertGate)
 	v.autoUpgrade(p.AutoUpgrade)
 	v.windows(p.MaintenanceWindows)
 	return v.errs

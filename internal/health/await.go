@@ -81,6 +81,7 @@ func (p *Prober) ready(ctx context.Context, t Target) Report {
 			p.checkMetrics(ctx, t, &r)
 		}
 	}
+	r.excuse(t.Excused)
 	r.conclude()
 	return r
 }

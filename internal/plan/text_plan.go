@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
@@ -80,33 +81,123 @@ func (p *page) heldList(held []Held) {
 	p.line("")
 }
 
+// checkTitles are the checks as people read them; names without one are printed
+// as they are.
+var checkTitles = map[string]string{
+	"disk_space":         "Sufficient disk space",
+	"service_health":     "All services healthy",
+	"compatibility":      "Compatibility verified",
+	"config_syntax":      "Configuration valid",
+	"backup_readiness":   "Backup directory ready",
+	"network":            "Upstream reachable",
+	"lock":               "No other run in progress",
+	"maintenance_window": "Maintenance window",
+	"inodes":             "Sufficient inodes",
+	"file_system":        "File systems writable",
+	"binary_writable":    "Binaries replaceable",
+	"unit_file":          "Units in order",
+	"history_readable":   "History readable",
+	"clock":              "Clock plausible",
+	"alert_gate":         "No blocking alerts",
+}
+
+// checks writes one line per check. What is not well follows it, component by
+// component; what is says no more.
 func (p *page) checks(list []component.Check) {
 	if len(list) == 0 {
 		return
 	}
 	p.line("Pre-upgrade checks:")
-	for _, c := range list {
-		mark, tone := "?", red
-		switch c.Status {
-		case component.CheckOK:
-			mark, tone = "✓", green
-		case component.CheckWarn:
-			mark, tone = "!", yellow
-		case component.CheckFail:
-			mark, tone = "✗", red
-		case component.CheckSkipped:
-			mark, tone = "-", faint
+	for len(list) > 0 {
+		n := 1
+		for n < len(list) && list[n].Name == list[0].Name {
+			n++
 		}
-		text := c.Name
-		if c.Component != "" {
-			text += " (" + c.Component + ")"
-		}
-		if c.Detail != "" {
-			text += ": " + c.Detail
-		}
-		p.wrapped("  "+p.paint(tone, mark)+" ", "    ", "", text)
+		p.checkGroup(list[:n])
+		list = list[n:]
 	}
 	p.line("")
+}
+
+// checkGroup writes the results of one check.
+func (p *page) checkGroup(group []component.Check) {
+	title := checkTitles[group[0].Name]
+	if title == "" {
+		title = group[0].Name
+	}
+	worst := group[0].Status
+	for _, c := range group {
+		if severity(c.Status) > severity(worst) {
+			worst = c.Status
+		}
+	}
+	var told []component.Check
+	for _, c := range group {
+		if c.Status != component.CheckOK && (c.Status != component.CheckSkipped || worst == component.CheckSkipped) {
+			told = append(told, c)
+		}
+	}
+	mark := "  " + p.mark(worst) + " "
+	switch {
+	case len(told) == 0:
+		// A window is worth its times: upgrade-design.md section 10.
+		if detail := group[0].Detail; group[0].Name == "maintenance_window" && detail != "" {
+			title += ": OK (" + detail + ")"
+		}
+		p.wrapped(mark, "    ", "", title)
+	case len(told) == 1:
+		if told[0].Component != "" {
+			title += " (" + told[0].Component + ")"
+		}
+		p.wrapped(mark, "    ", "", title+": "+checkDetail(told[0]))
+	case worst == component.CheckSkipped && slices.IndexFunc(told, func(c component.Check) bool { return c.Detail != told[0].Detail }) < 0:
+		p.wrapped(mark, "    ", "", title+": "+checkDetail(told[0]))
+	default:
+		p.wrapped(mark, "    ", "", title)
+		for _, c := range told {
+			text := checkDetail(c)
+			if c.Component != "" {
+				text = c.Component + ": " + text
+			}
+			p.wrapped("    "+p.mark(c.Status)+" ", "      ", "", text)
+		}
+	}
+}
+
+func checkDetail(c component.Check) string {
+	if c.Next == "" {
+		return c.Detail
+	}
+	return c.Detail + "; next: " + c.Next
+}
+
+// severity orders statuses; one nobody knows is the worst.
+func severity(s component.CheckStatus) int {
+	switch s {
+	case component.CheckSkipped:
+		return 0
+	case component.CheckOK:
+		return 1
+	case component.CheckWarn:
+		return 2
+	case component.CheckFail:
+		return 3
+	}
+	return 4
+}
+
+func (p *page) mark(s component.CheckStatus) string {
+	switch s {
+	case component.CheckOK:
+		return p.paint(green, "✓")
+	case component.CheckWarn:
+		return p.paint(yellow, "!")
+	case component.CheckFail:
+		return p.paint(red, "✗")
+	case component.CheckSkipped:
+		return p.paint(faint, "-")
+	}
+	return p.paint(red, "?")
 }
 
 // downloadText admits what upstream does not state.

@@ -66,7 +66,8 @@ type Health struct {
 	Metric     string        `json:"metric,omitempty"`
 	Settle     time.Duration `json:"settle"`
 	Timeout    time.Duration `json:"timeout"`
-	Skip       bool          `json:"skip,omitempty"` // --skip-health-checks: only that the unit runs
+	Skip       bool          `json:"skip,omitempty"`    // --skip-health-checks: only that the unit runs
+	Excused    []string      `json:"excused,omitempty"` // checks that failed before the run; see health.Target
 }
 
 // hasService reports whether there is anything to stop and start.

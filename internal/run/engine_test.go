@@ -92,6 +92,32 @@ func TestFailureRollsBack(t *testing.T) {
 	}
 }
 
+// What was missing before the upgrade is not held against the new version, nor
+// against the old one that an undo puts back.
+func TestBaseline(t *testing.T) {
+	for _, tt := range []struct {
+		word    string
+		excused []string
+		status  string
+	}{
+		{"", nil, StatusRollbackFail},
+		{"", []string{"metric"}, StatusSuccess},
+		{wordNotReady, []string{"metric"}, StatusRolledBack},
+	} {
+		w := newWorld(t)
+		w.install("prom", "1.0.0")
+		req := w.upgrade(map[string]string{"prom": "prom 2.0.0 " + tt.word}, "prom")
+		req.Changes[0].Health.Metric, req.Changes[0].Health.Excused = "never_there", tt.excused
+		res, err := w.engine(nil).Execute(t.Context(), req)
+		if res.Status != tt.status || (err == nil) != (tt.status == StatusSuccess) {
+			t.Fatalf("%q, excused %v: status %s, %v", tt.word, tt.excused, res.Status, err)
+		}
+		if tt.status == StatusSuccess && !strings.Contains(strings.Join(res.Warnings, "\n"), "as before the upgrade") {
+			t.Errorf("warnings: %q", res.Warnings)
+		}
+	}
+}
+
 func TestContinueOnFailure(t *testing.T) {
 	w := newWorld(t)
 	w.install("prom", "1.0.0")

@@ -167,6 +167,7 @@ func (r *running) target(ch Change, version string) (health.Target, error) {
 		return t, nil
 	}
 	t.URL, t.MetricsURL, t.Metric = ch.Health.URL, ch.Health.MetricsURL, ch.Health.Metric
+	t.Excused = ch.Health.Excused
 	if ch.Health.Body != "" {
 		re, err := regexp.Compile(ch.Health.Body)
 		if err != nil {

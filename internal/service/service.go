@@ -54,6 +54,8 @@ type Status struct {
 	DropIns          []string
 	NeedDaemonReload bool   // unit files changed since systemd read them
 	InvocationID     string // differs for every start
+	Restart          string // systemd's Restart=: no, on-failure, always …; "" elsewhere
+	NoStartLimit     bool   // systemd restarts it without end (StartLimitBurst= or StartLimitIntervalSec= is 0)
 }
 
 // LogLine is one line a service logged.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
@@ -170,17 +169,4 @@ func (s *Stack) rebuildState(ctx context.Context) (*state.File, error) {
 	slices.Sort(names)
 	s.Notice("the state file was rebuilt from what is installed: " + strings.Join(names, ", "))
 	return f, nil
-}
-
-func ownerOf(st os.FileInfo) (uint32, bool) {
-	sys, ok := st.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, false
-	}
-	return sys.Uid, true
-}
-
-func joinSorted(parts []string) string {
-	slices.Sort(parts)
-	return strings.Join(parts, "; ")
 }

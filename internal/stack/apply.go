@@ -10,29 +10,35 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
-	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
+	"github.com/observability-upgrade/observability-upgrade/internal/preflight"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
 
 // Proposal is a plan with the view it was made from and its pre-flight checks.
 type Proposal struct {
-	Plan *plan.Plan
-	View *View
+	Plan     *plan.Plan
+	View     *View
+	Baseline preflight.Baseline // what was broken before and is not held against the upgrade
 }
 
 // Failed lists the pre-flight checks that failed.
-func (p *Proposal) Failed() []health.Check {
-	var out []health.Check
-	for _, c := range p.Plan.Checks {
-		if c.Status == health.Fail {
-			out = append(out, c)
-		}
+func (p *Proposal) Failed() []component.Check { return preflight.Failed(p.Plan.Checks) }
+
+// Refusal is the error for pre-flight checks that failed; nil where none did.
+func (p *Proposal) Refusal() error {
+	failed := p.Failed()
+	if len(failed) == 0 {
+		return nil
 	}
-	return out
+	next := "observability-upgrade plan"
+	if failed[0].Next != "" {
+		next = failed[0].Next
+	}
+	return &RefusedError{Check: "pre-flight", Err: &ChecksError{Failed: failed}, Next: next}
 }
 
 // Propose looks, plans and runs the pre-flight checks. Nothing is changed. For an
@@ -54,11 +60,13 @@ func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (*P
 	}
 	p.ID = backup.Reserve(s.Root.Backups(), s.now())
 	p.BackupPath = filepath.Join(s.Root.Backups(), p.ID)
-	p.Checks = s.preflight(ctx, v, p, skipHealth)
-	if len(p.Steps()) > 0 {
-		p.Checks = append(p.Checks, s.checkWindow(p))
+	found := s.preflight(ctx, v, p, skipHealth)
+	signed, err := s.checkSignatures(p)
+	if err != nil {
+		return nil, err
 	}
-	return &Proposal{Plan: p, View: v}, ctx.Err()
+	p.Checks = append(found.Checks, signed...)
+	return &Proposal{Plan: p, View: v, Baseline: found.Baseline}, ctx.Err()
 }
 
 // planError tells mistakes in what was asked for from refusals.
@@ -94,9 +102,9 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 		res.Status, res.Components = run.StatusNothingToDo, []run.Outcome{}
 		return res, nil
 	}
-	if failed := prop.Failed(); len(failed) > 0 {
+	if err := prop.Refusal(); err != nil {
 		res.Components = unattempted(steps)
-		return res, &RefusedError{Check: "pre-flight", Err: &ChecksError{Failed: failed}, Next: "observability-upgrade plan"}
+		return res, err
 	}
 	ready, refused, err := s.prepareAll(ctx, prop, steps, o.ContinueOnFailure)
 	if err != nil {
@@ -121,6 +129,7 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 		if err != nil {
 			return res, &RefusedError{Component: p.step.Component, Err: err, Next: "observability-upgrade plan"}
 		}
+		ch.Health.Excused = prop.Baseline[ch.Component]
 		req.Changes = append(req.Changes, ch)
 		if !kept[ch.Component] {
 			req.Subjects = append(req.Subjects, s.subject(p.in))

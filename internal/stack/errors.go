@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/observability-upgrade/observability-upgrade/internal/health"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
 // ErrConfig marks bad configuration: nothing was touched.
@@ -54,16 +54,22 @@ func (e *UpstreamUnknownError) Error() string {
 }
 
 // ChecksError carries the pre-flight checks that refused a run.
-type ChecksError struct{ Failed []health.Check }
+type ChecksError struct{ Failed []component.Check }
 
+// Error lists every failure on a line of its own: what was expected, what was
+// found and what to type next.
 func (e *ChecksError) Error() string {
-	parts := make([]string, 0, len(e.Failed))
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d failed, and nothing was touched:", len(e.Failed))
 	for _, c := range e.Failed {
-		name := c.Name
+		b.WriteString("\n  ")
 		if c.Component != "" {
-			name = c.Component + ": " + name
+			b.WriteString(c.Component + ": ")
 		}
-		parts = append(parts, name+": "+c.Detail)
+		b.WriteString(c.Name + ": " + c.Detail)
+		if c.Next != "" {
+			b.WriteString("; next: " + c.Next)
+		}
 	}
-	return "pre-flight checks failed: " + strings.Join(parts, "; ")
+	return b.String()
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
+	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
 	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
 )
@@ -33,6 +34,23 @@ func (s *Stack) signedBefore() (map[string]string, error) {
 		}
 	}
 	return before, nil
+}
+
+// checkSignatures tells, per component of the plan, what stands for its signature.
+func (s *Stack) checkSignatures(p *plan.Plan) ([]health.Check, error) {
+	before, err := s.signedBefore()
+	if err != nil {
+		return nil, err
+	}
+	var out []health.Check
+	seen := map[string]bool{}
+	for _, st := range p.Steps() {
+		if c, ok := s.Catalogue.Get(st.Component); ok && !seen[st.Component] {
+			seen[st.Component] = true
+			out = append(out, s.checkSigned(c, before[st.Component])...)
+		}
+	}
+	return out, nil
 }
 
 // checkSigned foretells the refusal of a component whose definition names no

@@ -45,6 +45,9 @@ type Options struct {
 	Build    string            // this program's version
 	ExitCode func(error) int   // what the audit log gives as the exit code; may be nil
 	Guard    hostfs.Guard      // fault injection in tests; nil otherwise
+	// Window judges the maintenance windows for the pre-flight checks; nil leaves
+	// them out. See preflight.Input.
+	Window func(ctx context.Context) component.Check
 }
 
 // Stack is opened once per command. It is not safe for concurrent use.
@@ -60,6 +63,8 @@ type Stack struct {
 	host     *hostfs.Host
 	prober   *health.Prober
 	now      func() time.Time
+
+	holdsLock bool // while Mutate runs
 }
 
 // Open reads the configuration and connects to the service manager. Errors in
@@ -198,6 +203,8 @@ func (s *Stack) Mutate(ctx context.Context, command string, args []string, do fu
 		return err
 	}
 	defer l.Release()
+	s.holdsLock = true
+	defer func() { s.holdsLock = false }()
 	id := ""
 	if command != "recover" {
 		err = s.recoverFirst(ctx)

@@ -51,9 +51,9 @@ func (s *Stack) mayBegin(auto bool, takes time.Duration) error {
 }
 
 // checkWindow tells of the maintenance windows among the pre-flight checks. It
-// only warns: what binds an unattended run is mayBegin.
+// only warns: what binds an unattended run is mayBegin. Its name is the caller's.
 func (s *Stack) checkWindow(p *plan.Plan) component.Check {
-	c := component.Check{Name: "maintenance_window", Status: component.CheckOK}
+	c := component.Check{Status: component.CheckOK}
 	set, err := s.Windows()
 	if err != nil {
 		c.Status, c.Detail = component.CheckFail, err.Error()

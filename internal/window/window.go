@@ -202,7 +202,7 @@ func (s Set) Next(t time.Time, d time.Duration) (Opening, bool) {
 // Verdict says whether a run that takes d may begin at t.
 type Verdict struct {
 	OK     bool
-	Reason string // why not; when it may, until when
+	Reason string // why not; when it may, the opening
 	Next   *Opening
 }
 
@@ -215,7 +215,7 @@ func (s Set) Judge(t time.Time, d time.Duration) Verdict {
 	}
 	now, open := s.At(t)
 	if open && !t.Add(d).After(now.End) {
-		return Verdict{OK: true, Reason: "OK (" + now.String() + ")"}
+		return Verdict{OK: true, Reason: now.String()}
 	}
 	v := Verdict{Reason: "it is outside the maintenance windows (" + s.String() + ")"}
 	if open {

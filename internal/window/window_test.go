@@ -88,15 +88,15 @@ func TestJudge(t *testing.T) {
 		reason string
 	}{
 		{"none configured", nil, "2026-11-24T12:00:00Z", time.Hour, true, "no maintenance windows"},
-		{"inside", weekend, "2026-11-28T02:00:00Z", time.Hour, true, "OK (Sat 2026-11-28 02:00-06:00 UTC)"},
+		{"inside", weekend, "2026-11-28T02:00:00Z", time.Hour, true, "Sat 2026-11-28 02:00-06:00 UTC"},
 		{"the end is not inside", weekend, "2026-11-28T06:00:00Z", 0, false, "outside the maintenance windows (saturday 02:00-06:00 UTC, sunday 02:00-06:00 UTC); the next that is long enough opens on Sun 2026-11-29 02:00-06:00 UTC"},
-		{"just fits", weekend, "2026-11-28T05:00:00Z", time.Hour, true, "OK"},
+		{"just fits", weekend, "2026-11-28T05:00:00Z", time.Hour, true, "Sat"},
 		{"does not fit", weekend, "2026-11-28T05:00:01Z", time.Hour, false, "expected to take 1h0m0s, and the window Sat 2026-11-28 02:00-06:00 UTC has only 59m59s left; the next that is long enough opens on Sun 2026-11-29"},
 		{"never fits", weekend, "2026-11-28T03:00:00Z", 5 * time.Hour, false, "none of the next 16 days is open for 5h0m0s"},
-		{"over midnight, before", night, "2026-11-27T21:30:00Z", time.Hour, true, "OK (Fri 2026-11-27 22:00-Sat 02:00 CET)"},
-		{"over midnight, after", night, "2026-11-28T00:30:00Z", time.Minute, true, "OK"},
+		{"over midnight, before", night, "2026-11-27T21:30:00Z", time.Hour, true, "Fri 2026-11-27 22:00-Sat 02:00 CET"},
+		{"over midnight, after", night, "2026-11-28T00:30:00Z", time.Minute, true, "Fri"},
 		{"over midnight, ended", night, "2026-11-28T01:00:00Z", time.Minute, false, "opens on Fri 2026-12-04 22:00-Sat 02:00 CET"},
-		{"windows that touch are one", chain, "2026-11-24T22:30:00Z", 2 * time.Hour, true, "OK (Tue 2026-11-24 22:00-Wed 01:00 UTC)"},
+		{"windows that touch are one", chain, "2026-11-24T22:30:00Z", 2 * time.Hour, true, "Tue 2026-11-24 22:00-Wed 01:00 UTC"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -137,6 +137,9 @@ func TestProperties(t *testing.T) {
 		}
 		now := time.Unix(rapid.Int64Range(1_700_000_000, 1_900_000_000).Draw(r, "now"), 0)
 		next, ok := s.Next(now, 0)
+		if here, open := s.At(now); !ok && open && here.Length() > 10*24*time.Hour {
+			return // together they are always open
+		}
 		if !ok || !next.Start.After(now) || next.Start.Sub(now) > 15*24*time.Hour {
 			r.Fatalf("%s: next after %s is %s, %v", s, now, next, ok)
 		}

@@ -137,6 +137,7 @@ func (m *Manager) status(u unit) service.Status {
 	}
 	st.DropIns, _ = u.props["DropInPaths"].([]string)
 	st.NeedDaemonReload, _ = u.props["NeedDaemonReload"].(bool)
+	st.Restart, st.NoStartLimit = u.str("Restart"), u.noStartLimit()
 	if id, ok := u.props["InvocationID"].([]byte); ok && len(id) > 0 {
 		st.InvocationID = fmt.Sprintf("%x", id)
 	}
@@ -207,6 +208,14 @@ func (u unit) execStart() []string {
 		out = append(out, argv[1:]...)
 	}
 	return out
+}
+
+// noStartLimit reports that systemd counts no starts: systemd.unit(5),
+// StartLimitIntervalSec=.
+func (u unit) noStartLimit() bool {
+	interval, known := u.props["StartLimitIntervalUSec"].(uint64)
+	burst, also := u.props["StartLimitBurst"].(uint32)
+	return known && interval == 0 || also && burst == 0
 }
 
 // resetFailed clears a failed state, the start limit and the restart counter. A

@@ -1,0 +1,45 @@
+package preflight
+
+import (
+	"context"
+	"os"
+	"syscall"
+)
+
+// checkBackupDir proves that a backup point can be written, and that nobody else
+// owns or can change the directory of them.
+func (c *checker) checkBackupDir(context.Context) finding {
+	dir := c.Root.Backups()
+	bad := func(next, format string, args ...any) finding {
+		return found(fail(BackupReadiness, "", next, format, args...))
+	}
+	st, err := os.Lstat(dir)
+	if err == nil {
+		sys, known := st.Sys().(*syscall.Stat_t)
+		switch {
+		case st.Mode()&os.ModeSymlink != 0:
+			return bad("rm "+dir, "%s: expected a directory, found a link", dir)
+		case !st.IsDir():
+			return bad("rm "+dir, "%s: expected a directory, found a file", dir)
+		case known && sys.Uid != 0 && int(sys.Uid) != os.Geteuid():
+			return bad(chown(dir), "%s: expected it to belong to root or uid %d, found uid %d", dir, os.Geteuid(), sys.Uid)
+		case st.Mode().Perm()&0o022 != 0:
+			return bad("chmod go-w "+dir, "%s: expected that only its owner can write it, found mode %04o", dir, st.Mode().Perm())
+		}
+	}
+	if c.TryWrite == nil {
+		return found(skipped(BackupReadiness, "", "nothing was written to %s", dir))
+	}
+	at := existing(dir)
+	if err := c.TryWrite(at); err != nil {
+		next := "df -h " + at
+		if os.IsPermission(err) {
+			next = "ls -ld " + at
+		}
+		return bad(next, "%s: expected that a file can be written and synced, found: %v", at, err)
+	}
+	if at != dir {
+		return found(ok(BackupReadiness, "", "%s can be made: %s can be written", dir, at))
+	}
+	return found(ok(BackupReadiness, "", "%s can be written", dir))
+}

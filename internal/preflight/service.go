@@ -1,0 +1,82 @@
+package preflight
+
+import (
+	"context"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/health"
+)
+
+// recent is how long ago a crash is still worth a word.
+const recent = 24 * time.Hour
+
+// Names of health's checks whose failure does not stand in the way of an
+// upgrade: specification section 2 asks for a running unit and a good answer.
+const (
+	metricCheck     = "metric"     // excused in the run: it may fail after the upgrade too
+	executableCheck = "executable" // a restart mends it, so the run expects it
+)
+
+// checkService takes the baseline: what is broken before an upgrade would be
+// blamed on it afterwards. With SkipHealth it is told and refuses nothing.
+func (c *checker) checkService(ctx context.Context, st step) finding {
+	f := c.health(ctx, st)
+	for i, check := range f.checks {
+		if c.SkipHealth && check.Status != component.CheckSkipped {
+			f.checks[i].Status, f.checks[i].Detail = component.CheckSkipped, "--skip-health-checks; found "+check.Detail
+		}
+	}
+	return f
+}
+
+func (c *checker) health(ctx context.Context, st step) finding {
+	name, in := st.Component, st.in
+	if !in.Status.Exists {
+		if in.Service.Unit == "" && len(in.Service.Command) == 0 {
+			return found(skipped(ServiceHealth, name, "it has no service"))
+		}
+		return found(warn(ServiceHealth, name, "systemctl daemon-reload", "%s does not exist: only its files are replaced", in.Service.Label()))
+	}
+	if c.Target == nil || c.Prober == nil {
+		return found(skipped(ServiceHealth, name, "nobody asks"))
+	}
+	t, err := c.Target(in)
+	if err != nil {
+		return found(fail(ServiceHealth, name, "observability-upgrade components show "+name, "expected a health check that can be made, found: %v", err))
+	}
+	r := c.Prober.Once(ctx, t)
+	var blocking health.Report
+	var tolerated []string
+	f := finding{baseline: Baseline{}}
+	for _, check := range r.Checks {
+		switch {
+		case check.Status != health.Fail:
+		case check.Name == metricCheck:
+			f.baseline[name] = append(f.baseline[name], check.Name)
+			tolerated = append(tolerated, check.Detail)
+		case check.Name == executableCheck && in.Status.ExecDeleted:
+			tolerated = append(tolerated, check.Detail)
+		default:
+			blocking.Checks = append(blocking.Checks, check)
+		}
+	}
+	switch {
+	case len(blocking.Checks) > 0:
+		next := "observability-upgrade restart --component=" + name
+		if in.Status.Active && in.Service.Unit != "" {
+			next = "journalctl -eu " + in.Service.Unit
+		}
+		f.checks = append(f.checks, fail(ServiceHealth, name, next, "expected it healthy before the upgrade, found %s", blocking.Failures()))
+	case len(tolerated) > 0:
+		for _, detail := range tolerated {
+			f.checks = append(f.checks, warn(ServiceHealth, name, "", "ready, but %s; that is so before the upgrade and is not held against it", detail))
+		}
+	case in.Status.Restarts > 0 && (in.Status.StartedAt.IsZero() || c.Now().Sub(in.Status.StartedAt) < recent):
+		f.checks = append(f.checks, warn(ServiceHealth, name, "journalctl -eu "+in.Service.Label(),
+			"healthy, but it crashed or ended lately: its manager restarted it %d times", in.Status.Restarts))
+	default:
+		f.checks = append(f.checks, ok(ServiceHealth, name, "healthy"))
+	}
+	return f
+}
