@@ -43,9 +43,10 @@ func must(t *testing.T, err error) {
 
 func give(t *testing.T, path string) {
 	t.Helper()
-	if err := os.Chown(path, 65534, 65534); err != nil {
-		t.Skipf("only root gives files away: %v", err)
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
 	}
+	must(t, os.Chown(path, 65534, 65534))
 }
 
 func plainUser(t *testing.T) {

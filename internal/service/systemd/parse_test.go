@@ -156,12 +156,16 @@ func TestUnitProperties(t *testing.T) {
 		"ExecStart":    [][]any{{"/bin/a", []string{"a", "-x", "y z"}, false}},
 		"DropInPaths":  []string{"/etc/systemd/system/a.service.d/1.conf"},
 		"InvocationID": []byte{0xab, 0x01}, "ExecMainStartTimestamp": uint64(1700000000000001), "NeedDaemonReload": true,
+		"Restart": "always", "StartLimitIntervalUSec": uint64(0), "StartLimitBurst": uint32(5),
 		"Job": []any{uint32(42), dbus.ObjectPath("/org/freedesktop/systemd1/job/42")},
 	}}
 	st := m.status(u)
 	if !st.Exists || !st.Active || st.Failed || st.Restarts != 3 || st.InvocationID != "ab01" || !st.NeedDaemonReload || st.User != "prometheus" ||
 		!slices.Equal(st.ExecStart, []string{"/bin/a", "-x", "y z"}) || len(st.DropIns) != 1 || !st.StartedAt.Equal(time.UnixMicro(1700000000000001)) {
 		t.Errorf("%+v", st)
+	}
+	if st.Restart != "always" || !st.NoStartLimit || (unit{props: map[string]any{"StartLimitIntervalUSec": uint64(10_000_000), "StartLimitBurst": uint32(5)}}).noStartLimit() || (unit{}).noStartLimit() {
+		t.Errorf("restart %q, no start limit %v", st.Restart, st.NoStartLimit)
 	}
 	if u.job() != 42 || u.num("ExecMainStatus") != -1 {
 		t.Errorf("job %d, status %d", u.job(), u.num("ExecMainStatus"))
