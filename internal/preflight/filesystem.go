@@ -33,9 +33,9 @@ func (hostFileSystems) Stat(dir string) (FS, error) {
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return FS{}, err
 	}
-	flags := int64(fs.Flags)
+	flags := int64(fs.Flags) //nolint:unconvert // 32 bits wide on arm
 	return FS{
-		Device: uint64(st.Dev), Bytes: int64(fs.Bavail) * int64(fs.Bsize), Files: int64(fs.Ffree), CountsFiles: fs.Files > 0,
+		Device: uint64(st.Dev), Bytes: int64(fs.Bavail) * int64(fs.Bsize), Files: int64(fs.Ffree), CountsFiles: fs.Files > 0, //nolint:unconvert // narrower on arm
 		ReadOnly: flags&unix.ST_RDONLY != 0, NoExec: flags&unix.ST_NOEXEC != 0,
 	}, nil
 }

@@ -21,8 +21,10 @@ func TestNetwork(t *testing.T) {
 		status component.CheckStatus
 		words  []string
 	}{
-		"well":         {answer(200), component.CheckOK, nil},
-		"redirects":    {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", 302) }, component.CheckOK, nil},
+		"well": {answer(200), component.CheckOK, nil},
+		"redirects": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
+		}, component.CheckOK, nil},
 		"no HEAD":      {answer(405), component.CheckOK, nil},
 		"nor HEAD":     {answer(501), component.CheckOK, nil},
 		"rate limit":   {answer(403), component.CheckWarn, []string{"403"}},

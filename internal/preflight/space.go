@@ -68,11 +68,11 @@ func (c *checker) checkFileSystems(ctx context.Context) finding {
 
 func (v *volume) checkSpace() component.Check {
 	want := v.bytes * 6 / 5 // the specification's margin of 20 %
-	if want > v.FS.Bytes {
+	if want > v.Bytes {
 		return fail(DiskSpace, "", "df -h "+v.dir, "the file system of %s: expected at least %s free, found %s",
-			v.dir, plan.Bytes(want), plan.Bytes(v.FS.Bytes))
+			v.dir, plan.Bytes(want), plan.Bytes(v.Bytes))
 	}
-	return ok(DiskSpace, "", "%s: needs %s, has %s", v.dir, plan.Bytes(want), plan.Bytes(v.FS.Bytes))
+	return ok(DiskSpace, "", "%s: needs %s, has %s", v.dir, plan.Bytes(want), plan.Bytes(v.Bytes))
 }
 
 func (v *volume) checkInodes() component.Check {
