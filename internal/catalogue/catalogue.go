@@ -1,6 +1,6 @@
 // Package catalogue holds the definitions of all components: those built into
 // the program, one YAML file each, and those that an administrator adds or
-// overrides below etc/observability/components.d (CONTRACT.md sections 2 and 5).
+// overrides below etc/observability/components.d (docs/reference.md).
 package catalogue
 
 import (

@@ -91,7 +91,7 @@ func TestBuiltIn(t *testing.T) {
 	if d := cmp.Diff(want, names); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
-	units := map[string]string{ // upgrade-design.md section 5
+	units := map[string]string{ // docs/specification.md, section 5
 		"prometheus": "prometheus", "loki": "loki", "promtail": "promtail", "node_exporter": "node_exporter", "nginx_exporter": "nginx_exporter",
 		"phpfpm_exporter": "phpfpm_exporter", "fail2ban_exporter": "fail2ban_exporter", "mysqld_exporter": "mysqld_exporter",
 		"alertmanager": "alertmanager", "grafana": "grafana-server", "nginx": "nginx",
@@ -168,7 +168,7 @@ func TestVersionAnswers(t *testing.T) {
 	}
 }
 
-// contractSample is CONTRACT.md section 5 as it stands there, comments included.
+// contractSample is a definition as its format was agreed, comments included.
 const contractSample = `name: prometheus
 role: datastore            # exporter | datastore | shipper | alerting | ui | proxy
 source: {type: github, repo: prometheus/prometheus, tag: "v{version}"}   # github | gitlab | grafana | directory | http

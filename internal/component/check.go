@@ -3,7 +3,7 @@ package component
 // CheckStatus is the outcome of one check.
 type CheckStatus string
 
-// The outcomes of a check, as CONTRACT.md section 4 names them.
+// The outcomes of a check, as docs/reference.md names them.
 const (
 	CheckOK      CheckStatus = "ok"
 	CheckWarn    CheckStatus = "warn"

@@ -3,7 +3,7 @@ package component
 import "errors"
 
 // UnmarshalYAML reads a list of instances, or a map that says where they are
-// looked up (CONTRACT.md section 5). Its form is that of the YAML libraries:
+// looked up (docs/reference.md). Its form is that of the YAML libraries:
 // decode reads the same value into whatever it is given.
 func (i *Instances) UnmarshalYAML(decode func(any) error) error {
 	var probe any

@@ -10,7 +10,7 @@ import (
 	_ "time/tzdata" // hosts without zoneinfo must not read windows otherwise
 )
 
-// AutoUpgrade are the rules of unattended runs, upgrade-design.md section 8.
+// AutoUpgrade are the rules of unattended runs, docs/specification.md, section 8.
 type AutoUpgrade struct {
 	DefaultPolicy     string                `yaml:"default_policy"` // patch_only | minor | any | none; empty: patch_only
 	MinReleaseAgeDays *int                  `yaml:"min_release_age_days"`

@@ -11,9 +11,9 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
 )
 
-// Matrix is etc/observability/compatibility-matrix.yaml: upgrade-design.md
-// section 8, with the stepping stones and one-way doors of CONTRACT.md section
-// 6. All version texts in it are ranges that ParseRange accepts.
+// Matrix is etc/observability/compatibility-matrix.yaml:
+// docs/specification.md, section 8, with stepping stones, one-way doors and
+// channels. All version texts in it are ranges that ParseRange accepts.
 type Matrix struct {
 	Compatibility      map[string]map[string]map[string]Need `yaml:"compatibility"` // component -> versions -> other -> need
 	Blacklist          []Blacklisted                         `yaml:"blacklist"`
@@ -143,7 +143,7 @@ func (m *Matrix) validate(n *yamlfile.Node) yamlfile.Errors {
 }
 
 // CheckConflicts refuses a key that both the policy and the matrix define
-// (CONTRACT.md section 6).
+// (docs/reference.md).
 func CheckConflicts(p *Policy, m *Matrix) error {
 	var errs []error
 	both := func(key string, a, b bool) {

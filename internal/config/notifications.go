@@ -16,7 +16,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
 )
 
-// Notifications is etc/observability/notifications.yaml, upgrade-design.md
+// Notifications is etc/observability/notifications.yaml, docs/specification.md,
 // section 6.
 type Notifications struct {
 	Channels  []Channel           `yaml:"channels"`

@@ -20,7 +20,7 @@ import (
 )
 
 // Policy is etc/observability/upgrade-policy.yaml with defaults filled in
-// (CONTRACT.md section 6).
+// (docs/reference.md).
 type Policy struct {
 	Upstream           Upstream       `yaml:"upstream"`
 	Verification       Verification   `yaml:"verification"`

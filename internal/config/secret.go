@@ -101,8 +101,8 @@ func (x *expander) lookUp(m string) (string, error) {
 }
 
 // readSecret reads a secret: systemd's credential of that name first, then the
-// file in the secrets directory, which nobody else may read (CONTRACT.md
-// section 2). Line ends at its end do not belong to it.
+// file in the secrets directory, which nobody else may read
+// (docs/reference.md). Line ends at its end do not belong to it.
 func readSecret(root layout.Root, env func(string) string, name string) (string, error) {
 	if !secretNamePattern.MatchString(name) {
 		return "", fmt.Errorf("secret %q: want the plain name of a file", name)

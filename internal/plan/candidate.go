@@ -223,7 +223,7 @@ func (c *candidate) choose(in Input, ranges []Range) {
 		return
 	}
 	// A version that failed is held until a newer one appears; older ones are no
-	// way around it (CONTRACT.md section 7, promise 7).
+	// way around it (docs/reference.md, promise 7).
 	c.wanted = usable[0].release.Version
 	if c.staying = usable[0].failed; !c.staying.passes() {
 		return

@@ -47,7 +47,7 @@ type ComponentError struct {
 	Error     string `json:"error"`
 }
 
-// CheckReport is the document of `check` (CONTRACT.md section 4).
+// CheckReport is the document of `check` (docs/reference.md).
 type CheckReport struct {
 	CheckedAt  time.Time        `json:"checked_at"`
 	Components []Candidate      `json:"components"` // sorted by name

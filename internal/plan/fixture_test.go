@@ -56,7 +56,7 @@ func input(installed ...Installed) Input {
 	return Input{Installed: installed, Now: now, OS: "linux", Arch: "amd64"}
 }
 
-// specification is the example of upgrade-design.md section 10.
+// specification is the example in docs/specification.md, section 10.
 func specification() Input {
 	prom := comp("prometheus", component.RoleDatastore, "2.48.1", "2.49.0", "2.48.1", "2.48.0")
 	prom.Releases[0].PublishedAt = time.Date(2024, 12, 15, 10, 0, 0, 0, time.UTC)

@@ -4,8 +4,7 @@
 // order its lists come, gives the same answer. All functions are safe for
 // concurrent use as long as the input is not changed meanwhile.
 //
-// Sources: upgrade-design.md sections 1, 8 and 10; CONTRACT.md sections 3, 4, 6
-// and promise 7 of section 7.
+// Sources: docs/specification.md, sections 1, 8 and 10; docs/reference.md.
 package plan
 
 import (
@@ -66,7 +65,7 @@ type Installed struct {
 	Failed    []Failed            // versions that failed on this host
 }
 
-// Failed is a version that failed on this host (CONTRACT.md section 7, promise 7).
+// Failed is a version that failed on this host (docs/reference.md, promise 7).
 type Failed struct {
 	Version component.Version
 	Reason  string
@@ -92,7 +91,7 @@ type Pin struct {
 // Level is how far an unattended run may go from the installed version.
 type Level string
 
-// The levels, upgrade-design.md section 8. PatchOnly is meant where none is given.
+// The levels, docs/specification.md, section 8. PatchOnly is meant where none is given.
 const (
 	PatchOnly  Level = "patch_only"
 	MinorLevel Level = "minor"

@@ -8,7 +8,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
-// Plan is the document of `plan` (CONTRACT.md section 4). ID, Checks and
+// Plan is the document of `plan` (docs/reference.md). ID, Checks and
 // BackupPath are the caller's to fill in.
 type Plan struct {
 	ID               string            `json:"id"`

@@ -298,7 +298,7 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestDocuments compares the keys with those of CONTRACT.md section 4.
+// TestDocuments compares the keys with those of docs/reference.md.
 func TestDocuments(t *testing.T) {
 	keys := func(v any) map[string]any {
 		t.Helper()

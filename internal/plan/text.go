@@ -162,8 +162,8 @@ func orDash(s string) string {
 	return plain(s)
 }
 
-// WriteCheck writes a report as text, in the form of upgrade-design.md section
-// 10, with a reason for everything that is not upgraded.
+// WriteCheck writes a report as text, in the form of docs/specification.md,
+// section 10, with a reason for everything that is not upgraded.
 func WriteCheck(w io.Writer, r CheckReport, st Style) error {
 	p := &page{Style: st}
 	var updates, kept, elsewhere, current []Candidate

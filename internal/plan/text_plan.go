@@ -9,7 +9,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
-// WritePlan writes a plan as text, in the form of upgrade-design.md section 10.
+// WritePlan writes a plan as text, in the form of docs/specification.md, section 10.
 // Phases without steps come last, as phases are numbered as they run.
 func WritePlan(w io.Writer, p *Plan, st Style) error {
 	pg := &page{Style: st}
@@ -140,7 +140,7 @@ func (p *page) checkGroup(group []component.Check) {
 	mark := "  " + p.mark(worst) + " "
 	switch {
 	case len(told) == 0:
-		// A window is worth its times: upgrade-design.md section 10.
+		// A window is worth its times: docs/specification.md, section 10.
 		if detail := group[0].Detail; group[0].Name == "maintenance_window" && detail != "" {
 			title += ": OK (" + detail + ")"
 		}
@@ -226,7 +226,7 @@ type RollbackRow struct {
 	Note            string // may be empty
 }
 
-// WriteRollback writes a rollback plan as text, in the form of upgrade-design.md
+// WriteRollback writes a rollback plan as text, in the form of docs/specification.md,
 // sections 1 and 3. backup is the timestamp of the backup point.
 func WriteRollback(w io.Writer, backup string, rows []RollbackRow, st Style) error {
 	p := &page{Style: st}

@@ -7,8 +7,8 @@
 // Nothing is changed. What was broken before and stops nothing is handed on as
 // the baseline, so that the run does not blame the new version for it.
 //
-// Sources: upgrade-design.md sections 2 and 10; CONTRACT.md section 4 and
-// promises 2, 4, 5 and 10 of section 7.
+// Sources: docs/specification.md, sections 2 and 10; docs/reference.md, promises
+// 2, 4, 5 and 10.
 package preflight
 
 import (

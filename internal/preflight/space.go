@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	unknownSize = 100_000_000 // of a component whose size nobody states (upgrade-design.md section 2)
+	unknownSize = 100_000_000 // of a component whose size nobody states (docs/specification.md, section 2)
 	ownRecords  = 4_000_000   // journal, history, state file
 	spareFiles  = 100         // directories, records and temporary files of a run
 )

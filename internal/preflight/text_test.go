@@ -16,7 +16,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// TestText is the checks as `plan` prints them: upgrade-design.md section 10.
+// TestText is the checks as `plan` prints them: docs/specification.md, section 10.
 func TestText(t *testing.T) {
 	well := host(t, "prometheus", "loki")
 	well.Window = func(context.Context) component.Check { return ok("", "", "02:00-06:00 UTC") }

@@ -298,7 +298,7 @@ func (c *crashAt) guard(op, target string) error {
 
 func (c *crashAt) crashed() bool { return c.op != "" }
 
-// whole asserts the promises of CONTRACT section 7.1 for the components, each
+// whole asserts the promises of docs/reference.md for the components, each
 // of which must be at one of the versions given, and returns where each is.
 func (w *world) whole(what string, allowed map[string][]string) map[string]string {
 	w.t.Helper()

@@ -11,7 +11,7 @@ import (
 )
 
 // InsecureError says that somebody other than root and the caller could change
-// a file (CONTRACT.md section 7, promise 10).
+// a file (docs/reference.md, promise 10).
 type InsecureError struct {
 	Path string // file or directory
 	Mode string // its permission bits, octal
