@@ -123,11 +123,35 @@ back by itself when health is not proved.`,
 	})
 	cmd.AddCommand(
 		newCheck(g), newPlan(g), newApply(g), newRollback(g), newRecover(g), newStatus(g), newVerify(g), newRestart(g),
-		newHold(g), newUnhold(g), newHistory(g), newComponents(g), newAdopt(g), newDemo(g), newVersion(g),
+		newHold(g), newUnhold(g), newAutoEnable(g), newAutoDisable(g), newAutoStatus(g), newHistory(g), newComponents(g), newAdopt(g), newDemo(g), newVersion(g),
 	)
 	cmd.InitDefaultCompletionCmd()
+	strictHelp(cmd)
 	wrapArgs(cmd)
 	return cmd
+}
+
+// strictHelp makes `help` of a command that does not exist a usage error, as the
+// command itself is one; cobra's own ends with 0.
+func strictHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	help, _, err := root.Find([]string{"help"})
+	if err != nil {
+		panic(err) // it was made in the line before
+	}
+	help.Args = cobra.ArbitraryArgs
+	help.Run = nil
+	help.RunE = func(_ *cobra.Command, args []string) error {
+		c, rest, err := root.Find(args)
+		if err == nil && len(rest) > 0 {
+			err = unknownCommand(c, rest)
+		}
+		if err != nil {
+			return &stack.UsageError{Message: err.Error(), Hint: "observability-upgrade --help"}
+		}
+		c.InitDefaultHelpFlag()
+		return c.Help()
+	}
 }
 
 // wantsJSON looks for --output=json in arguments that cannot be parsed.

@@ -1,13 +1,18 @@
 package stack
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/config"
 	"github.com/observability-upgrade/observability-upgrade/internal/hold"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
+	"github.com/observability-upgrade/observability-upgrade/internal/service/systemd"
+	"github.com/observability-upgrade/observability-upgrade/internal/timer"
 	"github.com/observability-upgrade/observability-upgrade/internal/window"
 )
 
@@ -147,4 +152,144 @@ func (s *Stack) Holds() ([]plan.Hold, error) {
 		}
 	}
 	return out, err
+}
+
+// unitManager is the part of systemd that unattended runs need.
+type unitManager interface {
+	EnableUnits(ctx context.Context, enable, start []string) error
+	DisableUnits(ctx context.Context, names ...string) error
+	DaemonReload(ctx context.Context) error
+	Timer(ctx context.Context, name string) (systemd.TimerState, error)
+}
+
+// AutoOptions say how unattended runs are to happen.
+type AutoOptions struct {
+	Policy   string
+	Schedule []string // empty: the start of each maintenance window, else every day at 03:00
+	Delay    time.Duration
+	Program  string // path of this program
+}
+
+// AutoStatus is the document of `auto-status`.
+type AutoStatus struct {
+	Enabled  bool       `json:"enabled"`
+	Policy   string     `json:"policy"`
+	Schedule string     `json:"schedule"`
+	NextRun  *time.Time `json:"next_run"`
+	LastRun  *time.Time `json:"last_run"`
+	Windows  []string   `json:"windows"`
+}
+
+// units is systemd, where this host has it; with --root there is nothing to
+// control.
+func (s *Stack) units() (unitManager, bool) {
+	m, ok := s.services.(unitManager)
+	return m, ok && s.Root.IsHost()
+}
+
+func (s *Stack) unitDir() string { return s.Root.Path("etc/systemd/system") }
+
+// AutoEnable makes a timer run upgrades unattended. It returns the names of the
+// files that changed: none when it was enabled so already. The caller holds the
+// lock.
+func (s *Stack) AutoEnable(ctx context.Context, o AutoOptions) ([]string, error) {
+	m, onHost := s.units()
+	if !onHost && s.services.Kind() != "systemd" && s.Root.IsHost() {
+		return nil, &UsageError{
+			Message: "there is no systemd here to set a timer with (service_manager: process)",
+			Hint:    fmt.Sprintf("put this line into root's crontab: 0 3 * * * %s apply --auto --policy=%s --quiet", o.Program, o.Policy),
+		}
+	}
+	if len(o.Schedule) == 0 {
+		set, err := s.Windows()
+		if err != nil {
+			return nil, err
+		}
+		o.Schedule = set.Calendar()
+		if len(o.Schedule) == 0 {
+			o.Schedule = []string{"*-*-* 03:00:00"}
+		}
+	}
+	changed, err := timer.Write(s.host, s.unitDir(), timer.Options{Program: o.Program, Policy: o.Policy, Schedule: o.Schedule, Delay: o.Delay})
+	if err != nil {
+		return changed, foreignUnit(err)
+	}
+	if !onHost {
+		s.Notice("the units were written below " + s.unitDir() + "; nothing was enabled, since that is not this host's systemd")
+		return changed, nil
+	}
+	state, err := m.Timer(ctx, timer.Timer)
+	if err != nil {
+		return changed, err
+	}
+	if len(changed) == 0 && state.Active && state.Enabled {
+		return nil, nil
+	}
+	return append(changed, "enabled"), m.EnableUnits(ctx, []string{timer.Timer, timer.Recovery}, []string{timer.Timer})
+}
+
+func foreignUnit(err error) error {
+	var foreign *timer.ForeignError
+	if errors.As(err, &foreign) {
+		return &RefusedError{Check: "unit file", Err: err, Next: "mv " + foreign.Path + " " + foreign.Path + ".old"}
+	}
+	return err
+}
+
+// AutoDisable takes the timer away and reports whether there was one. People's
+// drop-ins and the recovery unit stay. The caller holds the lock.
+func (s *Stack) AutoDisable(ctx context.Context) (bool, error) {
+	m, onHost := s.units()
+	if _, _, err := timer.Read(s.unitDir()); err != nil {
+		return false, foreignUnit(err)
+	}
+	if onHost {
+		if err := m.DisableUnits(ctx, timer.Timer); err != nil {
+			return false, err
+		}
+	}
+	removed, err := timer.Remove(s.host, s.unitDir())
+	if err != nil {
+		return false, foreignUnit(err)
+	}
+	if onHost && len(removed) > 0 {
+		err = m.DaemonReload(ctx)
+	}
+	return len(removed) > 0, err
+}
+
+// AutoStatus tells whether and when upgrades run unattended.
+func (s *Stack) AutoStatus(ctx context.Context) (*AutoStatus, error) {
+	doc := &AutoStatus{Windows: []string{}}
+	set, err := s.Windows()
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range set {
+		doc.Windows = append(doc.Windows, w.String())
+	}
+	o, ok, err := timer.Read(s.unitDir())
+	if err != nil {
+		return nil, foreignUnit(err)
+	}
+	if !ok {
+		return doc, nil
+	}
+	doc.Policy, doc.Schedule = o.Policy, strings.Join(o.Schedule, "; ")
+	m, onHost := s.units()
+	if !onHost {
+		return doc, nil
+	}
+	t, err := m.Timer(ctx, timer.Timer)
+	if err != nil {
+		return nil, err
+	}
+	doc.Enabled = t.Active && t.Enabled
+	if !t.Next.IsZero() {
+		doc.NextRun = &t.Next
+	}
+	if !t.Last.IsZero() {
+		doc.LastRun = &t.Last
+	}
+	return doc, nil
 }

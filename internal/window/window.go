@@ -104,6 +104,21 @@ func (s Set) String() string {
 	return strings.Join(parts, ", ")
 }
 
+// Calendar is the start of each window as a calendar expression of systemd.time(7).
+func (s Set) Calendar() []string {
+	var out []string
+	for _, w := range s {
+		text := fmt.Sprintf("*-*-* %02d:%02d:00 %s", w.start/60, w.start%60, w.zone)
+		if !w.daily {
+			text = time.Weekday(w.day).String()[:3] + " " + text
+		}
+		if !slices.Contains(out, text) {
+			out = append(out, text)
+		}
+	}
+	return out
+}
+
 // on is the opening that begins on a date; false when the window is not of that
 // weekday, or falls into an hour that the clock skips.
 func (w Window) on(year int, month time.Month, day int) (Opening, bool) {

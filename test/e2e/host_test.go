@@ -147,6 +147,7 @@ func (h *host) document(out any, code int, args ...string) {
 type result struct {
 	ID         string `json:"id"`
 	Status     string `json:"status"`
+	Error      string `json:"error"`
 	BackupPath string `json:"backup_path"`
 	Components []struct {
 		Name, From, To, Status, Error, Evidence string
@@ -250,7 +251,7 @@ func (h *host) agrees(component string) string {
 	if disk != live || recorded != "" && recorded != disk {
 		h.t.Fatalf("%s: binary %s, running %s, state file %q", component, disk, live, recorded)
 	}
-	left := h.MustRun(h.ctx, "find", "/usr/local/bin", "/etc/prometheus", "-name", ".*obsup*")
+	left := h.MustRun(h.ctx, "find", "/usr/local/bin", "/etc", "-name", ".*obsup*")
 	if strings.TrimSpace(left) != "" {
 		h.t.Fatalf("left behind: %s", left)
 	}

@@ -194,16 +194,24 @@ sleep 1; kill -9 $p; exit 3`, "crashed",
 	}
 }
 
-// A configuration that the new tools refuse stops the run before anything is
-// touched.
+// A configuration that the tools in place refuse stops the run among the
+// pre-flight checks; one that only the new tools refuse, before anything is
+// touched: Prometheus 3 does not speak Alertmanager's first API any more.
 func TestConfigCheckRefuses(t *testing.T) {
-	h := newHost(t, map[string]string{"prometheus": "2.42"}, map[string][]string{"prometheus": {"2.53"}})
+	h := newHost(t, map[string]string{"prometheus": "2.42"}, map[string][]string{"prometheus": {"2.53", "3.5"}})
+	h.file("/etc/observability/compatibility-matrix.yaml", stones+"\n")
 	pid, err := h.MainPID(h.ctx, "prometheus.service")
 	h.check(err)
 	h.file("/etc/prometheus/prometheus.yml", "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: x, no_such_key: 1}]\n")
 	var res result
 	h.document(&res, 4, "apply", "--yes")
-	if res.Components[0].Status != "failed" || !strings.Contains(res.Components[0].Error, "no_such_key") {
+	if res.Components[0].Status != "not_attempted" || !strings.Contains(res.Error, "no_such_key") {
+		t.Fatalf("%+v", res)
+	}
+	h.file("/etc/prometheus/prometheus.yml", "global: {scrape_interval: 1s}\nalerting: {alertmanagers: [{api_version: v1, static_configs: [{targets: [\"localhost:9093\"]}]}]}\n")
+	h.document(&res, 4, "apply", "--yes")
+	failed := res.Components[0]
+	if len(res.Components) != 2 || failed.Status != "failed" || line(failed.To) != "3.5" || !strings.Contains(failed.Error, "api_version") && !strings.Contains(failed.Error, "v1") {
 		t.Fatalf("%+v", res)
 	}
 	if now, err := h.MainPID(h.ctx, "prometheus.service"); err != nil || now != pid {

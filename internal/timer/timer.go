@@ -1,0 +1,227 @@
+// Package timer writes the systemd units that run upgrades unattended: a timer,
+// the service it starts, and the service that finishes an interrupted run at boot.
+// It renders and places files; who enables them is the caller's business.
+//
+// Files are written only where they differ, so doing it again changes nothing. A
+// unit of that name that this program did not write is not touched, nor are the
+// drop-ins that people add (NAME.d/*.conf). See systemd.timer(5),
+// systemd.service(5) and systemd.exec(5).
+package timer
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+)
+
+// The names of the units.
+const (
+	Timer    = "observability-upgrade.timer"
+	Service  = "observability-upgrade.service"
+	Recovery = "observability-upgrade-recover.service"
+)
+
+// marker begins every file that this package writes.
+const marker = "# Written by `observability-upgrade auto-enable`; changes belong into drop-ins."
+
+// Options say how unattended runs happen.
+type Options struct {
+	Program  string        // path of this program
+	Policy   string        // patch_only | minor | any
+	Schedule []string      // calendar expressions, systemd.time(7)
+	Delay    time.Duration // up to so much is waited, at random, so that not all hosts run at once
+}
+
+// Files renders the units, by name.
+func Files(o Options) map[string]string {
+	return map[string]string{Timer: timerUnit(o), Service: serviceUnit(o), Recovery: recoveryUnit(o)}
+}
+
+func timerUnit(o Options) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `%s
+# policy: %s
+[Unit]
+Description=Upgrade the observability stack unattended
+Documentation=https://github.com/observability-upgrade/observability-upgrade
+
+[Timer]
+`, marker, o.Policy)
+	for _, s := range o.Schedule {
+		fmt.Fprintf(&b, "OnCalendar=%s\n", s)
+	}
+	fmt.Fprintf(&b, `# A run that was missed while the host was off is made up for; the maintenance
+# windows still decide whether it may begin.
+Persistent=true
+RandomizedDelaySec=%d
+AccuracySec=1s
+
+[Install]
+WantedBy=timers.target
+`, int(o.Delay.Seconds()))
+	return b.String()
+}
+
+func serviceUnit(o Options) string {
+	return fmt.Sprintf(`%s
+[Unit]
+Description=Upgrade the observability stack unattended
+Documentation=https://github.com/observability-upgrade/observability-upgrade
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+Environment=OBSERVABILITY_UPGRADE_TRIGGER=scheduled
+ExecStart=%s apply --auto --policy=%s --quiet --log-level=info
+# 8 is "outside the maintenance window", which is no failure of the unit.
+SuccessExitStatus=8
+TimeoutStartSec=infinity
+# A stop is a SIGTERM: the component at work is rolled back, which takes its time.
+TimeoutStopSec=15min
+KillMode=mixed
+%s`, marker, o.Program, o.Policy, hardening)
+}
+
+// hardening is what the job leaves room for. Not possible: ProtectSystem and
+// read-only paths (binaries and units are replaced wherever they are installed),
+// NoNewPrivileges and a system call filter (new binaries are run as another user,
+// without network, to ask their version, which takes namespaces), PrivateTmp (the
+// staging directory is where people look for it), CapabilityBoundingSet (owners,
+// modes and file capabilities are kept).
+const hardening = `# Root is needed: it replaces binaries wherever they are, keeps their owners and
+# capabilities, controls units, and runs new binaries in namespaces of their own.
+ProtectHome=yes
+PrivateDevices=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectClock=yes
+ProtectHostname=yes
+RestrictRealtime=yes
+LockPersonality=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+`
+
+func recoveryUnit(o Options) string {
+	return fmt.Sprintf(`%s
+[Unit]
+Description=Finish an interrupted observability upgrade
+Documentation=https://github.com/observability-upgrade/observability-upgrade
+# Only where a run was cut off: its journal is still open.
+ConditionDirectoryNotEmpty=/var/lib/observability/journal
+# After the services had their chance to start: recovery stops and starts them
+# itself, and would wait for ever for one that waits for it.
+After=multi-user.target network-online.target
+Wants=network-online.target
+
+[Service]
+Type=oneshot
+ExecStart=%s recover
+TimeoutStartSec=30min
+%s
+[Install]
+WantedBy=multi-user.target
+`, marker, o.Program, hardening)
+}
+
+// ForeignError says that a unit file is not this program's.
+type ForeignError struct{ Path string }
+
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("%s was not written by this program and is left alone", e.Path)
+}
+
+// Write places the units in a directory and reports which of them changed. The
+// recovery unit that is there already, as installation puts it, is kept. On a
+// ForeignError nothing was written.
+func Write(h *hostfs.Host, dir string, o Options) (changed []string, err error) {
+	files := Files(o)
+	for _, name := range []string{Timer, Service} {
+		if _, err := own(filepath.Join(dir, name)); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range []string{Service, Timer, Recovery} {
+		path := filepath.Join(dir, name)
+		old, err := own(path)
+		var foreign *ForeignError
+		if errors.As(err, &foreign) {
+			continue // the recovery unit of the installation
+		}
+		if err != nil {
+			return changed, err
+		}
+		if string(old) == files[name] {
+			continue
+		}
+		if err := h.MkdirAll(dir, 0o755); err != nil {
+			return changed, err
+		}
+		if err := h.WriteFile(path, []byte(files[name]), 0o644); err != nil {
+			return changed, err
+		}
+		changed = append(changed, name)
+	}
+	return changed, nil
+}
+
+// Remove takes the timer and its service away and reports which were there; the
+// recovery unit stays, since runs by hand can be interrupted too.
+func Remove(h *hostfs.Host, dir string) (removed []string, err error) {
+	for _, name := range []string{Timer, Service} {
+		if _, err := own(filepath.Join(dir, name)); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range []string{Timer, Service} {
+		path := filepath.Join(dir, name)
+		if old, err := own(path); err != nil || old == nil {
+			continue
+		}
+		if err := h.Remove(path); err != nil {
+			return removed, err
+		}
+		removed = append(removed, name)
+	}
+	return removed, nil
+}
+
+// own reads a unit of ours; nil when there is none.
+func own(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case !bytes.HasPrefix(data, []byte(marker)):
+		return nil, &ForeignError{Path: path}
+	}
+	return data, nil
+}
+
+// Read tells what the timer in a directory says; false when there is none of
+// ours.
+func Read(dir string) (o Options, ok bool, err error) {
+	data, err := own(filepath.Join(dir, Timer))
+	if err != nil || data == nil {
+		return Options{}, false, err
+	}
+	for _, line := range strings.Split(string(data), "\n") {
+		if p, found := strings.CutPrefix(line, "# policy: "); found {
+			o.Policy = p
+		}
+		if s, found := strings.CutPrefix(line, "OnCalendar="); found {
+			o.Schedule = append(o.Schedule, s)
+		}
+	}
+	return o, true, nil
+}

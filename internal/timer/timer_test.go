@@ -1,0 +1,122 @@
+package timer
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var options = Options{Program: "/usr/local/bin/observability-upgrade", Policy: "minor", Schedule: []string{"Sat *-*-* 02:00:00 UTC", "Sun *-*-* 02:00:00 UTC"}, Delay: 15 * time.Minute}
+
+func TestFiles(t *testing.T) {
+	for name, text := range Files(options) {
+		path := filepath.Join("testdata", name)
+		if *update {
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), text); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// systemd reads the units without complaint.
+func TestUnitsAreValid(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("systemd-analyze is not installed")
+	}
+	dir := t.TempDir()
+	o := options
+	o.Program = "/bin/true"
+	if _, err := Write(&hostfs.Host{}, dir, o); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{Timer, Service, Recovery} {
+		out, err := exec.Command("systemd-analyze", "verify", "--man=no", filepath.Join(dir, name)).CombinedOutput()
+		for _, line := range strings.Split(string(out), "\n") {
+			if strings.Contains(line, filepath.Join(dir, name)) {
+				t.Errorf("%s: %s (%v)", name, line, err)
+			}
+		}
+	}
+}
+
+func TestWriteAndRemove(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "system")
+	h := &hostfs.Host{}
+	if _, ok, err := Read(dir); ok || err != nil {
+		t.Fatalf("%v, %v", ok, err)
+	}
+	changed, err := Write(h, dir, options)
+	if err != nil || len(changed) != 3 {
+		t.Fatalf("%v, %v", changed, err)
+	}
+	drop := filepath.Join(dir, Timer+".d", "mine.conf")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(drop), 0o755), os.WriteFile(drop, []byte("[Timer]\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := Write(h, dir, options); err != nil || len(changed) != 0 {
+		t.Errorf("the second time: %v, %v", changed, err)
+	}
+	got, ok, err := Read(dir)
+	if err != nil || !ok || got.Policy != "minor" || !slices.Equal(got.Schedule, options.Schedule) {
+		t.Errorf("%+v, %v, %v", got, ok, err)
+	}
+	o := options
+	o.Policy = "patch_only"
+	if changed, err := Write(h, dir, o); err != nil || !slices.Equal(changed, []string{Service, Timer}) {
+		t.Errorf("another policy: %v, %v", changed, err)
+	}
+	if removed, err := Remove(h, dir); err != nil || len(removed) != 2 {
+		t.Errorf("%v, %v", removed, err)
+	}
+	if removed, err := Remove(h, dir); err != nil || len(removed) != 0 {
+		t.Errorf("removed twice: %v, %v", removed, err)
+	}
+	for _, path := range []string{drop, filepath.Join(dir, Recovery)} {
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("%s is gone: %v", path, err)
+		}
+	}
+}
+
+func TestForeignUnitsAreLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{Service, Recovery} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("[Service]\nExecStart=/bin/mine\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var foreign *ForeignError
+	if changed, err := Write(&hostfs.Host{}, dir, options); !errors.As(err, &foreign) || len(changed) != 0 {
+		t.Errorf("%v, %v", changed, err)
+	}
+	if _, err := Remove(&hostfs.Host{}, dir); !errors.As(err, &foreign) {
+		t.Errorf("%v", err)
+	}
+	// The recovery unit that installation put there is no hindrance.
+	if err := os.Remove(filepath.Join(dir, Service)); err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := Write(&hostfs.Host{}, dir, options); err != nil || !slices.Equal(changed, []string{Service, Timer}) {
+		t.Errorf("%v, %v", changed, err)
+	}
+}
