@@ -110,7 +110,7 @@ func (s Set) Calendar() []string {
 	for _, w := range s {
 		text := fmt.Sprintf("*-*-* %02d:%02d:00 %s", w.start/60, w.start%60, w.zone)
 		if !w.daily {
-			text = time.Weekday(w.day).String()[:3] + " " + text
+			text = w.day.String()[:3] + " " + text
 		}
 		if !slices.Contains(out, text) {
 			out = append(out, text)
