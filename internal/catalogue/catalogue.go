@@ -57,6 +57,15 @@ func (c *Catalogue) All() []*component.Component {
 	})
 }
 
+// Names lists the names of all components, sorted.
+func (c *Catalogue) Names() []string {
+	var out []string
+	for _, d := range c.All() {
+		out = append(out, d.Name)
+	}
+	return out
+}
+
 // Suggest returns the name that was most likely meant; "" when none is near.
 func (c *Catalogue) Suggest(name string) string {
 	names := slices.Sorted(maps.Keys(c.components))

@@ -23,6 +23,7 @@ type Matrix struct {
 	AutoUpgrade        *AutoUpgrade                          `yaml:"auto_upgrade"`        // nil: not given here
 	MaintenanceWindows []Window                              `yaml:"maintenance_windows"` // nil: not given here
 	File               string                                `yaml:"-"`
+	Root               *yamlfile.Node                        `yaml:"-"` // the file as written; nil without one
 }
 
 // Need is what a rule asks of another component: its versions, or a map that
@@ -88,6 +89,7 @@ func LoadMatrix(root layout.Root) (*Matrix, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.Root = n
 	errs := decode(n, m)
 	if err := beside(errs, m.validate(n)).Err(); err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/config"
@@ -84,7 +83,7 @@ func (s *Stack) addPolicies(in *plan.Input, level string) error {
 		}
 		out.MaxAge = days(p.MaxAgeDays)
 		if p.Channel != "" {
-			r, err := s.channel(name, p.Channel)
+			r, err := s.Matrix.Channel(name, p.Channel)
 			if err != nil {
 				return fmt.Errorf("%w: auto_upgrade.policies.%s.channel: %w", ErrConfig, name, err)
 			}
@@ -93,19 +92,6 @@ func (s *Stack) addPolicies(in *plan.Input, level string) error {
 		in.Policies[name] = out
 	}
 	return nil
-}
-
-// channel is the range of a named channel, or the range that the name itself is.
-func (s *Stack) channel(component, name string) (plan.Range, error) {
-	if c, ok := s.Matrix.Channels[component][name]; ok {
-		return mustRange(c.Versions), nil
-	}
-	r, err := config.ParseRange(name)
-	if err != nil {
-		known := slices.Sorted(maps.Keys(s.Matrix.Channels[component]))
-		return nil, fmt.Errorf("%q is neither a channel of %s (there are: %s) nor a range of versions", name, component, strings.Join(known, ", "))
-	}
-	return r, nil
 }
 
 func days(n *int) time.Duration {

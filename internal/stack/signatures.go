@@ -9,7 +9,6 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
-	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
 )
 
 // mayBeUnsigned reports whether a person allowed a component to come without a
@@ -79,23 +78,6 @@ func (s *Stack) checkSigned(c *component.Component, before string) []health.Chec
 func (s *Stack) unsignedNext(name string) string {
 	return fmt.Sprintf("give `signature` in %s (docs/signatures.md), or wait for a signed release; to go without all the same, write allow_unsigned: [%s] below verification in %s",
 		filepath.Join(s.Root.ComponentsDir(), name+".yaml"), name, s.Root.Policy())
-}
-
-// checkAllowUnsigned refuses names of components that do not exist: a typing
-// error there is found out now, not when a release is refused.
-func (s *Stack) checkAllowUnsigned() error {
-	var errs yamlfile.Errors
-	for i, name := range s.Policy.Verification.AllowUnsigned {
-		if _, ok := s.Catalogue.Get(name); ok {
-			continue
-		}
-		hint := ""
-		if near := s.Catalogue.Suggest(name); near != "" {
-			hint = fmt.Sprintf("; did you mean %q?", near)
-		}
-		errs = append(errs, s.Policy.Root.Errorf([]any{"verification", "allow_unsigned", i}, "unknown component %q%s", name, hint))
-	}
-	return errs.Err()
 }
 
 // signedInBackups is what the state files in the backup points, newest first,

@@ -88,8 +88,8 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 	if err := config.CheckConflicts(s.Policy, s.Matrix); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	if err := s.checkAllowUnsigned(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	if wrong, _ := config.Cross(s.Policy, s.Matrix, s.Catalogue.Names()); len(wrong) > 0 {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, wrong)
 	}
 	s.http = &http.Client{Transport: newTransport()}
 	var err error

@@ -104,6 +104,11 @@ func TestSchemas(t *testing.T) {
 		{schema: "run-result", args: "rollback --previous --yes"},
 		{schema: "status", args: "status"},
 		{schema: "history", args: "history"},
+		{schema: "hold", args: "hold pulse --reason=audit --until=2999-01-01"},
+		{schema: "hold", args: "unhold pulse"},
+		{schema: "auto-status", args: "auto-enable --policy=minor"},
+		{schema: "auto-status", args: "auto-disable"},
+		{schema: "config-validate", args: "config validate"},
 		{schema: "error", args: "check --nonsense", code: 2},
 		{schema: "error", args: "check --component=puls", code: 2},
 	}

@@ -1,0 +1,110 @@
+package stack
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/catalogue"
+	"github.com/observability-upgrade/observability-upgrade/internal/config"
+	"github.com/observability-upgrade/observability-upgrade/internal/layout"
+	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
+)
+
+// ConfigReport is the document of `config validate`.
+type ConfigReport struct {
+	Files    []ConfigFile  `json:"files"`
+	Errors   []ConfigError `json:"errors"`
+	Warnings []ConfigError `json:"warnings"`
+}
+
+// ConfigFile is one file of the configuration.
+type ConfigFile struct {
+	Path    string `json:"path"`
+	Present bool   `json:"present"`
+	OK      bool   `json:"ok"`
+}
+
+// ConfigError is one thing wrong. Line and column count from 1; both are 0 where
+// it concerns the file as a whole.
+type ConfigError struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Key     string `json:"key"`
+	Message string `json:"message"`
+}
+
+// String is FILE:LINE:COLUMN: KEY: MESSAGE.
+func (e ConfigError) String() string {
+	return yamlfile.Error{File: e.File, Line: e.Line, Column: e.Column, Key: e.Key, Message: e.Message}.Error()
+}
+
+// CheckConfig reads every file of the configuration and what they say of each
+// other. It needs no service manager, and changes nothing.
+func CheckConfig(root layout.Root, env func(string) string) ConfigReport {
+	r := ConfigReport{Files: []ConfigFile{}, Errors: []ConfigError{}, Warnings: []ConfigError{}}
+	policy, policyErr := config.LoadPolicy(root, env)
+	matrix, matrixErr := config.LoadMatrix(root)
+	_, notifyErr := config.LoadNotifications(root, env)
+	cat, catErr := catalogue.Load(root.ComponentsDir())
+	r.file(root.Policy(), policyErr)
+	r.file(root.Matrix(), matrixErr)
+	r.file(root.Notifications(), notifyErr)
+	overrides, err := filepath.Glob(filepath.Join(root.ComponentsDir(), "*.yaml"))
+	if err != nil {
+		overrides = nil // the pattern is ours; it is well formed
+	}
+	for _, path := range overrides {
+		r.file(path, nil)
+	}
+	r.add(catErr)
+	if policyErr == nil && matrixErr == nil {
+		r.add(config.CheckConflicts(policy, matrix))
+		if catErr == nil {
+			own := *matrix
+			matrix.Add(config.Knowledge())
+			wrong, _ := config.Cross(policy, matrix, cat.Names())
+			_, warnings := config.Cross(policy, &own, cat.Names())
+			r.add(wrong.Err())
+			for _, w := range warnings {
+				r.Warnings = append(r.Warnings, asConfigError(w))
+			}
+		}
+	}
+	for i, f := range r.Files {
+		r.Files[i].OK = !slices.ContainsFunc(r.Errors, func(e ConfigError) bool { return e.File == f.Path })
+	}
+	return r
+}
+
+func (r *ConfigReport) file(path string, err error) {
+	_, missing := os.Lstat(path)
+	r.Files = append(r.Files, ConfigFile{Path: path, Present: missing == nil})
+	r.add(err)
+}
+
+// add takes an error apart into the single ones.
+func (r *ConfigReport) add(err error) {
+	var one yamlfile.Error
+	var insecure *yamlfile.InsecureError
+	switch many, joined := err.(interface{ Unwrap() []error }); { //nolint:errorlint // the list itself is wanted
+	case err == nil:
+	case joined:
+		for _, e := range many.Unwrap() {
+			r.add(e)
+		}
+	case errors.As(err, &one):
+		r.Errors = append(r.Errors, asConfigError(one))
+	case errors.As(err, &insecure):
+		r.Errors = append(r.Errors, ConfigError{File: insecure.Path, Message: strings.TrimPrefix(err.Error(), insecure.Path+": ")})
+	default:
+		r.Errors = append(r.Errors, ConfigError{Message: err.Error()})
+	}
+}
+
+func asConfigError(e yamlfile.Error) ConfigError {
+	return ConfigError{File: e.File, Line: e.Line, Column: e.Column, Key: e.Key, Message: e.Message}
+}
