@@ -90,7 +90,7 @@ func (r *ConfigReport) file(path string, err error) {
 func (r *ConfigReport) add(err error) {
 	var one yamlfile.Error
 	var insecure *yamlfile.InsecureError
-	switch many, joined := err.(interface{ Unwrap() []error }); { //nolint:errorlint // the list itself is wanted
+	switch many, joined := err.(interface{ Unwrap() []error }); {
 	case err == nil:
 	case joined:
 		for _, e := range many.Unwrap() {
