@@ -5,70 +5,76 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/dbus"
 )
 
 // EnableUnits reads unit files anew, enables the named units and starts those to
-// be started. It is idempotent.
+// be started; one that runs already takes its new settings. It is idempotent.
 func (m *Manager) EnableUnits(ctx context.Context, enable, start []string) error {
-	conn, err := m.bus(ctx)
-	if err != nil {
+	if err := m.DaemonReload(ctx); err != nil {
 		return err
 	}
-	if err := conn.ReloadContext(ctx); err != nil {
-		return fmt.Errorf("systemctl daemon-reload: %w", err)
-	}
-	if _, _, err := conn.EnableUnitFilesContext(ctx, enable, false, true); err != nil {
+	err := m.do(ctx, func(conn *dbus.Conn) error {
+		_, _, err := conn.EnableUnitFilesContext(ctx, enable, false, true)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("systemctl enable %v: %w", enable, err)
 	}
-	if err := conn.ReloadContext(ctx); err != nil {
-		return fmt.Errorf("systemctl daemon-reload: %w", err)
+	if err := m.DaemonReload(ctx); err != nil {
+		return err
 	}
 	for _, name := range start {
-		done := make(chan string, 1)
-		// A timer that runs already must take its new times.
-		if _, err := conn.RestartUnitContext(ctx, name, "replace", done); err != nil {
-			return fmt.Errorf("systemctl start %s: %w", name, err)
-		}
-		select {
-		case result := <-done:
-			if result != "done" {
-				return fmt.Errorf("systemctl start %s: the job ended with %q", name, result)
-			}
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		err := m.job(ctx, name, "restart", func(conn *dbus.Conn, done chan<- string) (int, error) {
+			return conn.RestartUnitContext(ctx, name, "replace", done)
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// DisableUnits stops and disables units; those that do not exist are left out.
+// DisableUnits stops and disables units; those that are not active are not
+// stopped.
 func (m *Manager) DisableUnits(ctx context.Context, names ...string) error {
-	conn, err := m.bus(ctx)
-	if err != nil {
-		return err
-	}
 	for _, name := range names {
-		props, err := conn.GetUnitPropertiesContext(ctx, name)
+		t, err := m.Timer(ctx, name)
 		if err != nil {
-			return fmt.Errorf("systemctl show %s: %w", name, err)
+			return err
 		}
-		if props["ActiveState"] == "inactive" || props["LoadState"] == "not-found" {
+		if !t.Active {
 			continue
 		}
-		done := make(chan string, 1)
-		if _, err := conn.StopUnitContext(ctx, name, "replace", done); err != nil {
-			return fmt.Errorf("systemctl stop %s: %w", name, err)
-		}
-		select {
-		case <-done:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		err = m.job(ctx, name, "stop", func(conn *dbus.Conn, done chan<- string) (int, error) {
+			return conn.StopUnitContext(ctx, name, "replace", done)
+		})
+		if err != nil {
+			return err
 		}
 	}
-	if _, err := conn.DisableUnitFilesContext(ctx, names, false); err != nil {
+	err := m.do(ctx, func(conn *dbus.Conn) error {
+		_, err := conn.DisableUnitFilesContext(ctx, names, false)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("systemctl disable %v: %w", names, err)
 	}
 	return nil
+}
+
+// job submits a job and waits for its end.
+func (m *Manager) job(ctx context.Context, unit, verb string, start func(*dbus.Conn, chan<- string) (int, error)) error {
+	j, err := m.submit(ctx, unit, verb, start)
+	if err != nil {
+		return err
+	}
+	result, _, err := m.await(ctx, j, forever)
+	if err == nil && result != jobDone && result != jobUnknown {
+		err = fmt.Errorf("%s %s: job %s; `systemctl status %s` tells why", verb, unit, result, unit)
+	}
+	return err
 }
 
 // TimerState is what systemd says of a timer.
@@ -80,23 +86,23 @@ type TimerState struct {
 
 // Timer looks at a timer; one that does not exist is neither active nor enabled.
 func (m *Manager) Timer(ctx context.Context, name string) (TimerState, error) {
-	conn, err := m.bus(ctx)
-	if err != nil {
-		return TimerState{}, err
-	}
-	unit, err := conn.GetUnitPropertiesContext(ctx, name)
+	var s TimerState
+	err := m.do(ctx, func(conn *dbus.Conn) error {
+		unit, err := conn.GetUnitPropertiesContext(ctx, name)
+		if err != nil {
+			return err
+		}
+		s = TimerState{Active: unit["ActiveState"] == "active", Enabled: unit["UnitFileState"] == "enabled"}
+		if unit["LoadState"] != "loaded" {
+			return nil
+		}
+		props, err := conn.GetUnitTypePropertiesContext(ctx, name, "Timer")
+		s.Next, s.Last = micros(props["NextElapseUSecRealtime"]), micros(props["LastTriggerUSec"])
+		return err
+	})
 	if err != nil {
 		return TimerState{}, fmt.Errorf("systemctl show %s: %w", name, err)
 	}
-	s := TimerState{Active: unit["ActiveState"] == "active", Enabled: unit["UnitFileState"] == "enabled"}
-	if unit["LoadState"] != "loaded" {
-		return s, nil
-	}
-	props, err := conn.GetUnitTypePropertiesContext(ctx, name, "Timer")
-	if err != nil {
-		return s, fmt.Errorf("systemctl show %s: %w", name, err)
-	}
-	s.Next, s.Last = micros(props["NextElapseUSecRealtime"]), micros(props["LastTriggerUSec"])
 	return s, nil
 }
 
