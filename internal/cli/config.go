@@ -13,10 +13,10 @@ import (
 func newConfig(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "config",
-		Short:   "Check the configuration",
-		Example: "  observability-upgrade config validate",
+		Short:   "Check and show the configuration",
+		Example: "  observability-upgrade config validate\n  observability-upgrade config show --origin",
 	}
-	cmd.AddCommand(newConfigValidate(g))
+	cmd.AddCommand(newConfigValidate(g), newConfigShow(g))
 	return cmd
 }
 
