@@ -16,7 +16,7 @@ func newConfig(g *global) *cobra.Command {
 		Short:   "Check and show the configuration",
 		Example: "  observability-upgrade config validate\n  observability-upgrade config show --origin",
 	}
-	cmd.AddCommand(newConfigValidate(g), newConfigShow(g))
+	cmd.AddCommand(newConfigValidate(g), newConfigShow(g), newConfigSchema(g))
 	return cmd
 }
 
