@@ -219,6 +219,13 @@ func writeResult(w io.Writer, res run.Result) error {
 	for _, msg := range res.Warnings {
 		fmt.Fprintf(w, "\nwarning: %s\n", msg)
 	}
+	if res.Operation == run.Rollback {
+		for _, o := range res.Components {
+			if o.Status == run.RolledBack && o.To.Less(o.From) {
+				fmt.Fprintf(w, "\nThe next apply goes to %s %s again; to stay: observability-upgrade hold %s@%s --reason=…\n", o.Name, o.From, o.Name, o.From.Core())
+			}
+		}
+	}
 	if res.BackupPath != "" {
 		fmt.Fprintf(w, "\nBackup: %s\n", res.BackupPath)
 	}
