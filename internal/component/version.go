@@ -2,6 +2,7 @@ package component
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -27,6 +28,9 @@ func ParseVersion(s string) (Version, error) {
 	text := strings.TrimSpace(s)
 	text = strings.TrimPrefix(text, "v")
 	sem, err := semver.NewVersion(text)
+	if err == nil && (text[0] < '0' || text[0] > '9') {
+		err = errors.New("it does not begin with a number") // the library takes a second "v"
+	}
 	if err != nil {
 		return Version{}, fmt.Errorf("version %q: %w", s, err)
 	}

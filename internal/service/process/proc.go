@@ -54,7 +54,7 @@ func parseStat(data []byte) (proc, error) {
 	if len(f) < 20 {
 		return proc{}, fmt.Errorf("%d fields after the command, expected at least 20", len(f))
 	}
-	if len(f[0]) != 1 {
+	if len(f[0]) != 1 || !('A' <= f[0][0] && f[0][0] <= 'Z' || 'a' <= f[0][0] && f[0][0] <= 'z') {
 		return proc{}, fmt.Errorf("state %q, expected one letter", f[0])
 	}
 	p := proc{state: f[0][0]}
