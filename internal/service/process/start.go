@@ -23,7 +23,7 @@ import (
 
 // earlyExit is how long a process must live to count as started. What fails
 // later is for the health checks to see.
-const earlyExit = 60 * time.Millisecond
+const earlyExit = 150 * time.Millisecond
 
 // busyText is how long a start waits for an executable that is still open for
 // writing: a child forked by another goroutine holds it for a moment.
