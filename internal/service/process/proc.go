@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // The marks a process and all it starts carry in their environment.
@@ -54,7 +55,7 @@ func parseStat(data []byte) (proc, error) {
 	if len(f) < 20 {
 		return proc{}, fmt.Errorf("%d fields after the command, expected at least 20", len(f))
 	}
-	if len(f[0]) != 1 || !('A' <= f[0][0] && f[0][0] <= 'Z' || 'a' <= f[0][0] && f[0][0] <= 'z') {
+	if len(f[0]) != 1 || !unicode.IsLetter(rune(f[0][0])) {
 		return proc{}, fmt.Errorf("state %q, expected one letter", f[0])
 	}
 	p := proc{state: f[0][0]}
