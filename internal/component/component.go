@@ -76,6 +76,9 @@ type Component struct {
 	Config      Config            `yaml:"config,omitempty" json:"config"`
 	Health      Health            `yaml:"health,omitempty" json:"health"`
 	Reload      Reload            `yaml:"reload,omitempty" json:"reload"`
+	Client      Client            `yaml:"client,omitempty" json:"client"`                   // how this program talks to it over HTTP
+	Functional  []Test            `yaml:"functional,omitempty" json:"functional,omitempty"` // what it must do besides being ready
+	Integration []Link            `yaml:"integration,omitempty" json:"integration,omitempty"`
 	Data        Data              `yaml:"data,omitempty" json:"data"`
 	DependsOn   []string          `yaml:"depends_on,omitempty" json:"depends_on,omitempty"`
 	Instances   Instances         `yaml:"instances,omitempty" json:"instances"`
@@ -161,12 +164,43 @@ type Config struct {
 
 // Health says what a healthy component answers.
 type Health struct {
-	URL            string   `yaml:"url,omitempty" json:"url,omitempty"`
-	Body           string   `yaml:"body,omitempty" json:"body,omitempty"` // regexp the answer's body must match
-	MetricsURL     string   `yaml:"metrics_url,omitempty" json:"metrics_url,omitempty"`
-	ExpectedMetric string   `yaml:"expected_metric,omitempty" json:"expected_metric,omitempty"`
-	Settle         Duration `yaml:"settle,omitempty" json:"settle,omitempty"`   // how long it must stay healthy with the same process
-	Timeout        Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"` // overrides timeouts.health
+	URL            string    `yaml:"url,omitempty" json:"url,omitempty"`
+	Body           string    `yaml:"body,omitempty" json:"body,omitempty"` // regexp the answer's body must match
+	MetricsURL     string    `yaml:"metrics_url,omitempty" json:"metrics_url,omitempty"`
+	ExpectedMetric string    `yaml:"expected_metric,omitempty" json:"expected_metric,omitempty"`
+	Settle         Duration  `yaml:"settle,omitempty" json:"settle,omitempty"`   // how long it must stay healthy with the same process
+	Timeout        Duration  `yaml:"timeout,omitempty" json:"timeout,omitempty"` // overrides timeouts.health
+	Startup        Startup   `yaml:"startup,omitempty" json:"startup,omitzero"`
+	Logs           Logs      `yaml:"logs,omitempty" json:"logs,omitzero"`
+	Resources      Resources `yaml:"resources,omitempty" json:"resources,omitzero"`
+}
+
+// Startup says how to see that a component that is not ready yet is at work, as
+// while it replays a write-ahead log. While it is, the time to become ready is
+// extended.
+type Startup struct {
+	URL     string   `yaml:"url,omitempty" json:"url,omitempty"`           // answers 2xx while it is alive
+	Current string   `yaml:"current,omitempty" json:"current,omitempty"`   // jq expression on the answer: how far it is
+	Total   string   `yaml:"total,omitempty" json:"total,omitempty"`       // jq expression on the answer: how far there is to go
+	What    string   `yaml:"what,omitempty" json:"what,omitempty"`         // for people: "segments of the write-ahead log replayed"
+	MaxWait Duration `yaml:"max_wait,omitempty" json:"max_wait,omitempty"` // never longer than this in all; 1h when empty
+}
+
+// Logs says what the log of a start may hold. A limit that is not given is
+// DefaultLogErrors for warn_above and none for fail_above.
+type Logs struct {
+	Pattern   string `yaml:"pattern,omitempty" json:"pattern,omitempty"`       // regexp of an error line; the common forms when empty
+	Ignore    string `yaml:"ignore,omitempty" json:"ignore,omitempty"`         // regexp of lines that do not count
+	WarnAbove *int   `yaml:"warn_above,omitempty" json:"warn_above,omitempty"` // error lines
+	FailAbove *int   `yaml:"fail_above,omitempty" json:"fail_above,omitempty"` // error lines
+}
+
+// Resources are the limits above which use is worth a warning, in percent of
+// all processors and of the memory the component may have. Not given:
+// specification section 4's 90 and 80.
+type Resources struct {
+	CPUPercent    float64 `yaml:"cpu_percent,omitempty" json:"cpu_percent,omitempty"`
+	MemoryPercent float64 `yaml:"memory_percent,omitempty" json:"memory_percent,omitempty"`
 }
 
 // Reload says how a component re-reads its configuration without a restart.
@@ -176,9 +210,21 @@ type Reload struct {
 	Service bool   `yaml:"service,omitempty" json:"service,omitempty"` // the service manager's own reload
 }
 
-// Data is where a component keeps what it has collected.
+// Data is where a component keeps what it has collected, how that is backed up,
+// and what must be the same after an upgrade as before.
 type Data struct {
-	Path string `yaml:"path,omitempty" json:"path,omitempty"`
+	Path        string `yaml:"path,omitempty" json:"path,omitempty"`
+	Backup      Backup `yaml:"backup,omitempty" json:"backup,omitzero"`
+	Fingerprint []Test `yaml:"fingerprint,omitempty" json:"fingerprint,omitempty"`
+}
+
+// Backup says how data is copied.
+type Backup struct {
+	Method  string   `yaml:"method,omitempty" json:"method,omitempty"`   // copy | prometheus | sqlite; copy (of the stopped service's directory) when empty, its snapshot API, an online backup
+	URL     string   `yaml:"url,omitempty" json:"url,omitempty"`         // prometheus: the snapshot address
+	File    string   `yaml:"file,omitempty" json:"file,omitempty"`       // sqlite: the database, relative to data.path
+	Exclude []string `yaml:"exclude,omitempty" json:"exclude,omitempty"` // names directly below data.path that are not data
+	Always  bool     `yaml:"always,omitempty" json:"always,omitempty"`   // small and precious: kept by every run, not only with --backup-data
 }
 
 // Duration is a time.Duration written as "5s", "2m".
@@ -244,34 +290,4 @@ func (c *Component) ArchName(goarch string) (string, bool) {
 	}
 	n, ok := c.Arches[goarch]
 	return n, ok
-}
-
-// Instance is one of several copies of a component that are upgraded one at a
-// time. Empty fields fall back to the component's own.
-type Instance struct {
-	Name    string   `yaml:"name" json:"name"`
-	Service string   `yaml:"service,omitempty" json:"service,omitempty"`
-	Process *Process `yaml:"process,omitempty" json:"process,omitempty"`
-	Health  *Health  `yaml:"health,omitempty" json:"health,omitempty"`
-}
-
-// Instances is either a static list or a place to look one up.
-type Instances struct {
-	List      []Instance `json:"list,omitempty"`
-	Type      string     `json:"type,omitempty"` // "" for a static list; consul | etcd
-	Address   string     `json:"address,omitempty"`
-	Service   string     `json:"service,omitempty"`
-	Endpoints []string   `json:"endpoints,omitempty"`
-	Prefix    string     `json:"prefix,omitempty"`
-}
-
-// IsZero reports whether no instances are declared.
-func (i Instances) IsZero() bool { return len(i.List) == 0 && i.Type == "" }
-
-// Balancer is the load balancer in front of a component's instances.
-type Balancer struct {
-	Type    string `yaml:"type" json:"type"` // haproxy | nginx | consul | exec
-	Socket  string `yaml:"socket,omitempty" json:"socket,omitempty"`
-	Backend string `yaml:"backend,omitempty" json:"backend,omitempty"`
-	Server  string `yaml:"server,omitempty" json:"server,omitempty"`
 }

@@ -2,6 +2,53 @@ package component
 
 import "errors"
 
+// Instance is one of several copies of a component that are upgraded one at a
+// time. Empty fields fall back to the component's own.
+type Instance struct {
+	Name    string   `yaml:"name" json:"name"`
+	Service string   `yaml:"service,omitempty" json:"service,omitempty"`
+	Process *Process `yaml:"process,omitempty" json:"process,omitempty"`
+	Health  *Health  `yaml:"health,omitempty" json:"health,omitempty"`
+	Data    *Data    `yaml:"data,omitempty" json:"data,omitempty"`
+	// Exec makes it an instance on another host: the command before this program's
+	// own arguments there, such as [ssh, prometheus-b, sudo, observability-upgrade].
+	Exec []string `yaml:"exec,omitempty" json:"exec,omitempty"`
+	// Server is its name at the balancer where that is not balancer.server.
+	Server string `yaml:"server,omitempty" json:"server,omitempty"`
+}
+
+// Instances is either a static list or a place to look one up.
+type Instances struct {
+	List      []Instance `json:"list,omitempty"`
+	Type      string     `json:"type,omitempty"`    // "" for a static list; consul | etcd
+	Address   string     `json:"address,omitempty"` // consul: the agent's address
+	Service   string     `json:"service,omitempty"` // consul: the service's name
+	Token     string     `json:"token,omitempty"`   // consul: ACL token, ${SECRET:NAME}
+	Endpoints []string   `json:"endpoints,omitempty"`
+	Prefix    string     `json:"prefix,omitempty"`   // etcd: the keys' prefix
+	Username  string     `json:"username,omitempty"` // etcd
+	Password  string     `json:"password,omitempty"` // etcd
+	CA        string     `json:"ca,omitempty"`       // PEM file of who may have signed the server's certificate
+	Exec      []string   `json:"exec,omitempty"`     // of the instances that are not on this host; {instance} and {address} expand
+}
+
+// IsZero reports whether no instances are declared.
+func (i Instances) IsZero() bool { return len(i.List) == 0 && i.Type == "" }
+
+// lookup is the YAML form of a place to look instances up.
+type lookup struct {
+	Type      string   `yaml:"type"`
+	Address   string   `yaml:"address,omitempty"`
+	Service   string   `yaml:"service,omitempty"`
+	Token     string   `yaml:"token,omitempty"`
+	Endpoints []string `yaml:"endpoints,omitempty"`
+	Prefix    string   `yaml:"prefix,omitempty"`
+	Username  string   `yaml:"username,omitempty"`
+	Password  string   `yaml:"password,omitempty"`
+	CA        string   `yaml:"ca,omitempty"`
+	Exec      []string `yaml:"exec,omitempty"`
+}
+
 // UnmarshalYAML reads a list of instances, or a map that says where they are
 // looked up (docs/reference.md). Its form is that of the YAML libraries:
 // decode reads the same value into whatever it is given.
@@ -19,17 +66,14 @@ func (i *Instances) UnmarshalYAML(decode func(any) error) error {
 		*i = Instances{List: list}
 		return nil
 	case map[string]any:
-		var lookup struct {
-			Type      string   `yaml:"type"`
-			Address   string   `yaml:"address"`
-			Service   string   `yaml:"service"`
-			Endpoints []string `yaml:"endpoints"`
-			Prefix    string   `yaml:"prefix"`
-		}
-		if err := decode(&lookup); err != nil {
+		var l lookup
+		if err := decode(&l); err != nil {
 			return err
 		}
-		*i = Instances{Type: lookup.Type, Address: lookup.Address, Service: lookup.Service, Endpoints: lookup.Endpoints, Prefix: lookup.Prefix}
+		*i = Instances{
+			Type: l.Type, Address: l.Address, Service: l.Service, Token: l.Token, Endpoints: l.Endpoints, Prefix: l.Prefix,
+			Username: l.Username, Password: l.Password, CA: l.CA, Exec: l.Exec,
+		}
 		return nil
 	}
 	return errors.New("want a list of {name, service, process, health}, or a map {type: consul or etcd, …}")
@@ -40,11 +84,5 @@ func (i Instances) MarshalYAML() (any, error) {
 	if i.Type == "" {
 		return i.List, nil
 	}
-	return struct {
-		Type      string   `yaml:"type"`
-		Address   string   `yaml:"address,omitempty"`
-		Service   string   `yaml:"service,omitempty"`
-		Endpoints []string `yaml:"endpoints,omitempty"`
-		Prefix    string   `yaml:"prefix,omitempty"`
-	}{i.Type, i.Address, i.Service, i.Endpoints, i.Prefix}, nil
+	return lookup{i.Type, i.Address, i.Service, i.Token, i.Endpoints, i.Prefix, i.Username, i.Password, i.CA, i.Exec}, nil
 }

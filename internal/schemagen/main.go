@@ -221,6 +221,8 @@ func (g *generator) expr(e ast.Expr, pkg string) (object, error) {
 			return object{"type": "boolean"}, nil
 		case "int":
 			return object{"type": "integer"}, nil
+		case "float64":
+			return object{"type": "number"}, nil
 		}
 		return g.named(pkg + "." + x.Name)
 	}
@@ -245,9 +247,10 @@ func (g *generator) named(name string) (object, error) {
 		return g.channel()
 	case "component.Instances":
 		item, err := g.named("component.Instance")
+		text, texts := object{"type": "string"}, object{"type": "array", "items": object{"type": "string"}}
 		lookup := object{"type": "object", "additionalProperties": false, "required": []string{"type"}, "properties": object{
-			"type": object{"enum": []string{"consul", "etcd"}}, "address": object{"type": "string"}, "service": object{"type": "string"},
-			"endpoints": object{"type": "array", "items": object{"type": "string"}}, "prefix": object{"type": "string"},
+			"type": object{"enum": []string{"consul", "etcd"}}, "address": text, "service": text, "token": text,
+			"endpoints": texts, "prefix": text, "username": text, "password": text, "ca": text, "exec": texts,
 		}}
 		return object{"anyOf": []any{object{"type": "array", "items": item}, lookup}}, err
 	}
