@@ -58,9 +58,10 @@ func (v *validator) all(known map[string]*component.Component) {
 	v.config()
 	v.health(at("health"), &c.Health)
 	v.reload()
-	if c.Data.Path != "" {
-		v.absolute(at("data", "path"), c.Data.Path)
-	}
+	v.client()
+	v.tests(at("functional"), c.Functional, false)
+	v.links()
+	v.data(at("data"), c.Data)
 	v.instances()
 	v.balancer()
 	for i, d := range c.DependsOn {
@@ -217,14 +218,11 @@ func (v *validator) config() {
 func (v *validator) reload() {
 	r := v.c.Reload
 	v.url(at("reload", "http"), r.HTTP)
-	ways := 0
-	for _, set := range []bool{r.HTTP != "", r.Signal != "", r.Service} {
-		if set {
-			ways++
-		}
+	if r.Service && (r.HTTP != "" || r.Signal != "") {
+		v.fail(at("reload"), "give either service, or http and signal, of which http is tried first")
 	}
-	if ways > 1 {
-		v.fail(at("reload"), "give one of http, signal and service")
+	if r.Confirm != nil {
+		v.test(at("reload", "confirm"), *r.Confirm, false)
 	}
 	if r.Signal != "" && !slices.Contains(signals, strings.TrimPrefix(r.Signal, "SIG")) {
 		v.fail(at("reload", "signal"), "unknown signal %q; want one of %s", r.Signal, strings.Join(signals, ", "))

@@ -36,6 +36,11 @@ func (v *validator) process(at []any, p *component.Process) {
 func (v *validator) health(at []any, h *component.Health) {
 	v.url(below(at, "url"), h.URL)
 	v.url(below(at, "metrics_url"), h.MetricsURL)
+	for key, s := range map[string]string{"url": h.URL, "metrics_url": h.MetricsURL} {
+		if strings.Contains(s, "{url}") {
+			v.fail(below(at, key), "%q: {url} is what this address says", s)
+		}
+	}
 	if _, err := regexp.Compile(h.Body); err != nil {
 		v.fail(below(at, "body"), "%v", err)
 	}
@@ -54,6 +59,7 @@ func (v *validator) health(at []any, h *component.Health) {
 	if h.Timeout.Std() > maxTimeout {
 		v.fail(below(at, "timeout"), "%s is longer than %s", h.Timeout.Std(), maxTimeout)
 	}
+	v.startup(at, h)
 	if h.Timeout > 0 && h.Timeout <= h.Settle {
 		v.fail(below(at, "timeout"), "%s leaves no time beside settle, %s", h.Timeout.Std(), h.Settle.Std())
 	}
@@ -98,6 +104,12 @@ func (v *validator) instances() {
 		if one.Health != nil {
 			v.health(below(p, "health"), one.Health)
 		}
+		if one.Data != nil {
+			v.data(below(p, "data"), *one.Data)
+		}
+		if one.Exec != nil {
+			v.command(below(p, "exec"), one.Exec)
+		}
 	}
 }
 
@@ -113,6 +125,29 @@ func (v *validator) balancer() {
 		v.absolute(at("balancer", "socket"), b.Socket)
 	}
 	v.placeholders(at("balancer", "server"), b.Server)
+	need := func(key, value, why string) {
+		if value == "" {
+			v.fail(at("balancer"), "%s needs %s: %s", b.Type, key, why)
+		}
+	}
+	switch b.Type {
+	case "haproxy":
+		need("backend", b.Backend, "the backend the servers are in")
+		need("socket", b.Socket+b.Address, "its runtime API (or address: host:port)")
+	case "nginx":
+		need("file", b.File, "the file that holds the upstream")
+		need("backend", b.Backend, "the name of the upstream")
+	case "consul":
+		need("address", b.Address, "the agent's, such as http://127.0.0.1:8500")
+		v.url(at("balancer", "address"), b.Address)
+	case "exec":
+		for key, words := range map[string][]string{"status": b.Status, "drain": b.Drain, "admit": b.Admit} {
+			v.command(at("balancer", key), words)
+		}
+	}
+	if b.File != "" {
+		v.absolute(at("balancer", "file"), b.File)
+	}
 }
 
 func (v *validator) placeholders(at []any, s string) {
@@ -132,6 +167,9 @@ func (v *validator) url(at []any, s string) {
 		return
 	}
 	v.placeholders(at, s)
+	if rest, own := strings.CutPrefix(s, "{url}"); own {
+		s = "http://localhost" + rest
+	}
 	// {root} and {instance} are not known here; any word stands for them.
 	u, err := url.Parse(strings.NewReplacer("{", "", "}", "").Replace(s))
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {

@@ -6,8 +6,6 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
-
-	"github.com/observability-upgrade/observability-upgrade/internal/health"
 )
 
 func newStatus(g *global) *cobra.Command {
@@ -76,60 +74,4 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-func newVerify(g *global) *cobra.Command {
-	var components []string
-	cmd := &cobra.Command{
-		Use:   "verify",
-		Short: "Probe the health of what is installed",
-		Long:  "Probe the health of what is installed. The exit code is 1 when anything is unhealthy.",
-		Example: `  observability-upgrade verify
-  observability-upgrade verify --component=prometheus --output=json`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return g.verify(cmd.Context(), components) },
-	}
-	g.componentFlag(cmd, &components, false)
-	return cmd
-}
-
-func (g *global) verify(ctx context.Context, components []string) error {
-	s, d, err := g.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	defer d.close()
-	reports, err := s.Verify(ctx, components)
-	if err != nil {
-		return err
-	}
-	doc := struct {
-		Components  []health.Report `json:"components"`
-		Integration []health.Check  `json:"integration"`
-	}{Components: reports, Integration: []health.Check{}}
-	if doc.Components == nil {
-		doc.Components = []health.Report{}
-	}
-	perr := g.print(doc, func(w io.Writer) error {
-		for _, r := range reports {
-			state := "healthy"
-			if !r.Healthy {
-				state = "UNHEALTHY"
-			}
-			fmt.Fprintf(w, "%s: %s\n", r.Name, state)
-			for _, c := range r.Checks {
-				fmt.Fprintf(w, "  %-7s %-10s %s\n", c.Status, c.Name, c.Detail)
-			}
-		}
-		return nil
-	})
-	if perr != nil {
-		return perr
-	}
-	for _, r := range reports {
-		if !r.Healthy {
-			return codeError{exitError}
-		}
-	}
-	return nil
 }

@@ -203,17 +203,20 @@ type Resources struct {
 	MemoryPercent float64 `yaml:"memory_percent,omitempty" json:"memory_percent,omitempty"`
 }
 
-// Reload says how a component re-reads its configuration without a restart.
+// Reload says how a component re-reads its configuration without a restart. Where
+// HTTP is refused, Signal is sent.
 type Reload struct {
 	HTTP    string `yaml:"http,omitempty" json:"http,omitempty"`
 	Signal  string `yaml:"signal,omitempty" json:"signal,omitempty"`   // HUP, USR1 …
 	Service bool   `yaml:"service,omitempty" json:"service,omitempty"` // the service manager's own reload
+	Confirm *Test  `yaml:"confirm,omitempty" json:"confirm,omitempty"` // its value changes when the configuration was read again
 }
 
 // Data is where a component keeps what it has collected, how that is backed up,
 // and what must be the same after an upgrade as before.
 type Data struct {
 	Path        string `yaml:"path,omitempty" json:"path,omitempty"`
+	Flag        string `yaml:"flag,omitempty" json:"flag,omitempty"` // command-line flag that says where it is; wins over path where the service has it
 	Backup      Backup `yaml:"backup,omitempty" json:"backup,omitzero"`
 	Fingerprint []Test `yaml:"fingerprint,omitempty" json:"fingerprint,omitempty"`
 }

@@ -2,6 +2,7 @@ package component
 
 import (
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,13 +18,14 @@ type Vars struct {
 	Root     string // {root}: the --root directory without a trailing slash; "" for /
 	Asset    string // {asset}
 	Instance string // {instance}
+	URL      string // {url}: scheme, host and port at which the component is probed
 }
 
 var placeholder = regexp.MustCompile(`\{([a-z_]+)\}`)
 
 // Placeholders lists the names that Expand knows.
 func Placeholders() []string {
-	return []string{"name", "version", "tag", "os", "arch", "root", "asset", "instance"}
+	return []string{"name", "version", "tag", "os", "arch", "root", "asset", "instance", "url"}
 }
 
 // Expand replaces the placeholders in s. Text in braces that is not a known
@@ -47,6 +49,8 @@ func (v Vars) Expand(s string) string {
 			return v.Asset
 		case "{instance}":
 			return v.Instance
+		case "{url}":
+			return v.URL
 		}
 		return m
 	})
@@ -59,6 +63,18 @@ func (v Vars) ExpandAll(list []string) []string {
 		out[i] = v.Expand(s)
 	}
 	return out
+}
+
+// WithURL returns v with the address at which a component of this health check
+// is probed.
+func (v Vars) WithURL(h Health) Vars {
+	v.URL = ""
+	for _, address := range []string{h.URL, h.MetricsURL} {
+		if u, err := url.Parse(v.Expand(address)); v.URL == "" && address != "" && err == nil && u.Host != "" {
+			v.URL = u.Scheme + "://" + u.Host
+		}
+	}
+	return v
 }
 
 // CheckPlaceholders returns an error for the first "{word}" in s that Expand

@@ -1,5 +1,11 @@
 package component
 
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
 // Test is one thing that a component must do. Exactly one of HTTP, PromQL, TCP
 // and Exec is given. It serves functional checks, links between components and
 // fingerprints of data.
@@ -93,3 +99,11 @@ type Client struct {
 
 // HasCredentials reports whether requests carry a name or a token.
 func (c Client) HasCredentials() bool { return c.Username != "" || c.Bearer != "" || c.Cert != "" }
+
+// AtMoment replaces {at} and {from} in a test's text by the moment a fingerprint
+// is of and by one hour before it, in seconds since 1970.
+func AtMoment(text string, at time.Time) string {
+	return strings.NewReplacer(
+		"{at}", strconv.FormatInt(at.Unix(), 10), "{from}", strconv.FormatInt(at.Add(-time.Hour).Unix(), 10),
+	).Replace(text)
+}

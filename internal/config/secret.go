@@ -65,6 +65,16 @@ type expander struct {
 	env  func(string) string
 }
 
+// Expander returns what replaces ${SECRET:NAME} and ${VARIABLE} in a text at the
+// moment it is called, for texts that must not be kept with their secrets.
+func Expander(root layout.Root, env func(string) string) func(text string) (string, error) {
+	x := &expander{root: root, env: env}
+	return func(text string) (string, error) {
+		out, _, err := x.expand(text)
+		return out, err
+	}
+}
+
 // expand is for yamlfile.Node.MapStrings.
 func (x *expander) expand(s string) (result string, hidden bool, err error) {
 	var problems []string

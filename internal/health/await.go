@@ -3,24 +3,44 @@ package health
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
+const (
+	pollMin = 20 * time.Millisecond
+	pollMax = 250 * time.Millisecond
+	// sampleEvery is how often a settling component is asked whether it is ready.
+	sampleEvery = time.Second
+	// defaultMaxWait bounds how long a start may be extended in all.
+	defaultMaxWait = time.Hour
+	// functionalWait is how long a test of a component that is ready may need to
+	// pass: a first scrape takes one scrape interval.
+	functionalWait = 90 * time.Second
+)
+
+// Watcher is told how an Await goes on; any of its functions may be nil.
+type Watcher struct {
+	Ready    func(Report) // once, at the first ready answer, which is where an outage ends
+	Progress func(string) // when a start takes long: how far it is
+}
+
 // Await waits until the component is ready, at most t.Timeout, then watches it
-// for t.Settle: the process must stay the same and stay ready. It returns early
-// when the unit has failed for good. onReady, when not nil, is called once at
-// the first ready answer, which is where an outage ends.
+// settle: the process must stay the same and stay ready, and then pass every
+// other check. It returns early when the unit has failed for good. A component
+// that is seen at work before it is ready (health.startup) is waited for as long
+// as it gets on.
 //
 // An unhealthy component is told in the report, not as an error; the error is
 // the context's.
-func (p *Prober) Await(ctx context.Context, t Target, onReady func(Report)) (Report, error) {
-	deadline := time.Now().Add(t.Timeout)
+func (p *Prober) Await(ctx context.Context, t Target, w Watcher) (Report, error) {
+	s := p.newStartup(t, w)
 	poll := newPoll()
 	defer poll.stop()
 	var r Report
 	for {
 		r = p.ready(ctx, t)
-		if r.Healthy {
+		if r.Verdict == Healthy {
 			break
 		}
 		if err := ctx.Err(); err != nil {
@@ -30,8 +50,11 @@ func (p *Prober) Await(ctx context.Context, t Target, onReady func(Report)) (Rep
 			r.add("stability", Fail, "%s", gone)
 			return p.withLogs(ctx, t, r), nil
 		}
-		if time.Now().After(deadline) {
-			r.add("timeout", Fail, "not healthy within %s", t.Timeout)
+		if s.over(ctx) {
+			if r.Verdict == Inconclusive {
+				break // nothing says that it is broken
+			}
+			r.add("timeout", Fail, "%s", s.why())
 			return p.withLogs(ctx, t, r), nil
 		}
 		if err := poll.wait(ctx); err != nil {
@@ -39,17 +62,20 @@ func (p *Prober) Await(ctx context.Context, t Target, onReady func(Report)) (Rep
 		}
 	}
 	r.ReadyAt = time.Now()
-	if onReady != nil {
-		onReady(r)
+	if w.Ready != nil {
+		w.Ready(r)
 	}
-	return p.settle(ctx, t, r)
+	return p.settle(ctx, t, r, w)
 }
 
 // settle watches a ready component and concludes with one full look at it.
-func (p *Prober) settle(ctx context.Context, t Target, first Report) (Report, error) {
-	end := time.Now().Add(t.Settle)
+func (p *Prober) settle(ctx context.Context, t Target, first Report, w Watcher) (Report, error) {
+	end := time.Now().Add(t.settle())
+	before := p.usage(ctx, t)
 	poll := newPoll()
 	defer poll.stop()
+	var samples []Sample
+	next := time.Now().Add(sampleEvery)
 	for time.Now().Before(end) {
 		if err := poll.wait(ctx); err != nil {
 			return first, err
@@ -60,21 +86,74 @@ func (p *Prober) settle(ctx context.Context, t Target, first Report) (Report, er
 			r.conclude()
 			return p.withLogs(ctx, t, r), nil
 		}
+		if time.Now().After(next) {
+			r := p.ready(ctx, t)
+			samples = append(samples, Sample{Ready: r.Healthy, Detail: r.Failures()})
+			next = time.Now().Add(sampleEvery)
+		}
 	}
-	r := p.Once(ctx, t)
+	r, err := p.final(ctx, t, w)
 	r.ReadyAt = first.ReadyAt
 	if r.PID != first.PID {
 		r.add("stability", Fail, "process %d became %d", first.PID, r.PID)
-	} else if t.Settle > 0 {
-		r.add("stability", OK, "same process for %s", t.Settle)
+	} else if t.settle() > 0 {
+		st, detail := Steady(samples)
+		r.add("stability", st, "same process for %s%s", t.settle(), detail)
+		p.checkUsage(ctx, t, before, &r)
 	}
+	r.excuse(t.Excused)
 	r.conclude()
-	return r, ctx.Err()
+	return r, err
 }
 
-// ready is Once without the log scan, which is not worth repeating in a poll.
+// final looks at everything. What a component must do besides being ready may
+// take a while after it is: a first scrape, for one. A test that failed before
+// the upgrade is not waited for.
+func (p *Prober) final(ctx context.Context, t Target, w Watcher) (Report, error) {
+	deadline := time.Now().Add(functionalWait)
+	poll := newPoll()
+	defer poll.stop()
+	told := ""
+	for {
+		r := p.Once(ctx, t)
+		waiting := p.worthWaiting(t, r)
+		if waiting == "" || ctx.Err() != nil || time.Now().After(deadline) {
+			return r, ctx.Err()
+		}
+		if w.Progress != nil && waiting != told {
+			w.Progress("ready; waiting for: " + waiting)
+			told = waiting
+		}
+		if err := poll.wait(ctx); err != nil {
+			return r, err
+		}
+	}
+}
+
+// worthWaiting names the functional tests that fail while all else is well; ""
+// when there are none, or when something else failed.
+func (p *Prober) worthWaiting(t Target, r Report) string {
+	functional := map[string]bool{}
+	for _, f := range t.Spec.Functional {
+		functional[f.Name] = true
+	}
+	var names []string
+	for _, c := range r.Checks {
+		switch {
+		case c.Status != Fail:
+		case !functional[c.Name]:
+			return ""
+		default:
+			names = append(names, c.Name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// ready looks at what tells readiness, and not at the rest, which is not worth
+// repeating in a poll.
 func (p *Prober) ready(ctx context.Context, t Target) Report {
-	r := Report{Name: t.Component}
+	r := Report{Name: t.Component, Instance: t.Instance}
 	if p.checkService(ctx, t, &r) {
 		p.checkReady(ctx, t, &r)
 		if !hasFailed(r) {

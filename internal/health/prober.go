@@ -4,17 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
+	"crypto/rand"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"os"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
@@ -28,73 +25,53 @@ type Services interface {
 	Status(ctx context.Context, s service.Service) (service.Status, error)
 	// Logs returns the newest lines of the unit's current start.
 	Logs(ctx context.Context, s service.Service, since time.Time, max int) ([]service.LogLine, error)
-}
-
-// Target is what to probe on one component.
-type Target struct {
-	Component  string
-	Service    service.Service
-	Executable string         // path the running process must have been started from; "" = any
-	URL        string         // readiness; "" = none
-	Body       *regexp.Regexp // what the readiness answer must match; nil = anything
-	MetricsURL string
-	Metric     string
-	Version    component.Version // the version it must report; zero = any
-	Settle     time.Duration     // how long it must stay healthy with one process
-	Timeout    time.Duration     // how long it may take to become ready
-
-	// Excused names checks that failed before the upgrade as well: where they
-	// still do, that is a warning, as the new version is not to blame.
-	Excused []string
-}
-
-// NewTarget builds the target of a component from its definition. vars expand
-// the placeholders; timeout holds where the definition sets none.
-func NewTarget(c *component.Component, svc service.Service, vars component.Vars, timeout time.Duration) (Target, error) {
-	t := Target{
-		Component: c.Name, Service: svc,
-		URL: vars.Expand(c.Health.URL), MetricsURL: vars.Expand(c.Health.MetricsURL), Metric: c.Health.ExpectedMetric,
-		Settle: c.Health.Settle.Std(), Timeout: timeout,
-	}
-	if c.Health.Timeout > 0 {
-		t.Timeout = c.Health.Timeout.Std()
-	}
-	if c.Health.Body != "" {
-		re, err := regexp.Compile(c.Health.Body)
-		if err != nil {
-			return t, fmt.Errorf("%s: health.body: %w", c.Name, err)
-		}
-		t.Body = re
-	}
-	return t, nil
+	// Usage tells what all processes of the unit use together.
+	Usage(ctx context.Context, s service.Service) (service.Usage, error)
 }
 
 // Prober runs probes. It keeps no state and may be used concurrently.
 type Prober struct {
-	HTTP     *http.Client // nil: a client of its own with a 5 s limit per request
+	HTTP     *http.Client // nil: one of its own per component, as its definition's client says
 	Services Services
 	Logger   *slog.Logger
+	// Expand replaces ${SECRET:NAME} and ${VARIABLE}; nil leaves texts as they are.
+	Expand func(text string) (string, error)
+	// Exec runs a command of a test and returns what it printed; nil skips such
+	// tests.
+	Exec func(ctx context.Context, args []string, limit time.Duration) (string, error)
 }
-
-const (
-	requestTimeout = 5 * time.Second
-	maxBody        = 16 << 20
-	pollMin        = 20 * time.Millisecond
-	pollMax        = 250 * time.Millisecond
-)
 
 // Once looks at the component as it is now.
 func (p *Prober) Once(ctx context.Context, t Target) Report {
-	r := Report{Name: t.Component}
-	running := p.checkService(ctx, t, &r)
-	if running {
+	r := Report{Name: t.Component, Instance: t.Instance}
+	if p.checkService(ctx, t, &r) {
+		before := p.usage(ctx, t)
+		began := time.Now()
 		p.checkReady(ctx, t, &r)
 		p.checkMetrics(ctx, t, &r)
+		p.checkFunctional(ctx, t, &r)
 		p.checkLogs(ctx, t, &r)
+		if t.Measure > 0 {
+			wait(ctx, t.Measure-time.Since(began))
+			p.checkUsage(ctx, t, before, &r)
+		}
 	}
 	r.excuse(t.Excused)
 	r.conclude()
 	return r
+}
+
+// wait waits for d, or for the end of ctx.
+func wait(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 }
 
 // checkService reports whether probing further makes sense.
@@ -153,42 +130,70 @@ func samePath(a, b string) bool {
 	return errA == nil && errB == nil && ra == rb
 }
 
+// checkReady asks the readiness address. A page for people in place of an
+// answer proves nothing where the same comes on any path, as several exporters
+// have it.
 func (p *Prober) checkReady(ctx context.Context, t Target, r *Report) {
-	if t.URL == "" {
+	address := t.Spec.Health.URL
+	if address == "" {
 		return
 	}
-	status, body, err := p.get(ctx, t.URL)
-	r.Body = fmt.Sprintf("%d %s", status, bytes.TrimSpace(body[:min(len(body), 400)]))
+	a, err := p.ask(ctx, t.Spec.Client, request{url: address})
+	r.Body = fmt.Sprintf("%d %s", a.status, bytes.TrimSpace(a.body[:min(len(a.body), 400)]))
+	want, reErr := regexp.Compile(t.Spec.Health.Body)
 	switch {
 	case err != nil:
-		r.add("ready", Fail, "%s: %v", t.URL, plainHTTPError(err))
-	case status < 200 || status > 299:
-		r.add("ready", Fail, "%s answered %d %q, expected 200", t.URL, status, firstLine(body))
-	case t.Body != nil && !t.Body.Match(body):
-		r.add("ready", Fail, "%s answered %q, expected a match of %q", t.URL, firstLine(body), t.Body)
+		r.add("ready", Fail, "%s: %v", address, plainHTTPError(err))
+	case reErr != nil:
+		r.add("ready", Fail, "health.body: %v", reErr)
+	case a.status == http.StatusTooManyRequests:
+		r.doubt("ready", "%s answered 429: asked too often", address)
+	case !a.ok():
+		r.add("ready", Fail, "%s answered %d %q, expected 200", address, a.status, firstLine(a.body))
+	case t.Spec.Health.Body != "" && !want.Match(a.body):
+		r.add("ready", Fail, "%s answered %q, expected a match of %q", address, firstLine(a.body), t.Spec.Health.Body)
+	case t.Spec.Health.Body == "" && a.isPage() && p.answersAnything(ctx, t, a):
+		r.add("ready", Fail, "%s answered with a page that it gives for any path, which proves nothing; give health.body or another health.url in its definition", address)
 	default:
-		r.add("ready", OK, "%s answered %d", t.URL, status)
+		r.add("ready", OK, "%s answered %d", address, a.status)
 	}
 }
 
+// answersAnything asks for a path that surely does not exist and reports
+// whether the answer is the same.
+func (p *Prober) answersAnything(ctx context.Context, t Target, a answer) bool {
+	u, err := url.Parse(t.Spec.Health.URL)
+	if err != nil || strings.Trim(u.Path, "/") == "" {
+		return false // the root is a page by right
+	}
+	u.Path, u.RawQuery = "/"+strings.ToLower(rand.Text()), ""
+	control, err := p.ask(ctx, t.Spec.Client, request{url: u.String()})
+	return err == nil && control.ok() && bytes.Equal(control.body, a.body)
+}
+
 func (p *Prober) checkMetrics(ctx context.Context, t Target, r *Report) {
-	if t.MetricsURL == "" || t.Metric == "" {
+	address, metric := t.Spec.Health.MetricsURL, t.Spec.Health.ExpectedMetric
+	if address == "" || metric == "" {
 		return
 	}
-	status, body, err := p.get(ctx, t.MetricsURL)
-	if err != nil || status != http.StatusOK {
-		if err == nil {
-			err = fmt.Errorf("answered %d, expected 200", status)
-		}
-		r.add("metric", Fail, "%s: %v", t.MetricsURL, plainHTTPError(err))
+	a, err := p.ask(ctx, t.Spec.Client, request{url: address})
+	switch {
+	case err != nil:
+		r.add("metric", Fail, "%s: %v", address, plainHTTPError(err))
+		return
+	case a.status == http.StatusTooManyRequests:
+		r.doubt("metric", "%s answered 429: asked too often", address)
+		return
+	case a.status != http.StatusOK:
+		r.add("metric", Fail, "%s: answered %d, expected 200", address, a.status)
 		return
 	}
-	line, ok := findMetric(body, t.Metric)
+	line, ok := findMetric(a.body, metric)
 	if !ok {
-		r.add("metric", Fail, "%s has no %s", t.MetricsURL, t.Metric)
+		r.add("metric", Fail, "%s has no %s", address, metric)
 		return
 	}
-	r.add("metric", OK, "%s present", t.Metric)
+	r.add("metric", OK, "%s present", metric)
 	if r.Version = versionLabel(line); r.Version == "" || t.Version.IsZero() {
 		return
 	}
@@ -200,74 +205,19 @@ func (p *Prober) checkMetrics(ctx context.Context, t Target, r *Report) {
 	r.add("version", OK, "reports %s", r.Version)
 }
 
-// Log lines that say so are counted, never judged alone: an error in the log of
-// a ready component is for a person to read.
-var badWords = regexp.MustCompile(`(?i)\b(panic|fatal)\b|level=error|level=ERROR|lvl=eror`)
-
-func (p *Prober) checkLogs(ctx context.Context, t Target, r *Report) {
-	if p.Services == nil {
-		return
+// checkFunctional makes the definition's own tests, each once.
+func (p *Prober) checkFunctional(ctx context.Context, t Target, r *Report) {
+	for _, test := range t.Spec.Functional {
+		p.report(r, test.Name, p.Test(ctx, t.Spec.Client, test, time.Time{}))
 	}
-	lines, err := p.Services.Logs(ctx, t.Service, time.Time{}, 100)
-	if err != nil {
-		r.add("logs", Skipped, "%v", err)
-		return
-	}
-	var bad []string
-	for _, l := range lines {
-		if l.Priority >= 0 && l.Priority <= 3 || badWords.MatchString(l.Message) {
-			bad = append(bad, l.Message)
-		}
-	}
-	if len(bad) == 0 {
-		r.add("logs", OK, "no errors in the last %d lines of this start", len(lines))
-		return
-	}
-	r.add("logs", Warn, "%d error lines since the start, the last: %.200s", len(bad), bad[len(bad)-1])
 }
 
-func (p *Prober) get(ctx context.Context, url string) (status int, body []byte, err error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, nil, err
+func (p *Prober) report(r *Report, name string, o Outcome) {
+	if o.Unsure {
+		r.doubt(name, "%s", o.Detail)
+		return
 	}
-	req.Header.Set("User-Agent", "observability-upgrade")
-	client := p.HTTP
-	if client == nil {
-		client = directClient
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer resp.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody))
-	return resp.StatusCode, body, err
-}
-
-// directClient keeps no connections: a probe must meet the process that listens
-// now, not one it talked to before. Proxies are not for local services.
-var directClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}
-
-func plainHTTPError(err error) error {
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return errors.New("connection refused: nothing listens there")
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("no answer within %s", requestTimeout)
-	}
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op
-	}
-	return err
-}
-
-func firstLine(b []byte) string {
-	line, _, _ := bytes.Cut(bytes.TrimSpace(b), []byte("\n"))
-	return string(line[:min(len(line), 120)])
+	r.add(name, o.Status, "%s", o.Detail)
 }
 
 // findMetric returns the first sample line of a metric in the text exposition

@@ -91,7 +91,7 @@ func (c *checker) ownGate() (health.Target, bool) {
 		return health.Target{}, false
 	}
 	t, err := c.Target(c.steps[0].in)
-	return t, err == nil && (sameServer(c.Gate.URL, t.URL) || sameServer(c.Gate.URL, t.MetricsURL))
+	return t, err == nil && (sameServer(c.Gate.URL, t.Spec.Health.URL) || sameServer(c.Gate.URL, t.Spec.Health.MetricsURL))
 }
 
 // sameServer compares host and port; every name of this host's loopback counts

@@ -120,9 +120,10 @@ func TestAlertGateAndRepair(t *testing.T) {
 			in.Gate = &Gate{URL: srv.URL, Queries: []string{critical}}
 			in.Target = func(i *inventory.Installed) (health.Target, error) {
 				// The same server under another of its names.
-				target := health.Target{Component: i.Component.Name, URL: strings.Replace(srv.URL, "127.0.0.1", "localhost", 1) + "/-/ready"}
+				target := health.Target{Component: i.Component.Name}
+				target.Spec.Health.URL = strings.Replace(srv.URL, "127.0.0.1", "localhost", 1) + "/-/ready"
 				if tt.other || i.Component.Name != "prometheus" {
-					target.URL = "http://localhost:1/-/ready"
+					target.Spec.Health.URL = "http://localhost:1/-/ready"
 				}
 				return target, nil
 			}

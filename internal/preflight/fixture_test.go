@@ -40,7 +40,7 @@ func host(t *testing.T, names ...string) Input {
 		Root: root, Staging: root.Staging(), HoldsLock: true,
 		Prober: prober{}, TryWrite: new(hostfs.Host).TryWrite,
 		Target: func(in *inventory.Installed) (health.Target, error) {
-			return health.Target{Component: in.Component.Name, URL: in.Component.Health.URL}, nil
+			return health.NewTarget(in.Component, in.Service, component.Vars{}, 0), nil
 		},
 		Tool:    func(context.Context, []string) (string, error) { return "", nil },
 		History: func(context.Context) error { return nil },

@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
@@ -11,12 +12,14 @@ import (
 // recent is how long ago a crash is still worth a word.
 const recent = 24 * time.Hour
 
-// Names of health's checks whose failure does not stand in the way of an
-// upgrade: specification section 2 asks for a running unit and a good answer.
-const (
-	metricCheck     = "metric"     // excused in the run: it may fail after the upgrade too
-	executableCheck = "executable" // a restart mends it, so the run expects it
-)
+// Specification section 2 asks for a running unit and a good answer: failures of
+// these checks of health refuse the upgrade. Any other failure is excused in the
+// run, as it may be there after the upgrade too.
+var needed = []string{"service", "ready"}
+
+// executableCheck fails where the running file was replaced: a restart mends it,
+// so the run expects it.
+const executableCheck = "executable"
 
 // checkService takes the baseline: what is broken before an upgrade would be
 // blamed on it afterwards. With SkipHealth it is told and refuses nothing.
@@ -52,13 +55,13 @@ func (c *checker) health(ctx context.Context, st step) finding {
 	for _, check := range r.Checks {
 		switch {
 		case check.Status != health.Fail:
-		case check.Name == metricCheck:
-			f.baseline[name] = append(f.baseline[name], check.Name)
-			tolerated = append(tolerated, check.Detail)
 		case check.Name == executableCheck && in.Status.ExecDeleted:
 			tolerated = append(tolerated, check.Detail)
-		default:
+		case check.Name == executableCheck || slices.Contains(needed, check.Name):
 			blocking.Checks = append(blocking.Checks, check)
+		default:
+			f.baseline[name] = append(f.baseline[name], check.Name)
+			tolerated = append(tolerated, check.Name+": "+check.Detail)
 		}
 	}
 	switch {

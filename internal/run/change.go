@@ -11,6 +11,7 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/service"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
@@ -60,14 +61,9 @@ type Change struct {
 
 // Health is the probe of a change in a form that fits the journal.
 type Health struct {
-	URL        string        `json:"url,omitempty"`
-	Body       string        `json:"body,omitempty"`
-	MetricsURL string        `json:"metrics_url,omitempty"`
-	Metric     string        `json:"metric,omitempty"`
-	Settle     time.Duration `json:"settle"`
-	Timeout    time.Duration `json:"timeout"`
-	Skip       bool          `json:"skip,omitempty"`    // --skip-health-checks: only that the unit runs
-	Excused    []string      `json:"excused,omitempty"` // checks that failed before the run; see health.Target
+	Spec    health.Spec `json:"spec"`
+	Skip    bool        `json:"skip,omitempty"`    // --skip-health-checks: only that the unit runs
+	Excused []string    `json:"excused,omitempty"` // checks that failed before the run; see health.Target
 }
 
 // hasService reports whether there is anything to stop and start.

@@ -107,7 +107,7 @@ func TestBaseline(t *testing.T) {
 		w := newWorld(t)
 		w.install("prom", "1.0.0")
 		req := w.upgrade(map[string]string{"prom": "prom 2.0.0 " + tt.word}, "prom")
-		req.Changes[0].Health.Metric, req.Changes[0].Health.Excused = "never_there", tt.excused
+		req.Changes[0].Health.Spec.Health.ExpectedMetric, req.Changes[0].Health.Excused = "never_there", tt.excused
 		res, err := w.engine(nil).Execute(t.Context(), req)
 		if res.Status != tt.status || (err == nil) != (tt.status == StatusSuccess) {
 			t.Fatalf("%q, excused %v: status %s, %v", tt.word, tt.excused, res.Status, err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"regexp"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
@@ -140,7 +139,10 @@ func (r *running) prove(ctx context.Context, ch Change, version string, ready fu
 	if err != nil {
 		return "", err
 	}
-	rep, err := r.Prober.Await(ctx, t, func(rep health.Report) { ready(r.Now()) })
+	rep, err := r.Prober.Await(ctx, t, health.Watcher{
+		Ready:    func(health.Report) { ready(r.Now()) },
+		Progress: func(how string) { r.tell(Event{Component: ch.Component, Step: StepHealth, Detail: how}) },
+	})
 	if err != nil {
 		return "", err
 	}
@@ -152,11 +154,14 @@ func (r *running) prove(ctx context.Context, ch Change, version string, ready fu
 			r.warn("%s: %s: %s", ch.Component, c.Name, c.Detail)
 		}
 	}
+	if rep.Verdict == health.Inconclusive {
+		return fmt.Sprintf("runs at %s, but whether it is healthy could not be decided", version), nil
+	}
 	return fmt.Sprintf("healthy at %s", version), nil
 }
 
 func (r *running) target(ch Change, version string) (health.Target, error) {
-	t := health.Target{Component: ch.Component, Service: ch.Service, Timeout: ch.Health.Timeout, Settle: ch.Health.Settle}
+	t := health.Target{Component: ch.Component, Service: ch.Service, Timeout: ch.Health.Spec.Health.Timeout.Std()}
 	if t.Timeout == 0 {
 		t.Timeout = r.Timeouts.Health
 	}
@@ -164,17 +169,10 @@ func (r *running) target(ch Change, version string) (health.Target, error) {
 		t.Executable = ch.Executable
 	}
 	if ch.Health.Skip {
+		t.Spec.Health.Settle = ch.Health.Spec.Health.Settle
 		return t, nil
 	}
-	t.URL, t.MetricsURL, t.Metric = ch.Health.URL, ch.Health.MetricsURL, ch.Health.Metric
-	t.Excused = ch.Health.Excused
-	if ch.Health.Body != "" {
-		re, err := regexp.Compile(ch.Health.Body)
-		if err != nil {
-			return t, fmt.Errorf("%s: health.body: %w", ch.Component, err)
-		}
-		t.Body = re
-	}
+	t.Spec, t.Excused = ch.Health.Spec, ch.Health.Excused
 	if version != "" {
 		v, err := component.ParseVersion(version)
 		if err != nil {

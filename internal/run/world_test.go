@@ -149,6 +149,10 @@ func (w *world) Stop(_ context.Context, s service.Service, _ time.Duration) (ser
 
 func (w *world) DaemonReload(context.Context) error { return nil }
 
+func (w *world) Usage(context.Context, service.Service) (service.Usage, error) {
+	return service.Usage{}, errors.New("not accounted for")
+}
+
 func (w *world) Logs(context.Context, service.Service, time.Time, int) ([]service.LogLine, error) {
 	return []service.LogLine{{Priority: 6, Message: "a line"}}, nil
 }
@@ -209,10 +213,10 @@ func (w *world) steps(contents ...string) Request {
 			Component: name, From: from, To: component.MustParseVersion(words[1]), WasActive: true,
 			Service: service.Service{Name: name, Unit: name + ".service"}, Executable: w.bin(name), RunsBinary: true,
 			Binaries: map[string]string{name: w.bin(name), name + "tool": w.bin(name + "tool")},
-			Health: Health{
+			Health: Health{Spec: health.Spec{Health: component.Health{
 				URL: w.server.URL + "/" + name + "/-/ready", MetricsURL: w.server.URL + "/" + name + "/metrics",
-				Metric: name + "_build_info", Timeout: 60 * time.Millisecond, Settle: time.Millisecond,
-			},
+				ExpectedMetric: name + "_build_info", Timeout: component.Duration(60 * time.Millisecond), Settle: component.Duration(time.Millisecond),
+			}}},
 			Signature: &state.SignatureVerified{Type: "gpg", Key: "K", Version: words[1]},
 		}
 		for _, b := range []string{name, name + "tool"} {

@@ -77,6 +77,14 @@ func Tail(lines []LogLine, n int) string {
 	return strings.Join(parts, " | ")
 }
 
+// Usage is what all processes of a service use together.
+type Usage struct {
+	At          time.Time     // when it was read
+	CPU         time.Duration // processor time since the start
+	Memory      uint64        // bytes; 0 when not known
+	MemoryLimit uint64        // bytes it may use: its own limit, else the host's memory
+}
+
 // StopResult says how a stop went.
 type StopResult struct {
 	Forced bool // something had to be killed with SIGKILL
@@ -117,9 +125,22 @@ type Manager interface {
 	// at most limit of them (1000 when limit is below 1) and none before since.
 	// The process manager's lines carry no time: since does not filter them.
 	Logs(ctx context.Context, s Service, since time.Time, limit int) ([]LogLine, error)
+	// Usage tells what all processes of a running service use together: its
+	// control group, or the processes found to be its own. *NotRunningError
+	// without one.
+	Usage(ctx context.Context, s Service) (Usage, error)
 	// Close releases what the manager holds; services go on.
 	Close() error
 }
 
 // DefaultLogLines is how many lines Logs returns when no limit is given.
 const DefaultLogLines = 1000
+
+// HostMemory is the host's memory in bytes; 0 when it cannot be read.
+func HostMemory() uint64 {
+	var info syscall.Sysinfo_t
+	if syscall.Sysinfo(&info) != nil {
+		return 0
+	}
+	return uint64(info.Totalram) * uint64(info.Unit) // 32-bit fields on 32-bit platforms
+}

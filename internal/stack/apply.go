@@ -10,6 +10,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
@@ -263,10 +264,7 @@ func (s *Stack) baseChange(in *inventory.Installed, from, to component.Version, 
 	ch := run.Change{
 		Component: c.Name, From: from, To: to, Service: in.Service, WasActive: in.Status.Active || in.Status.Activating,
 		Executable: in.Path, Binaries: in.Binaries, RunsBinary: in.RunsPath,
-		Health: run.Health{
-			URL: vars.Expand(c.Health.URL), Body: c.Health.Body, MetricsURL: vars.Expand(c.Health.MetricsURL),
-			Metric: c.Health.ExpectedMetric, Settle: c.Health.Settle.Std(), Timeout: c.Health.Timeout.Std(), Skip: skipHealth,
-		},
+		Health: run.Health{Spec: health.NewSpec(c, vars), Skip: skipHealth},
 	}
 	if !in.Status.Exists {
 		ch.Service.Unit, ch.Service.Command = "", nil

@@ -86,9 +86,9 @@ func (s *Stack) sourceURL(c *component.Component) string {
 // target is the probe of a component as it is installed now.
 func (s *Stack) target(in *inventory.Installed) (health.Target, error) {
 	vars := component.Vars{Name: in.Component.Name, Version: in.Version.String(), Root: s.Root.Prefix()}
-	t, err := health.NewTarget(in.Component, in.Service, vars, s.Policy.Timeouts.Health.Std())
+	t := health.NewTarget(in.Component, in.Service, vars, s.Policy.Timeouts.Health.Std())
 	if in.RunsPath {
 		t.Executable = in.Path
 	}
-	return t, err
+	return t, nil
 }

@@ -51,7 +51,7 @@ func (s *Stack) Restart(ctx context.Context, name string, strategy Strategy) (he
 	if err != nil {
 		return health.Report{}, err
 	}
-	return s.prober.Await(ctx, t, nil)
+	return s.prober.Await(ctx, t, health.Watcher{Progress: func(how string) { s.Notice(name + ": " + how) }})
 }
 
 func (s *Stack) restart(ctx context.Context, in *inventory.Installed, strategy Strategy) error {
@@ -81,22 +81,17 @@ func (s *Stack) restart(ctx context.Context, in *inventory.Installed, strategy S
 // what the definition names is tried: SIGHUP kills a program without a handler.
 func (s *Stack) reload(ctx context.Context, in *inventory.Installed) (bool, error) {
 	r := in.Component.Reload
-	vars := component.Vars{Name: in.Component.Name, Root: s.Root.Prefix()}
+	vars := component.Vars{Name: in.Component.Name, Root: s.Root.Prefix()}.WithURL(in.Component.Health)
 	if r.HTTP != "" {
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, vars.Expand(r.HTTP), nil)
-		if err != nil {
-			return false, err
-		}
-		resp, err := http.DefaultClient.Do(req)
+		status, body, err := s.prober.Post(ctx, in.Component.Client, vars.Expand(r.HTTP))
 		if err == nil {
-			_ = resp.Body.Close()
 			switch {
-			case resp.StatusCode < 300:
+			case status < 300:
 				return true, nil
-			case resp.StatusCode >= 500 || resp.StatusCode == http.StatusBadRequest:
-				return false, fmt.Errorf("%s answered %d: it keeps its old configuration; check it and reload again", vars.Expand(r.HTTP), resp.StatusCode)
+			case status >= 500 || status == http.StatusBadRequest:
+				return false, fmt.Errorf("%s answered %d %.200q: it keeps its old configuration; correct it and reload again", vars.Expand(r.HTTP), status, body)
 			}
 		}
 	}

@@ -96,7 +96,9 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 	if s.services, err = s.openServices(ctx); err != nil {
 		return nil, err
 	}
-	s.prober = &health.Prober{Services: s.services, Logger: s.Logger}
+	s.prober = &health.Prober{
+		Services: s.services, Logger: s.Logger, Expand: config.Expander(o.Root, o.Env), Exec: artifact.RunTool,
+	}
 	return s, nil
 }
 

@@ -6,8 +6,6 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/observability-upgrade/observability-upgrade/internal/health"
-	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
@@ -51,7 +49,7 @@ func (s *Stack) Status(ctx context.Context) (*Status, error) {
 		return nil, err
 	}
 	doc := &Status{Components: []ComponentStatus{}}
-	reports, err := s.probeAll(ctx, found)
+	reports, err := s.probeAll(ctx, found, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -85,39 +83,4 @@ func (s *Stack) Status(ctx context.Context) (*Status, error) {
 		err = nil
 	}
 	return doc, err
-}
-
-// probeAll takes one health report per component, side by side.
-func (s *Stack) probeAll(ctx context.Context, found []*inventory.Installed) ([]health.Report, error) {
-	reports := make([]health.Report, len(found))
-	errs := make([]error, len(found))
-	done := make(chan struct{})
-	for i, in := range found {
-		go func() {
-			defer func() { done <- struct{}{} }()
-			t, err := s.target(in)
-			if err != nil {
-				errs[i] = err
-				return
-			}
-			reports[i] = s.prober.Once(ctx, t)
-		}()
-	}
-	for range found {
-		<-done
-	}
-	return reports, errors.Join(errs...)
-}
-
-// Verify probes the named components, or all that are installed.
-func (s *Stack) Verify(ctx context.Context, names []string) ([]health.Report, error) {
-	comps, err := s.Components(names)
-	if err != nil {
-		return nil, err
-	}
-	found, err := s.Inventory(ctx, comps)
-	if err != nil {
-		return nil, err
-	}
-	return s.probeAll(ctx, found)
 }

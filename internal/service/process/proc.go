@@ -26,6 +26,8 @@ type proc struct {
 	group   int
 	session int
 	ticks   uint64 // start time, clock ticks since boot
+	cpu     uint64 // processor time used, clock ticks
+	pages   uint64 // resident memory
 }
 
 // dead tells a zombie: it holds its number and nothing else.
@@ -69,6 +71,17 @@ func parseStat(data []byte) (proc, error) {
 	var err error
 	if p.ticks, err = strconv.ParseUint(f[19], 10, 64); err != nil {
 		return proc{}, fmt.Errorf("start time: %w", err)
+	}
+	for j, dst := range map[int]*uint64{11: new(uint64), 12: new(uint64)} {
+		if *dst, err = strconv.ParseUint(f[j], 10, 64); err != nil {
+			return proc{}, fmt.Errorf("field %d: %w", j+3, err)
+		}
+		p.cpu += *dst
+	}
+	if len(f) > 21 {
+		if p.pages, err = strconv.ParseUint(f[21], 10, 64); err != nil {
+			return proc{}, fmt.Errorf("resident memory: %w", err)
+		}
 	}
 	return p, nil
 }

@@ -16,14 +16,14 @@ import (
 func itoa(n int) string { return strconv.Itoa(n) }
 
 func TestParseStat(t *testing.T) {
-	rest := " S 7 8 9 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 100 1"
+	rest := " S 7 8 9 0 -1 4194560 1 0 0 0 5 6 0 0 20 0 1 0 4242 100 3"
 	for _, c := range []struct {
 		in   string
 		want proc
 		err  string
 	}{
-		{in: "12 (prometheus)" + rest, want: proc{state: 'S', parent: 7, group: 8, session: 9, ticks: 4242}},
-		{in: "12 (a) b (c))" + rest + "\n", want: proc{state: 'S', parent: 7, group: 8, session: 9, ticks: 4242}},
+		{in: "12 (prometheus)" + rest, want: proc{state: 'S', parent: 7, group: 8, session: 9, ticks: 4242, cpu: 11, pages: 3}},
+		{in: "12 (a) b (c))" + rest + "\n", want: proc{state: 'S', parent: 7, group: 8, session: 9, ticks: 4242, cpu: 11, pages: 3}},
 		{in: "", err: "no command"},
 		{in: "12 (a) S 7", err: "fields after the command"},
 		{in: "12 (a)" + strings.Replace(rest, " 9 ", " x ", 1), err: "field 6"},

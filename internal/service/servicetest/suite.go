@@ -62,6 +62,7 @@ func Run(t *testing.T, factory Factory) {
 		{"Missing", testMissing},
 		{"Masked", testMasked},
 		{"Signal", testSignal},
+		{"Usage", testUsage},
 		{"LogsOfThisStart", testLogs},
 		{"LogLimit", testLogLimit},
 		{"Concurrent", testConcurrent},
@@ -403,4 +404,21 @@ func testCancelledStop(t *testing.T, f *Fixture) {
 		t.Fatalf("Stop: %v after %v, expected %v at once", err, time.Since(began), context.DeadlineExceeded)
 	}
 	f.stop(t, s, 100*time.Millisecond, true)
+}
+
+func testUsage(t *testing.T, f *Fixture) {
+	s := f.define(t, Serve)
+	f.start(t, s, Serve)
+	u, err := f.Manager.Usage(t.Context(), s)
+	if err != nil {
+		t.Fatalf("Usage: %v", err)
+	}
+	if u.At.IsZero() || u.MemoryLimit == 0 || u.Memory > u.MemoryLimit {
+		t.Errorf("%+v, expected a moment, a limit, and memory below it", u)
+	}
+	f.stop(t, s, patience, false)
+	var still *service.NotRunningError
+	if u, err := f.Manager.Usage(t.Context(), s); !errors.As(err, &still) {
+		t.Errorf("Usage of a stopped service: %+v, %v, expected a NotRunningError", u, err)
+	}
 }
