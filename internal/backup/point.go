@@ -7,6 +7,7 @@
 //	TIMESTAMP/state/versions.state the state file
 //	TIMESTAMP/upgrade-plan.json    what the run was about to do
 //	TIMESTAMP/manifest.json        which stored file came from where
+//	TIMESTAMP/data/NAME/           what a component has collected, where that was asked for
 //	TIMESTAMP/SHA256SUMS           written last: a point without it is not complete
 //
 // The marker that is written last and removed first is teleport-update's idea.

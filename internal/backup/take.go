@@ -189,11 +189,14 @@ func (t *taker) component(s Subject) (Component, error) {
 	return c, nil
 }
 
-// sumTree returns the SHA-256 of every regular file below dir but SHA256SUMS,
-// by path relative to dir.
+// sumTree returns the SHA-256 of every regular file below dir but SHA256SUMS and
+// copied data, by path relative to dir.
 func sumTree(dir string) (map[string]string, error) {
 	sums := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && path == filepath.Join(dir, dataDir) {
+			return fs.SkipDir
+		}
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}

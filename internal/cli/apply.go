@@ -143,7 +143,7 @@ func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, look stack.Loo
 		}
 	}
 	res, err := s.Apply(ctx, prop, stack.ApplyOptions{
-		Trigger: o.trigger(), ContinueOnFailure: o.continueOn || s.Policy.OnFailure == "continue", SkipHealth: o.skipHealth,
+		Trigger: o.trigger(), ContinueOnFailure: o.continueOn || s.Policy.OnFailure == "continue", SkipHealth: o.skipHealth, DataBackup: o.dataBackup,
 	})
 	if res.Status == run.StatusNothingToDo && !o.json() {
 		for _, h := range prop.Plan.Held {

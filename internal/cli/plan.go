@@ -20,6 +20,7 @@ type planOptions struct {
 	force      bool
 	auto       bool
 	policy     string
+	dataBackup bool
 }
 
 func newPlan(g *global) *cobra.Command {
@@ -44,6 +45,7 @@ func (o *planOptions) planFlags(cmd *cobra.Command) {
 	o.componentFlag(cmd, &o.components, true)
 	cmd.Flags().StringVar(&o.target, "target", "latest", "how far to go: latest, minor or patch")
 	must(cmd.RegisterFlagCompletionFunc("target", cobra.FixedCompletions([]string{"latest", "minor", "patch"}, cobra.ShellCompDirectiveNoFileComp)))
+	cmd.Flags().BoolVar(&o.dataBackup, "backup-data", false, "keep a copy of the data of every component that is upgraded (a way back that needs one always keeps it)")
 	cmd.Flags().BoolVar(&o.auto, "auto", false, "as an unattended run: obey auto_upgrade's policies")
 	cmd.Flags().StringVar(&o.policy, "policy", "", "with --auto, the policy of components that auto_upgrade.policies does not name: "+strings.Join(levels, ", "))
 	must(cmd.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions(levels, cobra.ShellCompDirectiveNoFileComp)))
@@ -84,7 +86,7 @@ func (o *planOptions) look() (stack.LookOptions, error) {
 	if err := o.unattended(len(pins)); err != nil {
 		return stack.LookOptions{}, err
 	}
-	return stack.LookOptions{Components: names, Pins: pins, Target: target, Force: o.force, Auto: o.auto, Policy: o.policy}, nil
+	return stack.LookOptions{Components: names, Pins: pins, Target: target, Force: o.force, Auto: o.auto, Policy: o.policy, DataBackup: o.dataBackup}, nil
 }
 
 func (o *planOptions) run(ctx context.Context) error {

@@ -21,6 +21,7 @@ type rollbackOptions struct {
 	components []string
 	yes        bool
 	force      bool
+	data       bool
 }
 
 func newRollback(g *global) *cobra.Command {
@@ -44,7 +45,8 @@ no network. Files that were added since the backup are left in place.`,
 	f.StringVar(&o.to, "to", "", "the backup point to go back to")
 	o.componentFlag(cmd, &o.components, false)
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
-	f.BoolVar(&o.force, "force", false, "do not ask")
+	f.BoolVar(&o.force, "force", false, "do not ask, and go back over a one-way door without its data")
+	f.BoolVar(&o.data, "restore-data", false, "put the data back as the backup holds it too; what was collected since is lost")
 	must(cmd.RegisterFlagCompletionFunc("to", g.completeBackups))
 	return cmd
 }
@@ -74,7 +76,7 @@ func (o *rollbackOptions) run(ctx context.Context) error {
 	}
 	var res run.Result
 	err = s.Mutate(ctx, "rollback", o.args, func(ctx context.Context) (string, error) {
-		p, err := s.PlanRollback(ctx, stack.RollbackOptions{To: o.to, Previous: o.previous, Components: o.components})
+		p, err := s.PlanRollback(ctx, stack.RollbackOptions{To: o.to, Previous: o.previous, Components: o.components, RestoreData: o.data, Force: o.force})
 		if err != nil {
 			return "", err
 		}

@@ -68,3 +68,9 @@ func digestEntry(path string, st fs.FileInfo) (string, error) {
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
+
+// DigestBytes is the SHA-256 of data, in hexadecimal.
+func DigestBytes(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

@@ -63,6 +63,7 @@ type Installed struct {
 	Err       error               // why upstream's answer is not known, or is an old one
 	Excluded  string              // why this program cannot upgrade it, such as that a package owns it; "" when it can
 	Failed    []Failed            // versions that failed on this host
+	DataKept  bool                // a copy of its data can be kept, which opens doors that are reversible with one to a person
 }
 
 // Failed is a version that failed on this host (docs/reference.md, promise 7).
@@ -147,18 +148,17 @@ type Path struct {
 
 // Input is everything a decision is made from.
 type Input struct {
-	Installed []Installed                  // all that are installed: rules speak of those not selected too
-	Target    Target                       // how far unnamed versions may go
-	Selected  []string                     // components asked for; with Pins empty too: all
-	Pins      map[string]component.Version // versions a person named (X@VERSION); they are selected
-	Force     bool                         // --force: pins override blacklist and matrix and may go back; one-way doors are open
-	Holds     []Hold
-	Pinned    []Pin
-	Blacklist []Blacklisted
-	Rules     []Rule
-	OneWay    []Edge
-	Paths     []Path
-
+	Installed     []Installed                  // all that are installed: rules speak of those not selected too
+	Target        Target                       // how far unnamed versions may go
+	Selected      []string                     // components asked for; with Pins empty too: all
+	Pins          map[string]component.Version // versions a person named (X@VERSION); they are selected
+	Force         bool                         // --force: pins override blacklist and matrix and may go back; one-way doors are open
+	Holds         []Hold
+	Pinned        []Pin
+	Blacklist     []Blacklisted
+	Rules         []Rule
+	OneWay        []Edge
+	Paths         []Path
 	Auto          bool              // an unattended run: policies apply
 	DefaultPolicy Policy            // of components that Policies does not name
 	Policies      map[string]Policy // by component

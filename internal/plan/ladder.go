@@ -60,7 +60,8 @@ func newLadder(in Input, c *candidate) *ladder {
 			strings.Compare(a.Reason, b.Reason), strings.Compare(a.Reference, b.Reference))
 	})
 	for _, e := range in.OneWay {
-		if e.Component == c.name && e.Reversible != "yes" && !in.Force {
+		open := e.Reversible == "yes" || in.Force || e.Reversible == "with-backup" && c.DataKept && !in.Auto
+		if e.Component == c.name && !open {
 			l.doors = append(l.doors, e)
 		}
 	}
@@ -216,9 +217,15 @@ func (l *ladder) refusal(v int) verdict {
 	if e, ok := l.shut(0, v); ok {
 		why := "there is no way back from it"
 		if e.Reversible != "no" {
-			why = "the way back needs a backup of its data, which this version does not make"
+			why = "the way back needs a copy of its data, and where that is, is not known"
+			if l.c.DataKept {
+				why = "a run by hand keeps a copy of its data and goes"
+			}
 		}
-		return verdict{causeOneWay, fmt.Sprintf("%s is a one-way upgrade%s; %s; --force goes all the same", goal, because(e.Reason, e.Reference), why)}
+		if !l.c.DataKept || e.Reversible == "no" {
+			why += "; --force goes all the same"
+		}
+		return verdict{causeOneWay, fmt.Sprintf("%s is a one-way upgrade%s; %s", goal, because(e.Reason, e.Reference), why)}
 	}
 	p, _ := l.missing(0, v)
 	for _, o := range l.failed {

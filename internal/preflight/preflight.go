@@ -61,7 +61,9 @@ type Input struct {
 	Root      layout.Root
 	Staging   string // the directory of all staging directories
 
-	DataBackup bool // the data directories are backed up too
+	// Data is, by component, the data directory of which a copy is kept, with what
+	// that takes in bytes.
+	Data       map[string]DataCopy
 	SkipHealth bool // --skip-health-checks: health is looked at and refuses nothing
 	HoldsLock  bool // this process holds the run's lock
 
@@ -85,6 +87,12 @@ type Input struct {
 	FileSystems FileSystems      // nil: the host's
 	Now         func() time.Time // nil: the host's clock
 	Deadline    time.Duration    // of each check; 0: DefaultDeadline
+}
+
+// DataCopy is a copy of data that a run keeps.
+type DataCopy struct {
+	Dir   string
+	Bytes int64
 }
 
 // Report is what was found.

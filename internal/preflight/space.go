@@ -140,6 +140,7 @@ func (c *checker) usages(ctx context.Context) []usage {
 		}
 		backups.bytes += all.bytes
 		backups.files += all.files
+		backups.bytes += c.Data[st.Component].Bytes
 		for _, path := range c.kept(st.in) {
 			u := measure(ctx, path)
 			backups.bytes += u.bytes
@@ -160,9 +161,6 @@ func (c *checker) kept(in *inventory.Installed) []string {
 		out = append(out, in.Status.FragmentPath)
 	}
 	out = append(out, in.Status.DropIns...)
-	if c.DataBackup && in.Component.Data.Path != "" {
-		out = append(out, c.Root.Path(vars.Expand(in.Component.Data.Path)))
-	}
 	return out
 }
 

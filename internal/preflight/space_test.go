@@ -60,7 +60,7 @@ func TestSpace(t *testing.T) {
 		"staging noexec":         {at: map[string]FS{"": with(func(fs *FS) { fs.NoExec = true })}, check: FileSystem, status: component.CheckFail, words: []string{"noexec", "paths.staging"}},
 		"a size nobody states":   {at: map[string]FS{"": with(func(fs *FS) { fs.Bytes = 1_600_000_000 })}, change: unstated, check: DiskSpace, status: component.CheckFail, words: []string{"1.7 GB"}},
 		"data is backed up":      {at: map[string]FS{"": with(func(fs *FS) { fs.Bytes = 6_000_000 })}, change: withData, check: DiskSpace, status: component.CheckFail},
-		"data is not backed up":  {at: map[string]FS{"": with(func(fs *FS) { fs.Bytes = 6_000_000 })}, change: func(in *Input) { withData(in); in.DataBackup = false }, check: DiskSpace, status: component.CheckOK},
+		"data is not backed up":  {at: map[string]FS{"": with(func(fs *FS) { fs.Bytes = 6_000_000 })}, change: func(in *Input) { withData(in); in.Data = nil }, check: DiskSpace, status: component.CheckOK},
 		"what is cached is free": {at: map[string]FS{"": with(func(fs *FS) { fs.Bytes = 4_800_000 + 17_700 })}, change: cached, check: DiskSpace, status: component.CheckOK},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -85,11 +85,7 @@ func unstated(in *Input) {
 }
 
 func withData(in *Input) {
-	in.DataBackup = true
-	path := in.Root.Path("var/lib/prometheus/wal/0001")
-	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, make([]byte, 2_000_000), 0o600)); err != nil {
-		panic(err)
-	}
+	in.Data = map[string]DataCopy{"prometheus": {Dir: in.Root.Path("var/lib/prometheus"), Bytes: 2_000_000}}
 }
 
 func cached(in *Input) {

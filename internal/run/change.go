@@ -41,6 +41,7 @@ type Swap struct {
 // that recovery needs nothing but the journal and the backup point.
 type Change struct {
 	Component  string            `json:"component"`
+	Instance   string            `json:"instance,omitempty"` // of several; see Rolling
 	From       component.Version `json:"from"`
 	To         component.Version `json:"to"`
 	ReleasedAt time.Time         `json:"released_at,omitzero"`
@@ -53,6 +54,7 @@ type Change struct {
 	RunsBinary bool              `json:"runs_binary"`      // the unit's process is started from Executable
 	Undoes     []int64           `json:"undoes,omitempty"` // history rows that a rollback marks
 	Warning    string            `json:"warning,omitempty"`
+	Data       *Data             `json:"data,omitempty"` // nil: it has none that matters
 
 	// Signature is how the new version was verified by a signature; nil when it
 	// was not.
@@ -136,19 +138,23 @@ type Step string
 // The steps, in the order they happen. Their names are the journal's record
 // kinds.
 const (
-	stepBegin     Step = "begin"
-	StepBackup    Step = "backup"
-	stepChange    Step = "change"
-	StepPlace     Step = "place"
-	StepStop      Step = "stop"
-	StepSwap      Step = "swap"
-	StepStart     Step = "start"
-	StepHealth    Step = "health"
-	stepCommitted Step = "committed"
-	StepUndo      Step = "undo"
-	stepUndone    Step = "undone"
-	stepRecorded  Step = "recorded"
-	stepEnd       Step = "end"
+	stepBegin  Step = "begin"
+	StepBackup Step = "backup"
+	stepChange Step = "change"
+	StepPlace  Step = "place"
+	// The answers that recognise the data are taken; afterwards, compared.
+	StepFingerprint Step = "fingerprint"
+	StepData        Step = "data"
+	StepStop        Step = "stop"
+	StepSwap        Step = "swap"
+	StepRestore     Step = "restore"
+	StepStart       Step = "start"
+	StepHealth      Step = "health"
+	stepCommitted   Step = "committed"
+	StepUndo        Step = "undo"
+	stepUndone      Step = "undone"
+	stepRecorded    Step = "recorded"
+	stepEnd         Step = "end"
 )
 
 // Event tells an onlooker how a run goes on. Events are for people; nothing

@@ -106,6 +106,7 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 	r := &running{
 		Engine: e,
 		req:    req,
+		prints: map[string]health.Fingerprint{}, copied: map[string]bool{}, dirty: map[string]bool{},
 		head: Header{
 			ID: stamp, Operation: req.Operation, Trigger: req.Trigger, StartedAt: now.UTC(), PID: os.Getpid(),
 			BackupPath: filepath.Join(e.Root.Backups(), stamp), StagingDirs: req.StagingDirs, ProgramBuild: e.Build,
@@ -134,6 +135,10 @@ type running struct {
 	outcomes []Outcome
 	warnings []string
 	stuck    bool // an undo could not restore the files: the journal stays open
+
+	prints map[string]health.Fingerprint // how data answered before, by Change.set
+	copied map[string]bool               // whose data is in the backup point
+	dirty  map[string]bool               // whose data the new version, or a restore, may have touched
 }
 
 // record data of the journal besides Header and Change.
@@ -142,6 +147,8 @@ type note struct {
 	Reason    string   `json:"reason,omitempty"`
 	Outcome   *Outcome `json:"outcome,omitempty"`
 	Status    string   `json:"status,omitempty"`
+
+	Fingerprint *health.Fingerprint `json:"fingerprint,omitempty"`
 }
 
 func (r *running) note(step Step, data any) error { return r.journal.Append(string(step), data) }
@@ -261,16 +268,34 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 // cutOver stops, swaps, starts and proves; whatever it returns an error for is
 // undone by the caller.
 func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start time.Time) error {
+	if err := r.fingerprint(ctx, ch); err != nil {
+		return err
+	}
+	if err := r.copyData(ctx, ch, false); err != nil {
+		return err
+	}
 	if err := r.intend(ctx, ch, StepStop); err != nil {
 		return err
 	}
 	// While the service stops, the intents of what follows are written and
 	// synced, so that the outage does not wait for the disk.
 	ahead := make(chan error, 1)
-	go func() { ahead <- errors.Join(r.intend(ctx, ch, StepSwap), r.intend(ctx, ch, StepStart)) }()
+	go func() {
+		err := r.intend(ctx, ch, StepSwap)
+		if !ch.takesBack() { // whose undo must know whether the new version ever ran
+			err = errors.Join(err, r.intend(ctx, ch, StepStart))
+		}
+		ahead <- err
+	}()
 	down := r.Now()
 	err := r.act(ch, StepStop, func() (string, error) { return r.stop(ctx, ch) })
 	if err := errors.Join(err, <-ahead); err != nil {
+		return err
+	}
+	if err := r.copyData(ctx, ch, true); err != nil {
+		return err
+	}
+	if err := r.putData(ctx, ch); err != nil {
 		return err
 	}
 	if err := r.act(ch, StepSwap, func() (string, error) { return "", r.swap(ctx, ch) }); err != nil {
@@ -278,6 +303,12 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 	}
 	starts := ch.hasService() && ch.WasActive
 	if starts {
+		if ch.takesBack() {
+			if err := r.intend(ctx, ch, StepStart); err != nil {
+				return err
+			}
+		}
+		r.dirty[ch.set()] = true
 		if err := r.act(ch, StepStart, func() (string, error) { return "", r.start(ctx, ch) }); err != nil {
 			return err
 		}
@@ -289,6 +320,9 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 		err := r.step(ctx, ch, StepHealth, func() (string, error) {
 			return r.prove(ctx, ch, ch.To.String(), func(t time.Time) { out.Downtime = seconds(t.Sub(down)) })
 		})
+		if err == nil {
+			err = r.compare(ctx, ch)
+		}
 		if err != nil {
 			return err
 		}
@@ -317,7 +351,7 @@ func (r *running) close(ctx context.Context, ch Change, out *Outcome) error {
 		r.stuck = true
 		return nil
 	}
-	if err := r.clearBeside(ch); err != nil {
+	if err := errors.Join(r.clearBeside(ch), r.clearData(ch)); err != nil {
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return err
 		}

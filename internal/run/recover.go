@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 )
@@ -95,7 +96,7 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &running{Engine: e, journal: w}
+	r := &running{Engine: e, journal: w, prints: map[string]health.Fingerprint{}, copied: map[string]bool{}, dirty: map[string]bool{}}
 	if len(records) == 0 {
 		// Not one record was acknowledged: nothing can have been done.
 		return nil, e.Host.Remove(path)
@@ -150,7 +151,7 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 		return order, n.Status, err
 	case StepBackup:
 		return order, ended, nil
-	case StepPlace, StepStop, StepSwap, StepStart, StepHealth, stepCommitted, StepUndo, stepUndone, stepRecorded:
+	case StepPlace, StepFingerprint, StepData, StepRestore, StepStop, StepSwap, StepStart, StepHealth, stepCommitted, StepUndo, stepUndone, stepRecorded:
 		if last == nil {
 			return nil, "", fmt.Errorf("journal record %d (%s) comes before any change", rec.Seq, rec.Kind)
 		}
@@ -158,6 +159,12 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 			return nil, "", err
 		}
 		last.note(st, n)
+		if st == StepStart || st == StepRestore {
+			r.dirty[last.change.set()] = true
+		}
+		if n.Fingerprint != nil {
+			r.prints[last.change.set()] = *n.Fingerprint
+		}
 		return order, ended, nil
 	}
 	return nil, "", fmt.Errorf("journal record %d has the unknown kind %q: it was written by another version of this program; run that one's `recover`", rec.Seq, rec.Kind)
@@ -165,7 +172,7 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 
 func (p *progress) note(st Step, n note) {
 	switch st {
-	case StepStop, StepSwap, StepStart, StepHealth:
+	case StepStop, StepRestore, StepSwap, StepStart, StepHealth:
 		p.stopped = true
 	case StepUndo:
 		p.stopped = true

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 )
 
@@ -102,16 +103,41 @@ func (r *running) restore(ctx context.Context, ch Change, ready func(time.Time))
 			return false, err
 		}
 	}
+	taken := false
+	if ch.takesBack() && r.dirty[ch.set()] {
+		if taken, err = r.takeBack(ctx, ch); err != nil {
+			return false, err
+		}
+	}
 	if !ch.hasService() || !ch.WasActive {
 		return true, nil
 	}
-	if err := r.start(ctx, ch); err != nil {
+	err = r.startOld(ctx, ch, ready)
+	var lost *health.LostDataError
+	if !errors.As(err, &lost) || taken {
 		return true, err
+	}
+	// The old version does not answer as it did: what the new one wrote is beyond
+	// it. The copy is put back while it is still there.
+	if _, err := r.stop(ctx, ch); err != nil {
+		return true, err
+	}
+	if taken, err = r.takeBack(ctx, ch); err != nil || !taken {
+		return err == nil, errors.Join(lost, err, r.start(ctx, ch))
+	}
+	r.warn("%v; its data was put back as it was before the run", lost)
+	return true, r.startOld(ctx, ch, ready)
+}
+
+// startOld starts the old version and proves it healthy and its data there.
+func (r *running) startOld(ctx context.Context, ch Change, ready func(time.Time)) error {
+	if err := r.start(ctx, ch); err != nil {
+		return err
 	}
 	if _, err := r.prove(ctx, ch, ch.From.String(), ready); err != nil {
-		return true, err
+		return err
 	}
-	return true, nil
+	return r.compare(ctx, ch)
 }
 
 func (r *running) oldInPlace(ch Change) (bool, error) {

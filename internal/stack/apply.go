@@ -61,7 +61,7 @@ func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (*P
 	}
 	p.ID = backup.Reserve(s.Root.Backups(), s.now())
 	p.BackupPath = filepath.Join(s.Root.Backups(), p.ID)
-	found := s.preflight(ctx, v, p, skipHealth)
+	found := s.preflight(ctx, v, p, skipHealth, o.DataBackup)
 	signed, err := s.checkSignatures(p)
 	if err != nil {
 		return nil, err
@@ -89,6 +89,7 @@ type ApplyOptions struct {
 	Trigger           string // manual | auto | scheduled
 	ContinueOnFailure bool
 	SkipHealth        bool
+	DataBackup        bool // keep a copy of the data of every component upgraded
 }
 
 // Apply carries out a proposal; the caller holds the lock. Everything is
@@ -127,7 +128,12 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 	kept := map[string]bool{}
 	for _, p := range ready {
 		ch, err := s.change(p, o.SkipHealth, placed)
+		if err == nil {
+			ch.Data, err = s.dataOf(p.in, s.needOf(p.in.Component, p.step.Reversible, ch.To.Less(ch.From), o.DataBackup))
+		}
 		if err != nil {
+			s.clearStaging(stagingNames(steps)...)
+			res.Components = unattempted(steps)
 			return res, &RefusedError{Component: p.step.Component, Err: err, Next: "observability-upgrade plan"}
 		}
 		ch.Health.Excused = prop.Baseline[ch.Component]

@@ -31,6 +31,7 @@ type LookOptions struct {
 	Force      bool
 	Auto       bool   // an unattended run
 	Begin      bool   // the run is to begin now: maintenance windows bind it where it is unattended
+	DataBackup bool   // --backup-data: keep a copy of the data of all that is upgraded
 	Policy     string // of an unattended run, in place of auto_upgrade.default_policy; may be empty
 }
 
@@ -106,7 +107,7 @@ func (s *Stack) planInput(found []*inventory.Installed, results map[string]upstr
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Root: s.Root.Prefix(), Estimate: s.estimates(),
 	}
 	for _, f := range found {
-		p := plan.Installed{Component: f.Component, Current: f.Version}
+		p := plan.Installed{Component: f.Component, Current: f.Version, DataKept: s.dataDir(f) != ""}
 		switch {
 		case !f.Component.Swappable():
 			p.Excluded = "managed by the distribution's package manager; upgrade it there"

@@ -23,6 +23,11 @@ type RollbackOptions struct {
 	Previous   bool   // the newest successful run that was not rolled back yet
 	Components []string
 	SkipHealth bool
+	// RestoreData puts the data back as the backup point has it too; what was
+	// collected since is lost. It is done without asking where the older version
+	// cannot read what the newer one wrote.
+	RestoreData bool
+	Force       bool // go back over a one-way door without the data
 }
 
 // RollbackPlan is what a rollback would do.
@@ -64,7 +69,7 @@ func (s *Stack) PlanRollback(ctx context.Context, o RollbackOptions) (*RollbackP
 		if len(only) > 0 && !slices.Contains(only, bc.Name) {
 			continue
 		}
-		if err := s.addRollback(ctx, plan, bc, o.SkipHealth, undoes); err != nil {
+		if err := s.addRollback(ctx, plan, bc, o, undoes); err != nil {
 			return nil, err
 		}
 	}
@@ -121,7 +126,7 @@ func (s *Stack) rollbackTarget(ctx context.Context, o RollbackOptions) (stamp st
 	return o.To, o.Components, undoes, nil
 }
 
-func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.Component, skipHealth bool, undoes map[string][]int64) error {
+func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.Component, o RollbackOptions, undoes map[string][]int64) error {
 	c, ok := s.Catalogue.Get(bc.Name)
 	if !ok {
 		return &RefusedError{Component: bc.Name, Check: "definition", Err: fmt.Errorf("the backup holds it, but no definition of it exists any more; put it back into %s", s.Root.ComponentsDir()), Next: "observability-upgrade components list"}
@@ -140,7 +145,7 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 	if err != nil {
 		return &RefusedError{Component: bc.Name, Check: "backup", Err: err, Next: "observability-upgrade rollback --list"}
 	}
-	ch := s.baseChange(in, in.Version, to, skipHealth)
+	ch := s.baseChange(in, in.Version, to, o.SkipHealth)
 	// A rollback leaves the service running: it is how a stopped one is mended.
 	ch.WasActive = ch.Service.Unit != "" || len(ch.Service.Command) > 0
 	ch.Undoes = undoes[bc.Name]
@@ -159,7 +164,14 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 			}
 		}
 	}
-	if len(ch.Swaps) == 0 {
+	if len(ch.Swaps) == 0 && !o.RestoreData {
+		plan.Skipped = append(plan.Skipped, bc.Name)
+		return nil
+	}
+	if err := s.rollbackData(plan, in, &ch, o); err != nil {
+		return err
+	}
+	if len(ch.Swaps) == 0 && (ch.Data == nil || ch.Data.From == "") {
 		plan.Skipped = append(plan.Skipped, bc.Name)
 		return nil
 	}

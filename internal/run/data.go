@@ -1,0 +1,239 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/health"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+)
+
+// Data says what a change does about what the component has collected.
+type Data struct {
+	Path string `json:"path"` // the data directory
+	// Fingerprint are the tests whose answers must be after the change as they were
+	// before.
+	Fingerprint []component.Test `json:"fingerprint,omitempty"`
+
+	Copy    bool     `json:"copy,omitempty"`   // keep a copy in the backup point
+	Method  string   `json:"method,omitempty"` // copy | prometheus | sqlite
+	URL     string   `json:"url,omitempty"`    // of the snapshot API
+	File    string   `json:"file,omitempty"`   // the database
+	Exclude []string `json:"exclude,omitempty"`
+
+	// TakeBack has an undo put the copy back, as the old version must not run on
+	// what the new one wrote. Without it that is done only when the old version
+	// does not answer as before.
+	TakeBack bool `json:"take_back,omitempty"`
+	// From is the backup point whose copy the change itself puts in place, with the
+	// old version: the way back through a one-way door.
+	From string `json:"from,omitempty"`
+}
+
+// compareWait is how long a store that is ready may need to show all it has.
+const compareWait = 30 * time.Second
+
+// set is the name of the change's data set in a backup point.
+func (c *Change) set() string {
+	if c.Instance != "" {
+		return c.Component + "@" + c.Instance
+	}
+	return c.Component
+}
+
+// takesBack reports whether an undo must put the data back.
+func (c *Change) takesBack() bool { return c.Data != nil && c.Data.TakeBack }
+
+// online reports whether the data is copied while the service runs.
+func (d *Data) online() bool { return d.Method == "prometheus" || d.Method == "sqlite" }
+
+// fingerprint takes the answers before the service stops and journals them, so
+// that recovery can compare too. A service that does not run has none.
+func (r *running) fingerprint(ctx context.Context, ch Change) error {
+	d := ch.Data
+	if d == nil || len(d.Fingerprint) == 0 || !ch.WasActive || ch.Health.Skip {
+		return nil
+	}
+	if err := r.Host.Check("fingerprint", ch.Component); err != nil {
+		return err
+	}
+	var print health.Fingerprint
+	if d.From != "" {
+		set, err := r.dataSet(d.From, ch)
+		if err != nil {
+			return err
+		}
+		// The data will be as it was when the copy was taken.
+		if len(set.Fingerprint) > 0 {
+			if err := json.Unmarshal(set.Fingerprint, &print); err != nil {
+				return fmt.Errorf("the fingerprint of the data in backup %s: %w", d.From, err)
+			}
+		}
+	} else {
+		print = r.Prober.Fingerprint(ctx, ch.Health.Spec.Client, d.Fingerprint, r.Now())
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r.prints[ch.set()] = print
+	r.tell(Event{Component: ch.Component, Step: StepFingerprint, Done: true, Detail: fmt.Sprintf("%d answers to compare afterwards", print.Known())})
+	if missing := print.Missing(); missing != "" {
+		r.Logger.Info("not part of the fingerprint", "component", ch.Component, "missing", missing)
+	}
+	return r.note(StepFingerprint, note{Component: ch.Component, Fingerprint: &print})
+}
+
+// compare proves that the component answers as before. The error is a
+// LostDataError.
+func (r *running) compare(ctx context.Context, ch Change) error {
+	d := ch.Data
+	print, ok := r.prints[ch.set()]
+	if d == nil || !ok || print.Known() == 0 {
+		return nil
+	}
+	diff, err := r.Prober.Compare(ctx, ch.Health.Spec.Client, d.Fingerprint, print, compareWait)
+	if err != nil {
+		return err
+	}
+	if len(diff) > 0 {
+		return &health.LostDataError{Component: ch.Component, Differences: diff}
+	}
+	r.tell(Event{Component: ch.Component, Step: StepFingerprint, Done: true, Detail: fmt.Sprintf("%d answers are as before", print.Known())})
+	return nil
+}
+
+// copyData copies the data into the run's backup point. Online copies are made
+// before the service stops, and where that fails the stopped directory is copied.
+func (r *running) copyData(ctx context.Context, ch Change, stopped bool) error {
+	d := ch.Data
+	if d == nil || !d.Copy || r.copied[ch.set()] || !stopped && !(d.online() && ch.WasActive) {
+		return nil
+	}
+	point, err := r.backupPoint()
+	if err != nil {
+		return err
+	}
+	set := backup.DataSet{Name: ch.set(), Method: "copy", Path: d.Path, TakenAt: r.Now().UTC(), Exclude: d.Exclude}
+	if print, ok := r.prints[ch.set()]; ok && d.From == "" {
+		if set.Fingerprint, err = json.Marshal(print); err != nil {
+			return err
+		}
+	}
+	source := backup.ColdCopy(d.Exclude)
+	switch {
+	case d.Method == "sqlite":
+		set.Method, set.Replaces, source = d.Method, backup.SQLiteFiles(d.File), backup.SQLiteCopy(d.File)
+	case d.Method == "prometheus" && !stopped:
+		set.Method, source = d.Method, r.snapshot(d, ch)
+	}
+	return r.step(ctx, ch, StepData, func() (string, error) {
+		got, err := backup.TakeData(ctx, r.Host, point, set, source)
+		var no *noSnapshotError
+		if errors.As(err, &no) {
+			return fmt.Sprintf("no snapshot (%v); the stopped directory is copied", no), nil
+		}
+		if err != nil {
+			return "", err
+		}
+		r.copied[ch.set()] = true
+		return fmt.Sprintf("%s of data kept in %s (%s)", size(got.Bytes), got.Files(), got.Method), nil
+	})
+}
+
+func size(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+
+// noSnapshotError says that the snapshot API is not to be had.
+type noSnapshotError struct{ reason string }
+
+func (e *noSnapshotError) Error() string { return e.reason }
+
+// snapshot copies a snapshot that Prometheus makes of itself: hard links of its
+// blocks, and a block of what is in memory. See
+// https://prometheus.io/docs/prometheus/latest/querying/api/#snapshot.
+func (r *running) snapshot(d *Data, ch Change) backup.DataSource {
+	return func(ctx context.Context, h *hostfs.Host, src, dst string) (int64, int, error) {
+		if err := h.Check("snapshot", d.URL); err != nil {
+			return 0, 0, err
+		}
+		status, body, err := r.Prober.Post(ctx, ch.Health.Spec.Client, d.URL)
+		if err != nil {
+			return 0, 0, &noSnapshotError{err.Error()}
+		}
+		var doc struct {
+			Data  struct{ Name string }
+			Error string
+		}
+		jsonErr := json.Unmarshal(body, &doc)
+		if status != 200 || jsonErr != nil || doc.Data.Name == "" || !filepath.IsLocal(doc.Data.Name) {
+			reason := doc.Error
+			if reason == "" {
+				reason = fmt.Sprintf("it answered %d %.100q", status, body)
+			}
+			return 0, 0, &noSnapshotError{reason}
+		}
+		dir := filepath.Join(src, "snapshots", doc.Data.Name)
+		bytes, linked, err := backup.ColdCopy(nil)(ctx, h, dir, dst)
+		return bytes, linked, errors.Join(err, h.RemoveAll(dir))
+	}
+}
+
+// putData puts the data of an older backup point in place, with the old version.
+func (r *running) putData(ctx context.Context, ch Change) error {
+	if ch.Data == nil || ch.Data.From == "" {
+		return nil
+	}
+	r.dirty[ch.set()] = true
+	return r.step(ctx, ch, StepRestore, func() (string, error) {
+		set, err := r.dataSet(ch.Data.From, ch)
+		if err != nil {
+			return "", err
+		}
+		return "the data of backup " + ch.Data.From, backup.RestoreData(ctx, r.Host, set)
+	})
+}
+
+func (r *running) dataSet(stamp string, ch Change) (*backup.DataSet, error) {
+	p, err := backup.Open(r.Root.Backups(), stamp)
+	if err != nil {
+		return nil, err
+	}
+	set, err := p.Data(ch.set())
+	if err == nil && set == nil {
+		err = fmt.Errorf("backup %s holds no data of %s", stamp, ch.set())
+	}
+	return set, err
+}
+
+// takeBack puts this run's copy of the data back during an undo; false when
+// there is none.
+func (r *running) takeBack(ctx context.Context, ch Change) (bool, error) {
+	if ch.Data == nil || !ch.Data.Copy {
+		return false, nil
+	}
+	p, err := r.backupPoint()
+	if err != nil {
+		return false, err
+	}
+	set, err := p.Data(ch.set())
+	if err != nil || set == nil {
+		return false, err
+	}
+	r.tell(Event{Component: ch.Component, Step: StepRestore, Detail: "the data as it was before"})
+	err = backup.RestoreData(ctx, r.Host, set)
+	r.tell(Event{Component: ch.Component, Step: StepRestore, Done: true, Detail: "the data is as it was before", Err: err})
+	return err == nil, err
+}
+
+// clearData removes what a restore put aside in the data directory.
+func (r *running) clearData(ch Change) error {
+	if ch.Data == nil || ch.Data.Path == "" {
+		return nil
+	}
+	return backup.DropReplaced(r.Host, ch.Data.Path)
+}
