@@ -81,8 +81,12 @@ func (f *finder) get(ctx context.Context, u *url.URL, token string) ([]byte, err
 		if errors.As(err, &ue) { // it repeats the address, which is named already
 			err = ue.Err
 		}
-		if ctx.Err() != nil {
+		var untrusted *tls.CertificateVerificationError
+		switch {
+		case ctx.Err() != nil:
 			err = context.Cause(ctx)
+		case errors.As(err, &untrusted):
+			return nil, fmt.Errorf("%w; instances.ca must be the PEM file of who signed the agent's certificate", err)
 		}
 		return nil, fmt.Errorf("%w: is a Consul agent running there?%s", err, next)
 	}
@@ -169,7 +173,7 @@ func (f *finder) consulInstances(entries []consulEntry) ([]component.Instance, e
 	nodes := map[string]string{}
 	for _, e := range entries {
 		if other, twice := nodes[e.Service.ID]; twice {
-			return nil, fmt.Errorf("two instances have the ID %q, on the nodes %s and %s; register each with an ID of its own", e.Service.ID, other, e.Node.Node)
+			return nil, fmt.Errorf("two instances have the ID %q, on the nodes %q and %q; register each with an ID of its own", e.Service.ID, other, e.Node.Node)
 		}
 		nodes[e.Service.ID] = e.Node.Node
 		i, err := f.consulInstance(e)
@@ -185,7 +189,7 @@ func (f *finder) consulInstance(e consulEntry) (component.Instance, error) {
 	s := e.Service
 	i := component.Instance{Name: s.ID, Service: s.Meta["unit"], Server: s.Meta["server"]}
 	if err := checkName(i.Name); err != nil {
-		return i, fmt.Errorf("the ID of a service on node %s: %w", e.Node.Node, err)
+		return i, fmt.Errorf("the ID of a service on node %q: %w", e.Node.Node, err)
 	}
 	if err := checkUnit(i.Service); err != nil {
 		return i, fmt.Errorf("%s: meta key unit: %w", i.Name, err)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -161,12 +163,13 @@ func TestConsulTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(f.serve))
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
 	srv.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	srv.StartTLS()
 	defer srv.Close()
 	in := consulAt(srv.URL)
 	in.Token = "${SECRET:right}"
-	refused(t, in, srv.URL, "certificate signed by unknown authority")
+	refused(t, in, srv.URL, "certificate signed by unknown authority", "instances.ca must be")
 	in.CA = cert.cert
 	ask(t, in)
 	o := options()

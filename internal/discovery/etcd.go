@@ -11,6 +11,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -24,8 +25,9 @@ import (
 )
 
 const (
-	// probeTimeout is how long an endpoint may take to accept a connection.
-	probeTimeout = 2 * time.Second
+	// probeTimeout is how long an endpoint may take to accept a connection and
+	// greet.
+	probeTimeout = 3 * time.Second
 	// maxKeys bounds what is read below a prefix, which may be the wrong one.
 	maxKeys = 1000
 )
@@ -123,8 +125,7 @@ func (f *finder) etcdTLS() (*tls.Config, error) {
 	return config, nil
 }
 
-// reachable returns the endpoints that accept a connection, and with TLS show a
-// certificate that is trusted. The client itself would try until the deadline
+// reachable returns the endpoints at which an etcd seems to be. The client itself would try until the deadline
 // and not say why. It is an error, with the reason of each, when there is none.
 func reachable(ctx context.Context, endpoints []string, config *tls.Config) ([]string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout, fmt.Errorf("no connection within %s", probeTimeout))
@@ -140,17 +141,26 @@ func reachable(ctx context.Context, endpoints []string, config *tls.Config) ([]s
 	}
 	wg.Wait()
 	var up []string
+	var all error
 	for i, e := range endpoints {
-		if errs[i] == nil {
+		switch {
+		case errs[i] == nil:
 			up = append(up, e)
+		case all == nil:
+			all = errs[i]
+		default:
+			all = fmt.Errorf("%w; %w", all, errs[i])
 		}
 	}
 	if len(up) == 0 {
-		return nil, errors.Join(errs...)
+		return nil, all
 	}
 	return up, nil
 }
 
+// probe opens a connection, and with TLS checks the certificate, then exchanges
+// the first frames of HTTP/2, on which gRPC is built: what is no etcd is told
+// apart at once.
 func probe(ctx context.Context, endpoint string, config *tls.Config) error {
 	_, host, _, _ := split(endpoint)
 	address := net.JoinHostPort(host, portOf(endpoint))
@@ -164,12 +174,46 @@ func probe(ctx context.Context, endpoint string, config *tls.Config) error {
 		conn, err = (&tls.Dialer{Config: c}).DialContext(ctx, "tcp", address)
 	}
 	if err == nil {
-		return conn.Close()
+		defer conn.Close()
+		defer context.AfterFunc(ctx, func() { conn.Close() })()
+		err = greet(conn)
 	}
-	if ctx.Err() != nil {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET):
+		hint := "does it speak TLS? write https://"
+		if config != nil {
+			hint = "does it speak http only?"
+		}
+		return fmt.Errorf("it closes the connection (%w); %s", err, hint)
 	}
 	return err
+}
+
+// greet sends the client's preface and empty settings, and wants the server's
+// settings (RFC 9113, sections 3.4 and 4.1).
+func greet(conn net.Conn) error {
+	const (
+		settings = 4 // a frame's type, after three bytes of length
+		preface  = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	)
+	if _, err := io.WriteString(conn, preface); err != nil {
+		return err
+	}
+	var frame [9]byte
+	n, err := io.ReadFull(conn, frame[:])
+	switch {
+	case n == 0:
+		return err
+	case frame[0] == 0x15 || frame[0] == 0x16: // a TLS record: alert, handshake
+		return errors.New("it answers with TLS; write https://")
+	case n < len(frame) || frame[3] != settings:
+		return fmt.Errorf("it answers %q, which is not HTTP/2; expected etcd's client port, 2379", frame[:n])
+	}
+	return nil
 }
 
 // read returns what is below a prefix, one key more than wanted at most.

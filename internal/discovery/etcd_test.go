@@ -3,6 +3,11 @@ package discovery
 import (
 	"context"
 	"encoding/json"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -185,7 +190,7 @@ func TestEtcdRefusals(t *testing.T) {
 	t.Run("TLSWanted", func(t *testing.T) {
 		in := in
 		in.Endpoints = []string{strings.Replace(s.url, "http:", "https:", 1)}
-		refused(t, in, in.Endpoints[0], "tls: first record does not look like a TLS handshake")
+		refused(t, in, in.Endpoints[0], "does it speak http only?")
 	})
 	t.Run("OneMemberAway", func(t *testing.T) {
 		s.put(t, entry{name: "a", address: "127.0.0.1", port: 1})
@@ -221,7 +226,9 @@ func TestEtcdTLS(t *testing.T) {
 	if list := ask(t, in); len(list) != 1 {
 		t.Errorf("got %+v", list)
 	}
-	in.CA = ""
+	in.CA, in.Endpoints = "", []string{strings.Replace(s.url, "https:", "http:", 1), "http://127.0.0.1:1"}
+	refused(t, in, in.Endpoints[0], "write https://", "http://127.0.0.1:1: ")
+	in.Endpoints = []string{s.url}
 	refused(t, in, s.url, "x509: certificate signed by unknown authority")
 	in.CA = newCertificate(t).cert
 	refused(t, in, s.url, "x509: certificate signed by unknown authority")
@@ -229,13 +236,28 @@ func TestEtcdTLS(t *testing.T) {
 	refused(t, in, "holds no certificate")
 }
 
-// What answers but is no etcd is named within the deadline.
+// What answers but is no etcd is told at once, and what does not answer soon.
 func TestEtcdIsSomethingElse(t *testing.T) {
-	f := newFakeConsul(t)
-	begun := time.Now()
-	refused(t, component.Instances{Type: "etcd", Endpoints: []string{f.URL}, Prefix: prefix}, f.URL)
-	if took := time.Since(begun); took > deadline+time.Second {
-		t.Errorf("took %s", took)
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	defer secure.Close()
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	for url, want := range map[string]string{
+		newFakeConsul(t).URL:                                      "which is not HTTP/2; expected etcd's client port",
+		strings.Replace(secure.URL, "https:", "http:", 1):         "write https://",
+		"http://" + silent.Addr().String():                        "no connection within 3s",
+		strings.Replace(newFakeConsul(t).URL, "http", "https", 1): "",
+	} {
+		begun := time.Now()
+		refused(t, component.Instances{Type: "etcd", Endpoints: []string{url}, Prefix: prefix}, url, want)
+		if took := time.Since(begun); took > probeTimeout+time.Second {
+			t.Errorf("took %s", took)
+		}
 	}
 }
 
