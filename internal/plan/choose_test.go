@@ -107,7 +107,7 @@ func TestChoose(t *testing.T) {
 		}, ActionBlocked, "", "3.0.0 is a one-way upgrade: new format; there is no way back from it; --force", 1, component.BumpMajor, "3.0.0"},
 		{"door needs a backup", []string{"3.0.0", "2.48.1"}, func(in *Input) {
 			in.OneWay = []Edge{{"prometheus", rng("<3.0.0"), rng(">=3.0.0"), "with-backup", "", ""}}
-		}, ActionBlocked, "", "needs a backup of its data", 1, component.BumpMajor, "3.0.0"},
+		}, ActionBlocked, "", "needs a copy of its data", 1, component.BumpMajor, "3.0.0"},
 		{"before the door", standard, func(in *Input) {
 			in.OneWay = []Edge{{"prometheus", rng("<3.0.0"), rng(">=3.0.0"), "no", "", ""}}
 		}, ActionUpgrade, "2.49.1", "3.0.0 is a one-way upgrade", 4, component.BumpMajor, "3.0.0"},
