@@ -263,7 +263,7 @@ func DataSize(dir string, exclude []string, points string) int64 {
 			}
 			return nil
 		}
-		if info, err := d.Info(); err == nil && info.Mode().IsRegular() && !(shared && block.MatchString(rel)) {
+		if info, err := d.Info(); err == nil && info.Mode().IsRegular() && (!shared || !block.MatchString(rel)) {
 			bytes += info.Size()
 		}
 		return nil

@@ -145,7 +145,7 @@ func get(url string) error {
 func setupHAProxy(tcp bool) func(t *testing.T) *rig {
 	return func(t *testing.T) *rig {
 		path := program(t, "haproxy")
-		dir, err := os.MkdirTemp("", "hap") // a socket's path must be short
+		dir, err := os.MkdirTemp("", "hap") //nolint:usetesting // a socket's path must be short
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@
 package run
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
@@ -16,6 +17,16 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
 
+// Strategy is how a service is restarted (specification section 5).
+type Strategy string
+
+// The strategies. Graceful is the default.
+const (
+	Graceful Strategy = "graceful" // stop, wait for the end, swap, start
+	Fast     Strategy = "fast"     // swap, then the service manager's restart
+	Reload   Strategy = "reload"   // of a restart: re-read the configuration; graceful where that is not possible
+)
+
 // Operation is what a run does.
 type Operation string
 
@@ -23,6 +34,7 @@ type Operation string
 const (
 	Apply    Operation = "apply"
 	Rollback Operation = "rollback"
+	Restart  Operation = "restart" // nothing is swapped, and nothing recorded but the journal
 )
 
 // Swap is one file or directory tree that changes places.
@@ -42,6 +54,8 @@ type Swap struct {
 type Change struct {
 	Component  string            `json:"component"`
 	Instance   string            `json:"instance,omitempty"` // of several; see Rolling
+	Rolling    *Rolling          `json:"rolling,omitempty"`  // nil for a component without instances
+	Strategy   Strategy          `json:"strategy,omitempty"`
 	From       component.Version `json:"from"`
 	To         component.Version `json:"to"`
 	ReleasedAt time.Time         `json:"released_at,omitzero"`
@@ -66,6 +80,22 @@ type Health struct {
 	Spec    health.Spec `json:"spec"`
 	Skip    bool        `json:"skip,omitempty"`    // --skip-health-checks: only that the unit runs
 	Excused []string    `json:"excused,omitempty"` // checks that failed before the run; see health.Target
+}
+
+// set names what is changed: the component, or one instance of it.
+func (c *Change) set() string {
+	if c.Instance != "" {
+		return c.Component + "@" + c.Instance
+	}
+	return c.Component
+}
+
+// title is the change in words.
+func (c *Change) title() string {
+	if c.From.Equal(c.To) {
+		return c.set()
+	}
+	return fmt.Sprintf("%s %s → %s", c.set(), c.From, c.To)
 }
 
 // hasService reports whether there is anything to stop and start.
@@ -107,6 +137,7 @@ const (
 // was undone does.
 type Outcome struct {
 	Name     string            `json:"name"`
+	Instance string            `json:"instance,omitempty"`
 	From     component.Version `json:"from"`
 	To       component.Version `json:"to"`
 	Status   ComponentStatus   `json:"status"`
@@ -144,12 +175,17 @@ const (
 	StepPlace  Step = "place"
 	// The answers that recognise the data are taken; afterwards, compared.
 	StepFingerprint Step = "fingerprint"
+	StepDrain       Step = "drain"
+	StepRemote      Step = "remote"
+	StepReload      Step = "reload"
 	StepData        Step = "data"
 	StepStop        Step = "stop"
 	StepSwap        Step = "swap"
 	StepRestore     Step = "restore"
 	StepStart       Step = "start"
 	StepHealth      Step = "health"
+	StepAdmit       Step = "admit"
+	StepStabilize   Step = "stabilize"
 	stepCommitted   Step = "committed"
 	StepUndo        Step = "undo"
 	stepUndone      Step = "undone"
@@ -162,6 +198,7 @@ const (
 type Event struct {
 	Time      time.Time
 	Component string // "" for the run as a whole
+	Instance  string // of several; may be empty
 	Step      Step
 	Done      bool   // false: it begins
 	Detail    string // what was done, or what went wrong

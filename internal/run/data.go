@@ -39,14 +39,6 @@ type Data struct {
 // compareWait is how long a store that is ready may need to show all it has.
 const compareWait = 30 * time.Second
 
-// set is the name of the change's data set in a backup point.
-func (c *Change) set() string {
-	if c.Instance != "" {
-		return c.Component + "@" + c.Instance
-	}
-	return c.Component
-}
-
 // takesBack reports whether an undo must put the data back.
 func (c *Change) takesBack() bool { return c.Data != nil && c.Data.TakeBack }
 
@@ -112,7 +104,10 @@ func (r *running) compare(ctx context.Context, ch Change) error {
 // before the service stops, and where that fails the stopped directory is copied.
 func (r *running) copyData(ctx context.Context, ch Change, stopped bool) error {
 	d := ch.Data
-	if d == nil || !d.Copy || r.copied[ch.set()] || !stopped && !(d.online() && ch.WasActive) {
+	if d == nil || !d.Copy || r.copied[ch.set()] {
+		return nil
+	}
+	if online := d.online() && ch.WasActive; !stopped && !online {
 		return nil
 	}
 	point, err := r.backupPoint()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/balancer"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
@@ -25,6 +26,8 @@ type Services interface {
 	// Start starts a unit, clearing failed states and start limits first; it
 	// returns when the start is done, not when the service is ready.
 	Start(ctx context.Context, s service.Service) error
+	// Restart stops and starts in one go; timeout is that of the stop.
+	Restart(ctx context.Context, s service.Service, timeout time.Duration) error
 	// Stop stops a unit and returns when no process of it is left.
 	Stop(ctx context.Context, s service.Service, timeout time.Duration) (service.StopResult, error)
 	// DaemonReload makes the manager read unit files again.
@@ -54,9 +57,10 @@ type Header struct {
 
 // Planned is a component as the run meant to change it.
 type Planned struct {
-	Name string `json:"name"`
-	From string `json:"from"`
-	To   string `json:"to"`
+	Name     string `json:"name"`
+	Instance string `json:"instance,omitempty"`
+	From     string `json:"from"`
+	To       string `json:"to"`
 }
 
 // Engine executes runs. Its fields are set once; one run at a time, under the
@@ -72,6 +76,15 @@ type Engine struct {
 	Logger   *slog.Logger
 	Report   func(Event) // may be nil
 	Build    string      // version of this program
+
+	// Balancer opens the load balancer of an instance; nil where there are none.
+	Balancer func(b component.Balancer, server string) (balancer.Balancer, error)
+	// Remote runs a command and returns its standard output; nil where no instance
+	// is on another host.
+	Remote func(ctx context.Context, args []string, limit time.Duration) (string, error)
+	// ReloadConfig has a component re-read its configuration; done is false where it
+	// cannot.
+	ReloadConfig func(ctx context.Context, ch Change) (done bool, err error)
 }
 
 // Timeouts bound the steps.
@@ -103,17 +116,21 @@ type Request struct {
 func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 	now := e.Now()
 	stamp := backup.Reserve(e.Root.Backups(), now)
+	if req.Operation == Restart {
+		stamp = backup.Reserve(e.Root.RunsDir(), now) // it has no backup point
+	}
 	r := &running{
 		Engine: e,
 		req:    req,
 		prints: map[string]health.Fingerprint{}, copied: map[string]bool{}, dirty: map[string]bool{},
+		drained: map[string]bool{}, already: map[string]bool{},
 		head: Header{
 			ID: stamp, Operation: req.Operation, Trigger: req.Trigger, StartedAt: now.UTC(), PID: os.Getpid(),
 			BackupPath: filepath.Join(e.Root.Backups(), stamp), StagingDirs: req.StagingDirs, ProgramBuild: e.Build,
 		},
 	}
 	for _, ch := range req.Changes {
-		r.head.Components = append(r.head.Components, Planned{Name: ch.Component, From: ch.From.String(), To: ch.To.String()})
+		r.head.Components = append(r.head.Components, Planned{Name: ch.Component, Instance: ch.Instance, From: ch.From.String(), To: ch.To.String()})
 	}
 	var err error
 	if r.journal, err = journal.Create(e.Host, e.Root.JournalDir(), r.head.ID, e.Now); err != nil {
@@ -136,9 +153,11 @@ type running struct {
 	warnings []string
 	stuck    bool // an undo could not restore the files: the journal stays open
 
-	prints map[string]health.Fingerprint // how data answered before, by Change.set
-	copied map[string]bool               // whose data is in the backup point
-	dirty  map[string]bool               // whose data the new version, or a restore, may have touched
+	prints  map[string]health.Fingerprint // how data answered before, by Change.set
+	copied  map[string]bool               // whose data is in the backup point
+	drained map[string]bool               // which instances this run took out of their balancer
+	already map[string]bool               // paths that an earlier instance of the run put the new files in
+	dirty   map[string]bool               // whose data the new version, or a restore, may have touched
 }
 
 // record data of the journal besides Header and Change.
@@ -154,7 +173,7 @@ type note struct {
 func (r *running) note(step Step, data any) error { return r.journal.Append(string(step), data) }
 
 func (r *running) execute(ctx context.Context) (Result, error) {
-	if err := r.takeBackup(ctx); err != nil {
+	if err := r.begin(ctx); err != nil {
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return r.result(StatusFailed), err
 		}
@@ -172,8 +191,8 @@ func (r *running) execute(ctx context.Context) (Result, error) {
 			break
 		}
 		if why := r.barred(ch); why != nil {
-			r.outcomes = append(r.outcomes, Outcome{Name: ch.Component, From: ch.From, To: ch.To, Status: NotAttempted, Error: why.Error()})
-			failure = errors.Join(failure, fmt.Errorf("%s %s → %s was not attempted: %w", ch.Component, ch.From, ch.To, why))
+			r.outcomes = append(r.outcomes, Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: NotAttempted, Error: why.Error()})
+			failure = errors.Join(failure, fmt.Errorf("%s %s → %s was not attempted: %w", ch.set(), ch.From, ch.To, why))
 			continue
 		}
 		out, err := r.change(ctx, ch)
@@ -197,23 +216,42 @@ func (r *running) execute(ctx context.Context) (Result, error) {
 // of its component did, or it does not fit what is installed now.
 func (r *running) barred(ch Change) error {
 	at := map[string]component.Version{}
+	var mine component.Version // what this component, or this instance of it, is at
 	failed := false
 	for _, o := range r.outcomes {
 		ok := o.Status == Upgraded || r.head.Operation == Rollback && o.Status == RolledBack
 		failed = failed || !ok
+		same := o.Name == ch.Component
+		if same && o.Instance != ch.Instance && !ok && o.To.Equal(ch.To) {
+			return fmt.Errorf("its instance %s failed, and the rest is left as it is", o.Instance)
+		}
+		if same && o.Instance == ch.Instance {
+			mine = o.From
+			if ok {
+				mine = o.To
+			}
+		}
 		if ok {
 			at[o.Name] = o.To
 		} else if at[o.Name].IsZero() {
 			at[o.Name] = o.From
 		}
 	}
-	if now, moved := at[ch.Component]; moved && r.head.Operation == Apply && !now.Equal(ch.From) {
+	if !mine.IsZero() && r.head.Operation == Apply && !mine.Equal(ch.From) {
 		return fmt.Errorf("its step to %s failed", ch.From)
 	}
 	if !failed || r.req.Allow == nil {
 		return nil
 	}
 	return r.req.Allow(ch, at)
+}
+
+// begin takes the backup point, where there is anything to go back to.
+func (r *running) begin(ctx context.Context) error {
+	if r.head.Operation == Restart {
+		return ctx.Err()
+	}
+	return r.takeBackup(ctx)
 }
 
 func (r *running) takeBackup(ctx context.Context) error {
@@ -235,10 +273,16 @@ func (r *running) takeBackup(ctx context.Context) error {
 // its new version; the outcome says what state it is in now.
 func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 	start := r.Now()
-	out := Outcome{Name: ch.Component, From: ch.From, To: ch.To, Status: Failed}
+	out := Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: Failed}
 	err := r.note(stepChange, ch)
-	if err == nil {
+	if err == nil && len(ch.Swaps) > 0 {
 		err = r.step(ctx, ch, StepPlace, func() (string, error) { return "", r.place(ctx, ch) })
+	}
+	if err == nil {
+		err = r.drain(ctx, ch)
+		if err != nil && !errors.Is(err, hostfs.ErrCrashed) {
+			err = errors.Join(err, r.readmit(context.WithoutCancel(ctx), ch))
+		}
 	}
 	if err != nil {
 		// Nothing of the component is touched yet, only copies lie beside it.
@@ -246,7 +290,7 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return out, err
 		}
-		err = fmt.Errorf("%s: prepare: %w; nothing of it was changed", ch.Component, err)
+		err = fmt.Errorf("%s: prepare: %w; nothing of it was changed", ch.set(), err)
 		return out, errors.Join(err, r.close(ctx, ch, &out))
 	}
 	err = r.cutOver(ctx, ch, &out, start)
@@ -262,66 +306,28 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 		out.Error = interruptedBySignal
 	}
 	undoErr := r.undo(context.WithoutCancel(ctx), ch, &out, start)
-	return out, errors.Join(fmt.Errorf("%s %s → %s: %w", ch.Component, ch.From, ch.To, err), undoErr)
+	return out, errors.Join(fmt.Errorf("%s: %w", ch.title(), err), undoErr)
 }
 
 // cutOver stops, swaps, starts and proves; whatever it returns an error for is
 // undone by the caller.
 func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start time.Time) error {
-	if err := r.fingerprint(ctx, ch); err != nil {
+	down, err := r.exchange(ctx, ch)
+	if err != nil {
 		return err
-	}
-	if err := r.copyData(ctx, ch, false); err != nil {
-		return err
-	}
-	if err := r.intend(ctx, ch, StepStop); err != nil {
-		return err
-	}
-	// While the service stops, the intents of what follows are written and
-	// synced, so that the outage does not wait for the disk.
-	ahead := make(chan error, 1)
-	go func() {
-		err := r.intend(ctx, ch, StepSwap)
-		if !ch.takesBack() { // whose undo must know whether the new version ever ran
-			err = errors.Join(err, r.intend(ctx, ch, StepStart))
-		}
-		ahead <- err
-	}()
-	down := r.Now()
-	err := r.act(ch, StepStop, func() (string, error) { return r.stop(ctx, ch) })
-	if err := errors.Join(err, <-ahead); err != nil {
-		return err
-	}
-	if err := r.copyData(ctx, ch, true); err != nil {
-		return err
-	}
-	if err := r.putData(ctx, ch); err != nil {
-		return err
-	}
-	if err := r.act(ch, StepSwap, func() (string, error) { return "", r.swap(ctx, ch) }); err != nil {
-		return err
-	}
-	starts := ch.hasService() && ch.WasActive
-	if starts {
-		if ch.takesBack() {
-			if err := r.intend(ctx, ch, StepStart); err != nil {
-				return err
-			}
-		}
-		r.dirty[ch.set()] = true
-		if err := r.act(ch, StepStart, func() (string, error) { return "", r.start(ctx, ch) }); err != nil {
-			return err
-		}
 	}
 	if err := r.Host.SyncDirs(paths(ch)...); err != nil {
 		return err
 	}
-	if starts {
+	if ch.remote() || ch.hasService() && ch.WasActive {
 		err := r.step(ctx, ch, StepHealth, func() (string, error) {
 			return r.prove(ctx, ch, ch.To.String(), func(t time.Time) { out.Downtime = seconds(t.Sub(down)) })
 		})
 		if err == nil {
 			err = r.compare(ctx, ch)
+		}
+		if err == nil {
+			err = r.rejoin(ctx, ch)
 		}
 		if err != nil {
 			return err
@@ -338,6 +344,96 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 		return err
 	}
 	return r.close(context.WithoutCancel(ctx), ch, out)
+}
+
+// exchange puts the new version in the old one's place and starts it, by the
+// change's strategy; it returns when the outage began.
+func (r *running) exchange(ctx context.Context, ch Change) (time.Time, error) {
+	if ch.remote() {
+		return r.Now(), r.away(ctx, ch)
+	}
+	if err := r.fingerprint(ctx, ch); err != nil {
+		return r.Now(), err
+	}
+	if err := r.copyData(ctx, ch, false); err != nil {
+		return r.Now(), err
+	}
+	if done, down, err := r.reload(ctx, ch); done || err != nil {
+		return down, err
+	}
+	if r.fast(ch) {
+		return r.swapAndRestart(ctx, ch)
+	}
+	return r.stopSwapStart(ctx, ch)
+}
+
+// fast reports whether the files may be swapped under the running service: not
+// where its directory must be copied while it is stopped, or a tree is read by it.
+func (r *running) fast(ch Change) bool {
+	if ch.Strategy != Fast || !ch.hasService() || !ch.WasActive {
+		return false
+	}
+	if d := ch.Data; d != nil && (d.From != "" || d.TakeBack || d.Copy && !r.copied[ch.set()]) {
+		return false
+	}
+	for _, s := range ch.Swaps {
+		if s.Tree {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *running) swapAndRestart(ctx context.Context, ch Change) (time.Time, error) {
+	if err := r.step(ctx, ch, StepSwap, func() (string, error) { return "", r.swap(ctx, ch) }); err != nil {
+		return r.Now(), err
+	}
+	if err := r.intend(ctx, ch, StepStart); err != nil {
+		return r.Now(), err
+	}
+	r.dirty[ch.set()] = true
+	down := r.Now()
+	return down, r.act(ch, StepStart, func() (string, error) { return "restarted", r.restart(ctx, ch) })
+}
+
+func (r *running) stopSwapStart(ctx context.Context, ch Change) (time.Time, error) {
+	if err := r.intend(ctx, ch, StepStop); err != nil {
+		return r.Now(), err
+	}
+	// While the service stops, the intents of what follows are written and
+	// synced, so that the outage does not wait for the disk.
+	ahead := make(chan error, 1)
+	go func() {
+		err := r.intend(ctx, ch, StepSwap)
+		if !ch.takesBack() { // whose undo must know whether the new version ever ran
+			err = errors.Join(err, r.intend(ctx, ch, StepStart))
+		}
+		ahead <- err
+	}()
+	down := r.Now()
+	err := r.act(ch, StepStop, func() (string, error) { return r.stop(ctx, ch) })
+	if err := errors.Join(err, <-ahead); err != nil {
+		return down, err
+	}
+	if err := r.copyData(ctx, ch, true); err != nil {
+		return down, err
+	}
+	if err := r.putData(ctx, ch); err != nil {
+		return down, err
+	}
+	if err := r.act(ch, StepSwap, func() (string, error) { return "", r.swap(ctx, ch) }); err != nil {
+		return down, err
+	}
+	if !ch.hasService() || !ch.WasActive {
+		return down, nil
+	}
+	if ch.takesBack() {
+		if err := r.intend(ctx, ch, StepStart); err != nil {
+			return down, err
+		}
+	}
+	r.dirty[ch.set()] = true
+	return down, r.act(ch, StepStart, func() (string, error) { return "", r.start(ctx, ch) })
 }
 
 // close records the outcome and clears what lies beside. An error here does not
@@ -387,9 +483,9 @@ func (r *running) intend(ctx context.Context, ch Change, st Step) error {
 
 // act announces a step whose intent is journaled, and does it.
 func (r *running) act(ch Change, st Step, do func() (string, error)) error {
-	r.tell(Event{Component: ch.Component, Step: st})
+	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: st})
 	detail, err := do()
-	r.tell(Event{Component: ch.Component, Step: st, Done: true, Detail: detail, Err: err})
+	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: st, Done: true, Detail: detail, Err: err})
 	return err
 }
 
@@ -457,11 +553,11 @@ func (r *running) result(status string) Result {
 	}
 	seen := map[Planned]bool{}
 	for _, o := range r.outcomes {
-		seen[Planned{o.Name, o.From.String(), o.To.String()}] = true
+		seen[Planned{o.Name, o.Instance, o.From.String(), o.To.String()}] = true
 	}
 	for _, ch := range r.req.Changes {
-		if !seen[Planned{ch.Component, ch.From.String(), ch.To.String()}] {
-			res.Components = append(res.Components, Outcome{Name: ch.Component, From: ch.From, To: ch.To, Status: NotAttempted})
+		if !seen[Planned{ch.Component, ch.Instance, ch.From.String(), ch.To.String()}] {
+			res.Components = append(res.Components, Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: NotAttempted})
 		}
 	}
 	return res
@@ -479,7 +575,7 @@ func (r *running) tell(ev Event) {
 	if ev.Done {
 		level = slog.LevelInfo
 	}
-	attrs := []any{"run", r.head.ID, "component", ev.Component, "step", string(ev.Step), "done", ev.Done}
+	attrs := []any{"run", r.head.ID, "component", ev.Component, "instance", ev.Instance, "step", string(ev.Step), "done", ev.Done}
 	if ev.Err != nil {
 		attrs = append(attrs, "error", ev.Err)
 	}

@@ -34,7 +34,7 @@ var _ Recorder = (*Books)(nil)
 // Record writes the outcome of one component. A component that was not
 // attempted leaves no trace but in the run's result.
 func (b *Books) Record(ctx context.Context, run Header, ch Change, out Outcome) error {
-	if out.Status == NotAttempted {
+	if out.Status == NotAttempted || run.Operation == Restart {
 		return nil
 	}
 	if err := b.recordHistory(ctx, run, ch, out); err != nil {
@@ -179,6 +179,9 @@ func (b *Books) editState(ctx context.Context, edit func(*state.File)) error {
 // Finish writes the run's result and summary and removes backup points that are
 // no longer to be kept.
 func (b *Books) Finish(ctx context.Context, run Header, res Result) error {
+	if run.Operation == Restart {
+		return nil
+	}
 	data, err := json.MarshalIndent(res, "", "  ")
 	if err != nil {
 		return err

@@ -96,7 +96,7 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &running{Engine: e, journal: w, prints: map[string]health.Fingerprint{}, copied: map[string]bool{}, dirty: map[string]bool{}}
+	r := &running{Engine: e, journal: w, prints: map[string]health.Fingerprint{}, copied: map[string]bool{}, dirty: map[string]bool{}, drained: map[string]bool{}, already: map[string]bool{}}
 	if len(records) == 0 {
 		// Not one record was acknowledged: nothing can have been done.
 		return nil, e.Host.Remove(path)
@@ -115,7 +115,12 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 		return nil, r.journal.Close(filepath.Join(e.Root.RunsDir(), r.head.ID, "journal"))
 	}
 	var failure error
+	takenBack := half(order, r.unreached(order))
 	for _, p := range order {
+		if takenBack[p] {
+			p.committed, p.recorded, p.stopped = nil, nil, true
+			p.reason = "the run was interrupted before all instances were changed"
+		}
 		out, err := r.settle(ctx, p)
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return nil, err
@@ -151,7 +156,7 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 		return order, n.Status, err
 	case StepBackup:
 		return order, ended, nil
-	case StepPlace, StepFingerprint, StepData, StepRestore, StepStop, StepSwap, StepStart, StepHealth, stepCommitted, StepUndo, stepUndone, stepRecorded:
+	case StepPlace, StepDrain, StepRemote, StepReload, StepAdmit, StepFingerprint, StepData, StepRestore, StepStop, StepSwap, StepStart, StepHealth, stepCommitted, StepUndo, stepUndone, stepRecorded:
 		if last == nil {
 			return nil, "", fmt.Errorf("journal record %d (%s) comes before any change", rec.Seq, rec.Kind)
 		}
@@ -159,6 +164,9 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 			return nil, "", err
 		}
 		last.note(st, n)
+		if st == StepDrain {
+			r.drained[last.change.set()] = true
+		}
 		if st == StepStart || st == StepRestore {
 			r.dirty[last.change.set()] = true
 		}
@@ -172,7 +180,7 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 
 func (p *progress) note(st Step, n note) {
 	switch st {
-	case StepStop, StepRestore, StepSwap, StepStart, StepHealth:
+	case StepStop, StepRemote, StepReload, StepRestore, StepSwap, StepStart, StepHealth:
 		p.stopped = true
 	case StepUndo:
 		p.stopped = true
@@ -199,9 +207,12 @@ func (r *running) settle(ctx context.Context, p *progress) (Outcome, error) {
 		}
 		return *done, r.close(ctx, ch, done)
 	}
-	out := Outcome{Name: ch.Component, From: ch.From, To: ch.To, Status: NotAttempted, Error: "the run was interrupted before it was touched"}
+	out := Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: NotAttempted, Error: "the run was interrupted before it was touched"}
 	if !p.stopped {
 		if err := r.clearBeside(ch); err != nil {
+			return out, err
+		}
+		if err := r.readmit(ctx, ch); err != nil {
 			return out, err
 		}
 		return out, r.note(stepRecorded, note{Component: ch.Component, Outcome: &out})
@@ -235,16 +246,32 @@ func (r *running) dropIncompleteBackup() error {
 func (r *running) addUnreached() {
 	seen := map[Planned]bool{}
 	for _, o := range r.outcomes {
-		seen[Planned{o.Name, o.From.String(), o.To.String()}] = true
+		seen[Planned{o.Name, o.Instance, o.From.String(), o.To.String()}] = true
 	}
 	for _, pl := range r.head.Components {
 		if !seen[pl] {
-			out := Outcome{Name: pl.Name, Status: NotAttempted}
+			out := Outcome{Name: pl.Name, Instance: pl.Instance, Status: NotAttempted}
 			_ = out.From.UnmarshalText([]byte(pl.From))
 			_ = out.To.UnmarshalText([]byte(pl.To))
 			r.outcomes = append(r.outcomes, out)
 		}
 	}
+}
+
+// unreached lists what the run had planned and never began.
+func (r *running) unreached(order []*progress) []Planned {
+	begun := map[Planned]bool{}
+	for _, p := range order {
+		ch := p.change
+		begun[Planned{ch.Component, ch.Instance, ch.From.String(), ch.To.String()}] = true
+	}
+	var out []Planned
+	for _, pl := range r.head.Components {
+		if !begun[pl] {
+			out = append(out, pl)
+		}
+	}
+	return out
 }
 
 // recoveredStatus is "success" when the run had done all it was to do.

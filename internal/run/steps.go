@@ -20,6 +20,16 @@ func (r *running) place(ctx context.Context, ch Change) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if ch.Rolling != nil {
+			// Instances share the files: an earlier one may have put them there.
+			have, err := hostfs.Digest(s.Path)
+			if err != nil {
+				return err
+			}
+			if r.already[s.Path] = have == s.New; r.already[s.Path] {
+				continue
+			}
+		}
 		if err := r.Host.RemoveAll(s.Beside); err != nil {
 			return err
 		}
@@ -73,6 +83,9 @@ func (r *running) stop(ctx context.Context, ch Change) (string, error) {
 // what is on disk, whichever of the two states a power cut leaves there.
 func (r *running) swap(ctx context.Context, ch Change) error {
 	for _, s := range ch.Swaps {
+		if r.already[s.Path] {
+			continue
+		}
 		if s.Old == "" {
 			if err := r.Host.Rename(s.Beside, s.Path); err != nil {
 				return err
@@ -119,6 +132,40 @@ func (r *running) start(ctx context.Context, ch Change) error {
 	return err
 }
 
+// restart restarts the service in one go of its manager.
+func (r *running) restart(ctx context.Context, ch Change) error {
+	if err := r.Host.Check("service.restart", ch.Service.Label()); err != nil {
+		return err
+	}
+	limit := r.Timeouts.Stop + r.Timeouts.Start
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not restart within %s", ch.Service.Label(), limit))
+	defer cancel()
+	err := r.Services.Restart(ctx, ch.Service, r.Timeouts.Stop)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return errors.Join(context.Cause(ctx), err)
+	}
+	return err
+}
+
+// reload has a running component re-read its configuration, where that is the
+// strategy; done is false where it must be restarted after all.
+func (r *running) reload(ctx context.Context, ch Change) (done bool, at time.Time, err error) {
+	if ch.Strategy != Reload || !ch.WasActive || r.ReloadConfig == nil {
+		return false, r.Now(), nil
+	}
+	if err := r.Host.Check("service.reload", ch.Service.Label()); err != nil {
+		return false, r.Now(), err
+	}
+	err = r.step(ctx, ch, StepReload, func() (string, error) {
+		done, err = r.ReloadConfig(ctx, ch)
+		if err == nil && !done {
+			return "it cannot re-read its configuration; it is restarted gracefully", nil
+		}
+		return "", err
+	})
+	return done, r.Now(), err
+}
+
 // UnhealthyError says why a component that was started is not healthy.
 type UnhealthyError struct {
 	Component string
@@ -139,15 +186,17 @@ func (r *running) prove(ctx context.Context, ch Change, version string, ready fu
 	if err != nil {
 		return "", err
 	}
-	rep, err := r.Prober.Await(ctx, t, health.Watcher{
-		Ready:    func(health.Report) { ready(r.Now()) },
-		Progress: func(how string) { r.tell(Event{Component: ch.Component, Step: StepHealth, Detail: how}) },
+	rep, err := r.prober(ch).Await(ctx, t, health.Watcher{
+		Ready: func(health.Report) { ready(r.Now()) },
+		Progress: func(how string) {
+			r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepHealth, Detail: how})
+		},
 	})
 	if err != nil {
 		return "", err
 	}
 	if !rep.Healthy {
-		return "", &UnhealthyError{Component: ch.Component, Version: version, Report: rep}
+		return "", &UnhealthyError{Component: ch.set(), Version: version, Report: rep}
 	}
 	for _, c := range rep.Checks {
 		if c.Status == health.Warn {
@@ -161,7 +210,7 @@ func (r *running) prove(ctx context.Context, ch Change, version string, ready fu
 }
 
 func (r *running) target(ch Change, version string) (health.Target, error) {
-	t := health.Target{Component: ch.Component, Service: ch.Service, Timeout: ch.Health.Spec.Health.Timeout.Std()}
+	t := health.Target{Component: ch.Component, Instance: ch.Instance, Service: ch.Service, Timeout: ch.Health.Spec.Health.Timeout.Std()}
 	if t.Timeout == 0 {
 		t.Timeout = r.Timeouts.Health
 	}

@@ -37,22 +37,29 @@ func (e *RollbackError) Unwrap() error { return e.Err }
 // from any state, and it uses local bytes only.
 func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.Time) error {
 	out.Healthy = false
+	if r.head.Operation == Restart {
+		return r.undoRestart(ctx, ch, out, start)
+	}
 	out.Evidence = r.saveEvidence(ctx, ch, out.Error)
 	if err := r.note(StepUndo, note{Component: ch.Component, Reason: out.Error}); err != nil {
 		return err
 	}
-	r.tell(Event{Component: ch.Component, Step: StepUndo, Detail: "back to " + ch.From.String()})
-	restored, err := r.restore(ctx, ch, func(t time.Time) {
+	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Detail: "back to " + ch.From.String()})
+	ready := func(t time.Time) {
 		// The whole time counts: what the failed version answered in between helped nobody.
 		out.Downtime = seconds(t.Sub(start))
-	})
+	}
+	restored, err := r.bringBack(ctx, ch, ready)
+	if err == nil {
+		err = r.readmit(ctx, ch)
+	}
 	out.Duration = seconds(r.Now().Sub(start))
 	out.Status = RolledBack
 	if r.head.Operation == Rollback {
 		out.Status = RollbackFailed
-		out.Error += fmt.Sprintf("; %s is back at %s", ch.Component, ch.From)
+		out.Error += fmt.Sprintf("; %s is back at %s", ch.set(), ch.From)
 	}
-	r.tell(Event{Component: ch.Component, Step: StepUndo, Done: true, Detail: "back at " + ch.From.String(), Err: err})
+	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Done: true, Detail: "back at " + ch.From.String(), Err: err})
 	if errors.Is(err, hostfs.ErrCrashed) {
 		return err
 	}
@@ -60,11 +67,53 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 		out.Status = RollbackFailed
 		out.Error += "; " + err.Error()
 		r.stuck = r.stuck || !restored
-		err = &RollbackError{Component: ch.Component, Version: ch.From.String(), Restored: restored, Err: err}
+		err = &RollbackError{Component: ch.set(), Version: ch.From.String(), Restored: restored, Err: err}
 		if !restored {
 			// The journal stays open: `recover` tries again once the cause is gone.
 			return errors.Join(err, r.Recorder.Record(ctx, r.head, ch, *out))
 		}
+	}
+	if noteErr := r.note(stepUndone, note{Component: ch.Component, Outcome: out}); noteErr != nil {
+		return errors.Join(err, noteErr)
+	}
+	return errors.Join(err, r.close(ctx, ch, out))
+}
+
+// bringBack restores an instance wherever it is. One that took traffic again is
+// drained first.
+func (r *running) bringBack(ctx context.Context, ch Change, ready func(time.Time)) (restored bool, err error) {
+	if r.drained[ch.set()] {
+		if b, err := r.at(ch); err != nil {
+			r.warn("%s: %v", ch.set(), err)
+		} else if err := b.Drain(ctx); err != nil {
+			r.warn("%s could not be taken out of the balancer while it is restored: %v", ch.set(), err)
+		}
+	}
+	if ch.remote() {
+		return r.restoreAway(ctx, ch, ready)
+	}
+	return r.restore(ctx, ch, ready)
+}
+
+// undoRestart makes sure that a service whose restart failed was at least
+// started, and puts its instance back where it works.
+func (r *running) undoRestart(ctx context.Context, ch Change, out *Outcome, start time.Time) error {
+	if err := r.note(StepUndo, note{Component: ch.Component, Reason: out.Error}); err != nil {
+		return err
+	}
+	var err error
+	if ch.WasActive && !ch.remote() {
+		if err = r.start(ctx, ch); err == nil {
+			_, err = r.prove(ctx, ch, "", func(time.Time) {})
+		}
+	}
+	if err == nil {
+		out.Healthy = true
+		err = r.readmit(ctx, ch)
+	}
+	out.Status, out.Duration = Failed, seconds(r.Now().Sub(start))
+	if errors.Is(err, hostfs.ErrCrashed) {
+		return err
 	}
 	if noteErr := r.note(stepUndone, note{Component: ch.Component, Outcome: out}); noteErr != nil {
 		return errors.Join(err, noteErr)

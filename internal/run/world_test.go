@@ -147,6 +147,13 @@ func (w *world) Stop(_ context.Context, s service.Service, _ time.Duration) (ser
 	return service.StopResult{}, nil
 }
 
+func (w *world) Restart(ctx context.Context, s service.Service, timeout time.Duration) error {
+	if _, err := w.Stop(ctx, s, timeout); err != nil {
+		return err
+	}
+	return w.Start(ctx, s)
+}
+
 func (w *world) DaemonReload(context.Context) error { return nil }
 
 func (w *world) Usage(context.Context, service.Service) (service.Usage, error) {

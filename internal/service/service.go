@@ -142,5 +142,5 @@ func HostMemory() uint64 {
 	if syscall.Sysinfo(&info) != nil {
 		return 0
 	}
-	return uint64(info.Totalram) * uint64(info.Unit) // 32-bit fields on 32-bit platforms
+	return uint64(info.Totalram) * uint64(info.Unit) //nolint:unconvert // narrower on arm
 }

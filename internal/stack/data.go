@@ -128,7 +128,7 @@ func (s *Stack) noRoom(d *run.Data) string {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return err.Error()
 	}
-	free := int64(st.Bavail) * st.Bsize //nolint:unconvert // int32 on 32-bit platforms
+	free := int64(st.Bavail) * int64(st.Bsize) //nolint:unconvert // narrower on arm
 	if want*6/5 > free {
 		return fmt.Sprintf("it needs %s in %s, and %s are free", plan.Bytes(want), dir, plan.Bytes(free))
 	}

@@ -1,0 +1,293 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/balancer"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/health"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+)
+
+// Rolling says how one of several instances is taken out of service and put
+// back, so that the others serve while it is changed.
+type Rolling struct {
+	Balancer *component.Balancer `json:"balancer,omitempty"` // nil: clients find a way themselves
+	Server   string              `json:"server,omitempty"`   // the instance's name at the balancer
+	// Remote is the command before this program's arguments on the instance's host;
+	// empty for an instance of this host.
+	Remote []string `json:"remote,omitempty"`
+}
+
+const (
+	defaultDrainTimeout = 30 * time.Second
+	defaultStabilize    = 10 * time.Second
+	// admitWait is how long the balancer's own health check may need to take an
+	// instance back.
+	admitWait = 60 * time.Second
+	// remoteLimit bounds what an instance's own host does: it has its own timeouts.
+	remoteLimit = 2 * time.Hour
+)
+
+func (c *Change) balanced() bool { return c.Rolling != nil && c.Rolling.Balancer != nil }
+func (c *Change) remote() bool   { return c.Rolling != nil && len(c.Rolling.Remote) > 0 }
+
+// at opens the balancer of an instance.
+func (r *running) at(ch Change) (balancer.Balancer, error) {
+	if r.Balancer == nil {
+		return nil, errors.New("this run has no way to a balancer")
+	}
+	return r.Balancer(*ch.Rolling.Balancer, ch.Rolling.Server)
+}
+
+// drain takes an instance out of the balancer and waits for what runs to end.
+// One that is out already is somebody else's affair: it is neither drained nor
+// put back. The last server that takes traffic is never drained.
+func (r *running) drain(ctx context.Context, ch Change) error {
+	if !ch.balanced() {
+		return nil
+	}
+	b, err := r.at(ch)
+	if err != nil {
+		return err
+	}
+	st, err := b.State(ctx)
+	if err != nil {
+		return err
+	}
+	if !st.Admitted {
+		r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepDrain, Done: true, Detail: "out of the balancer already (" + st.Detail + "); it is left so"})
+		return nil
+	}
+	if st.Others == 0 {
+		return fmt.Errorf("expected another server that takes traffic, found none beside %s: draining it would be an outage", ch.Rolling.Server)
+	}
+	if err := r.Host.Check("drain", ch.set()); err != nil {
+		return err
+	}
+	return r.step(ctx, ch, StepDrain, func() (string, error) {
+		r.drained[ch.set()] = true
+		if err := b.Drain(ctx); err != nil {
+			return "", err
+		}
+		limit := ch.Rolling.Balancer.DrainTimeout.Std()
+		if limit <= 0 {
+			limit = defaultDrainTimeout
+		}
+		began := r.Now()
+		st, idle, err := balancer.Wait(ctx, b, limit)
+		switch {
+		case err != nil:
+			return "", err
+		case idle:
+			return fmt.Sprintf("no connections after %s", r.Now().Sub(began).Round(time.Millisecond)), nil
+		case st.Sessions < 0:
+			return fmt.Sprintf("given %s for its connections to end", limit), nil
+		}
+		r.warn("%s: %d connections were still open after %s", ch.set(), st.Sessions, limit)
+		return fmt.Sprintf("%d connections were still open after %s", st.Sessions, limit), nil
+	})
+}
+
+// admit puts an instance back that this run drained, and waits until the
+// balancer gives it traffic.
+func (r *running) admit(ctx context.Context, ch Change) error {
+	if !r.drained[ch.set()] {
+		return nil
+	}
+	b, err := r.at(ch)
+	if err != nil {
+		return err
+	}
+	if err := r.Host.Check("admit", ch.set()); err != nil {
+		return err
+	}
+	return r.step(ctx, ch, StepAdmit, func() (string, error) {
+		if err := b.Admit(ctx); err != nil {
+			return "", err
+		}
+		if _, err := balancer.AwaitUp(ctx, b, admitWait); err != nil {
+			return "", err
+		}
+		return "back in the balancer", nil
+	})
+}
+
+// rejoin puts a changed instance back and watches it under traffic before the
+// next one is touched.
+func (r *running) rejoin(ctx context.Context, ch Change) error {
+	if ch.Rolling == nil {
+		return nil
+	}
+	if err := r.admit(ctx, ch); err != nil {
+		return err
+	}
+	wait := defaultStabilize
+	if ch.balanced() && ch.Rolling.Balancer.Stabilize > 0 {
+		wait = ch.Rolling.Balancer.Stabilize.Std()
+	}
+	t, err := r.target(ch, ch.To.String())
+	if err != nil {
+		return err
+	}
+	t.Spec.Health.Settle = component.Duration(wait)
+	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepStabilize, Detail: fmt.Sprintf("watched for %s", wait)})
+	rep, err := r.prober(ch).Await(ctx, t, health.Watcher{})
+	if err == nil && !rep.Healthy {
+		err = &UnhealthyError{Component: ch.set(), Version: ch.To.String(), Report: rep}
+	}
+	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepStabilize, Done: true, Detail: "steady", Err: err})
+	return err
+}
+
+// putBack again into the balancer after an undo: only an instance that works.
+func (r *running) readmit(ctx context.Context, ch Change) error {
+	err := r.admit(ctx, ch)
+	if err != nil && !errors.Is(err, hostfs.ErrCrashed) {
+		err = fmt.Errorf("%s works, and could not be put back into the balancer: %w", ch.set(), err)
+	}
+	return err
+}
+
+// prober probes an instance; of one on another host only what it answers.
+func (r *running) prober(ch Change) *health.Prober {
+	if !ch.remote() {
+		return r.Prober
+	}
+	p := *r.Prober
+	p.Services = nil
+	return &p
+}
+
+// remoteResult is what this program prints on another host.
+type remoteResult struct {
+	Status     string `json:"status"`
+	Error      string `json:"error"`
+	Components []struct {
+		Name, Status, Error, To string
+	} `json:"components"`
+}
+
+// ask runs this program on an instance's host.
+func (r *running) ask(ctx context.Context, ch Change, out any, args ...string) error {
+	words := append(append([]string{}, ch.Rolling.Remote...), append(args, "--output=json")...)
+	text, err := r.Remote(ctx, words, remoteLimit)
+	if jsonErr := json.Unmarshal([]byte(text), out); jsonErr != nil {
+		return fmt.Errorf("`%s`: expected one JSON document, found %.200q: %w", strings.Join(words, " "), text, errors.Join(err, jsonErr))
+	}
+	return nil // a refusal or a failure is in the document
+}
+
+// away brings an instance on another host to a version: the program there
+// downloads, verifies, backs up, swaps, proves, and rolls back by itself.
+func (r *running) away(ctx context.Context, ch Change) error {
+	return r.step(ctx, ch, StepRemote, func() (string, error) {
+		if err := r.Host.Check("remote.apply", ch.set()); err != nil {
+			return "", err
+		}
+		var res remoteResult
+		args := []string{"apply", "--yes", "--component=" + ch.Component + "@" + ch.To.String()}
+		if r.head.Operation == Rollback {
+			args = []string{"rollback", "--previous", "--yes", "--component=" + ch.Component}
+		}
+		if err := r.ask(ctx, ch, &res, args...); err != nil {
+			return "", err
+		}
+		if res.Status != StatusSuccess && res.Status != StatusNothingToDo {
+			return "", fmt.Errorf("its own host reports %s: %s", res.Status, res.reason(ch.Component))
+		}
+		return fmt.Sprintf("its own host reports %s", res.Status), nil
+	})
+}
+
+func (res *remoteResult) reason(name string) string {
+	for _, c := range res.Components {
+		if c.Name == name && c.Error != "" {
+			return c.Error
+		}
+	}
+	return res.Error
+}
+
+// restoreAway brings an instance on another host back: what was interrupted there
+// is recovered, and a version that went in is rolled back.
+func (r *running) restoreAway(ctx context.Context, ch Change, ready func(time.Time)) (bool, error) {
+	if err := r.Host.Check("remote.recover", ch.set()); err != nil {
+		return false, err
+	}
+	var ignored any
+	if err := r.ask(ctx, ch, &ignored, "recover"); err != nil {
+		return false, err
+	}
+	var status struct {
+		Components []struct{ Name, Current string } `json:"components"`
+	}
+	if err := r.ask(ctx, ch, &status, "status"); err != nil {
+		return false, err
+	}
+	for _, c := range status.Components {
+		if c.Name != ch.Component {
+			continue
+		}
+		at, err := component.ParseVersion(c.Current)
+		if err != nil {
+			return false, fmt.Errorf("its own host says that it is at %q: %w", c.Current, err)
+		}
+		if !at.SameRelease(ch.From) {
+			var res remoteResult
+			if err := r.ask(ctx, ch, &res, "rollback", "--previous", "--yes", "--component="+ch.Component); err != nil {
+				return false, err
+			}
+			if res.Status != StatusSuccess {
+				return false, fmt.Errorf("the rollback on its own host reports %s: %s", res.Status, res.reason(ch.Component))
+			}
+		}
+		_, err = r.prove(ctx, ch, ch.From.String(), ready)
+		return true, err
+	}
+	return false, fmt.Errorf("its own host knows of no %s", ch.Component)
+}
+
+// half lists the instances of interrupted rolling changes that are committed
+// while others of their component are not: recovery takes them back, so that a
+// component is whole again.
+func half(order []*progress, unreached []Planned) map[*progress]bool {
+	done, left := map[string][]*progress{}, map[string]bool{}
+	for _, p := range order {
+		if p.change.Rolling == nil {
+			continue
+		}
+		key := p.change.Component + " " + p.change.To.String()
+		switch {
+		case p.committed != nil || p.recorded != nil && p.recorded.Status == Upgraded:
+			done[key] = append(done[key], p)
+		case p.recorded == nil && p.undone == nil:
+			left[key] = true
+		}
+	}
+	for _, pl := range unreached {
+		if pl.Instance != "" {
+			left[pl.Name+" "+pl.To] = true
+		}
+	}
+	// An instance that failed for itself ended the roll-out: the rest stays as it is.
+	for _, p := range order {
+		if p.undone != nil || p.recorded != nil && p.recorded.Status == RolledBack {
+			delete(left, p.change.Component+" "+p.change.To.String())
+		}
+	}
+	out := map[*progress]bool{}
+	for key, list := range done {
+		if left[key] {
+			for _, p := range list {
+				out[p] = true
+			}
+		}
+	}
+	return out
+}
