@@ -1,6 +1,10 @@
 package component
 
-import "errors"
+import (
+	"cmp"
+	"errors"
+	"strconv"
+)
 
 // Instance is one of several copies of a component that are upgraded one at a
 // time. Empty fields fall back to the component's own.
@@ -85,4 +89,76 @@ func (i Instances) MarshalYAML() (any, error) {
 		return i.List, nil
 	}
 	return lookup{i.Type, i.Address, i.Service, i.Token, i.Endpoints, i.Prefix, i.Username, i.Password, i.CA, i.Exec}, nil
+}
+
+// Of is the component as one of its instances: what the instance says of itself
+// takes the place of the component's own. An instance that says only where its
+// health is seen is found there with all its other addresses.
+func (c *Component) Of(i Instance) *Component {
+	own := *c
+	own.Instances = Instances{}
+	if i.Service != "" {
+		own.Service = i.Service
+	}
+	vars := Vars{Name: c.Name, Instance: i.Name}
+	own.Service = vars.Expand(own.Service)
+	if i.Process != nil {
+		own.Process = *i.Process
+	}
+	if i.Health != nil {
+		own.Health = c.Health.over(*i.Health)
+		_, host, port, _ := SplitAddress(cmp.Or(i.Health.URL, i.Health.MetricsURL))
+		_, was, _, _ := SplitAddress(cmp.Or(c.Health.URL, c.Health.MetricsURL))
+		if n, err := strconv.Atoi(port); err == nil && host != "" && was != "" {
+			own.Reload.HTTP = moved(c.Reload.HTTP, cmp.Or(c.Health.URL, c.Health.MetricsURL), host, n)
+		}
+	}
+	if i.Data != nil {
+		own.Data = c.Data.over(*i.Data)
+	}
+	return &own
+}
+
+// over puts what o says in place of what h says.
+func (h Health) over(o Health) Health {
+	if at := cmp.Or(o.URL, o.MetricsURL); at != "" {
+		_, host, port, _ := SplitAddress(at)
+		n, _ := strconv.Atoi(port)
+		if moved := h.At(host, n); moved != nil && host != "" {
+			h = *moved
+		}
+	}
+	replace(&h.URL, o.URL)
+	replace(&h.Body, o.Body)
+	replace(&h.MetricsURL, o.MetricsURL)
+	replace(&h.ExpectedMetric, o.ExpectedMetric)
+	replace(&h.Settle, o.Settle)
+	replace(&h.Timeout, o.Timeout)
+	replace(&h.Startup, o.Startup)
+	replace(&h.Logs, o.Logs)
+	replace(&h.Resources, o.Resources)
+	return h
+}
+
+func (d Data) over(o Data) Data {
+	replace(&d.Path, o.Path)
+	replace(&d.Flag, o.Flag)
+	replace(&d.Backup.Method, o.Backup.Method)
+	replace(&d.Backup.URL, o.Backup.URL)
+	replace(&d.Backup.File, o.Backup.File)
+	if len(o.Backup.Exclude) > 0 {
+		d.Backup.Exclude = o.Backup.Exclude
+	}
+	d.Backup.Always = d.Backup.Always || o.Backup.Always
+	if len(o.Fingerprint) > 0 {
+		d.Fingerprint = o.Fingerprint
+	}
+	return d
+}
+
+func replace[T comparable](place *T, with T) {
+	var zero T
+	if with != zero {
+		*place = with
+	}
 }

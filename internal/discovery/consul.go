@@ -202,7 +202,7 @@ func (f *finder) consulInstance(e consulEntry) (component.Instance, error) {
 	if !validHost(address) {
 		return i, fmt.Errorf("%s: its address %q is neither an IP address nor a host name", i.Name, address)
 	}
-	i.Health = healthAt(f.c.Health, address, s.Port)
+	i.Health = f.c.Health.At(address, s.Port)
 	if u := s.Meta["health_url"]; u != "" {
 		if err := checkURL(u); err != nil {
 			return i, fmt.Errorf("%s: meta key health_url: %w", i.Name, err)

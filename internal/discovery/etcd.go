@@ -162,8 +162,8 @@ func reachable(ctx context.Context, endpoints []string, config *tls.Config) ([]s
 // the first frames of HTTP/2, on which gRPC is built: what is no etcd is told
 // apart at once.
 func probe(ctx context.Context, endpoint string, config *tls.Config) error {
-	_, host, _, _ := split(endpoint)
-	address := net.JoinHostPort(host, portOf(endpoint))
+	_, host, _, _ := component.SplitAddress(endpoint)
+	address := net.JoinHostPort(host, component.PortOf(endpoint))
 	var conn net.Conn
 	var err error
 	if config == nil {
@@ -237,7 +237,7 @@ func (f *finder) etcdInstance(key string, value []byte) (component.Instance, err
 	if err != nil || len(i.Exec) > 0 || i.Health == nil {
 		return i, err
 	}
-	if _, host, _, _ := split(i.Health.URL); host != "" && !unspecific(host) && !f.here.named(host) && !f.here.local(host) {
+	if _, host, _, _ := component.SplitAddress(i.Health.URL); host != "" && !unspecific(host) && !f.here.named(host) && !f.here.local(host) {
 		if i.Exec, err = f.exec(i.Name, host); err != nil {
 			return i, fmt.Errorf("key %s: %w", key, err)
 		}

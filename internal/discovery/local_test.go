@@ -51,7 +51,7 @@ func TestNamed(t *testing.T) {
 func TestHealthAt(t *testing.T) {
 	h := component.Health{URL: "http://localhost:9090/{x}?a=%20", MetricsURL: "http://localhost:9090/metrics"}
 	h.Startup.URL = "http://localhost:9099/api"
-	got := healthAt(h, "2001:db8::1", 9091)
+	got := h.At("2001:db8::1", 9091)
 	if got.URL != "http://[2001:db8::1]:9091/{x}?a=%20" || got.MetricsURL != "http://[2001:db8::1]:9091/metrics" || got.Startup.URL != "http://[2001:db8::1]:9099/api" {
 		t.Errorf("got %+v", got)
 	}
@@ -61,14 +61,14 @@ func TestHealthAt(t *testing.T) {
 		"http://[::1]:9090/":               "http://h:1/",
 		"http://localhost:9090?x=http://y": "http://h:1?x=http://y",
 	} {
-		if got := healthAt(component.Health{URL: raw}, "h", 1).URL; got != want {
+		if got := component.Health{URL: raw}.At("h", 1).URL; got != want {
 			t.Errorf("%s: got %s, want %s", raw, got, want)
 		}
 	}
-	if got := healthAt(component.Health{MetricsURL: "http://localhost:9100/metrics"}, "h", 0); got.MetricsURL != "http://h:9100/metrics" || got.URL != "" {
+	if got := component.Health{MetricsURL: "http://localhost:9100/metrics"}.At("h", 0); got.MetricsURL != "http://h:9100/metrics" || got.URL != "" {
 		t.Errorf("got %+v", got)
 	}
-	if got := healthAt(component.Health{}, "h", 1); got != nil {
+	if got := component.Health{}.At("h", 1); got != nil {
 		t.Errorf("got %+v", got)
 	}
 }

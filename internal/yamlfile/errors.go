@@ -63,7 +63,7 @@ func (e Errors) Err() error {
 	}
 	s := slices.Clone(e)
 	slices.SortStableFunc(s, func(a, b Error) int {
-		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column)
+		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column, strings.Compare(a.Error(), b.Error()))
 	})
 	return slices.Compact(s)
 }

@@ -1,18 +1,16 @@
-package discovery
+package component
 
 import (
 	"net"
 	"strconv"
 	"strings"
 
-	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
-// healthAt is a component's health as seen on another host and port; 0 keeps the
-// port. Addresses of another port than the main one (health.url, or metrics_url
+// At is a component's health as seen on another host and port; 0 keeps the port. Addresses of another port than the main one (health.url, or metrics_url
 // where there is none) keep theirs: it belongs to another listener of the same
 // host. Nil when the component has no address to put there.
-func healthAt(h component.Health, host string, port int) *component.Health {
+func (h Health) At(host string, port int) *Health {
 	main := h.URL
 	if main == "" {
 		main = h.MetricsURL
@@ -20,22 +18,25 @@ func healthAt(h component.Health, host string, port int) *component.Health {
 	if main == "" {
 		return nil
 	}
-	move := func(raw string) string {
-		if raw == "" {
-			return ""
-		}
-		if portOf(raw) != portOf(main) {
-			return replaceHost(raw, host, 0)
-		}
-		return replaceHost(raw, host, port)
-	}
-	h.URL, h.MetricsURL, h.Startup.URL = move(h.URL), move(h.MetricsURL), move(h.Startup.URL)
+	h.URL, h.MetricsURL, h.Startup.URL = moved(h.URL, main, host, port), moved(h.MetricsURL, main, host, port), moved(h.Startup.URL, main, host, port)
 	return &h
 }
 
-// split cuts an address around its host and port. It works on the text, since
+// moved is an address on another host; the port is another only where it was that
+// of main.
+func moved(raw, main, host string, port int) string {
+	if raw == "" {
+		return ""
+	}
+	if PortOf(raw) != PortOf(main) {
+		return replaceHost(raw, host, 0)
+	}
+	return replaceHost(raw, host, port)
+}
+
+// SplitAddress cuts an address around its host and port. It works on the text, since
 // an address of a definition may hold placeholders, which net/url would escape.
-func split(raw string) (before, host, port, after string) {
+func SplitAddress(raw string) (before, host, port, after string) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
 		return raw, "", "", ""
@@ -55,8 +56,9 @@ func split(raw string) (before, host, port, after string) {
 	return before, strings.Trim(host, "[]"), port, after
 }
 
-func portOf(raw string) string {
-	before, _, port, _ := split(raw)
+// PortOf is the port of an address, that of its scheme where it names none.
+func PortOf(raw string) string {
+	before, _, port, _ := SplitAddress(raw)
 	switch {
 	case port != "":
 		return port
@@ -67,7 +69,7 @@ func portOf(raw string) string {
 }
 
 func replaceHost(raw, host string, port int) string {
-	before, _, old, after := split(raw)
+	before, _, old, after := SplitAddress(raw)
 	if port != 0 {
 		old = strconv.Itoa(port)
 	}
