@@ -19,6 +19,7 @@ type applyOptions struct {
 	dryRun     bool
 	continueOn bool
 	skipHealth bool
+	strategy   string
 }
 
 func newApply(g *global) *cobra.Command {
@@ -49,6 +50,8 @@ outside, it ends with exit code 8 and nothing is touched.`,
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show the plan and its checks, change nothing")
 	f.BoolVar(&o.continueOn, "continue-on-failure", false, "when a component fails, roll it back and go on with the others")
+	f.StringVar(&o.strategy, "strategy", string(run.Graceful), "how services are restarted: graceful (stop, swap, start) or fast (swap under the running service, then the service manager's restart)")
+	must(cmd.RegisterFlagCompletionFunc("strategy", cobra.FixedCompletions([]string{"graceful", "fast"}, cobra.ShellCompDirectiveNoFileComp)))
 	f.BoolVar(&o.skipHealth, "skip-health-checks", false, "dangerous: take a running process for a healthy one (needs --force)")
 	f.BoolVar(&o.force, "force", false, "do what is refused otherwise: a downgrade, a blacklisted version, --skip-health-checks")
 	return cmd
@@ -64,6 +67,9 @@ func (o *applyOptions) run(ctx context.Context) error {
 	}
 	if o.skipHealth && !o.force {
 		return &stack.UsageError{Message: "--skip-health-checks leaves a broken upgrade in place; it needs --force as well", Hint: "observability-upgrade apply --help"}
+	}
+	if o.strategy != string(run.Graceful) && o.strategy != string(run.Fast) {
+		return &stack.UsageError{Message: "--strategy=" + o.strategy + ": want graceful or fast", Hint: "observability-upgrade apply --help"}
 	}
 	s, d, err := o.open(ctx)
 	if err != nil {
@@ -144,6 +150,7 @@ func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, look stack.Loo
 	}
 	res, err := s.Apply(ctx, prop, stack.ApplyOptions{
 		Trigger: o.trigger(), ContinueOnFailure: o.continueOn || s.Policy.OnFailure == "continue", SkipHealth: o.skipHealth, DataBackup: o.dataBackup,
+		Strategy: run.Strategy(o.strategy),
 	})
 	if res.Status == run.StatusNothingToDo && !o.json() {
 		for _, h := range prop.Plan.Held {
@@ -199,7 +206,7 @@ func writeResult(w io.Writer, res run.Result) error {
 	rows := make([][]string, 0, len(res.Components))
 	for _, o := range res.Components {
 		rows = append(rows, []string{
-			o.Name, o.From.String(), o.To.String(), string(o.Status),
+			setName(o.Name, o.Instance), o.From.String(), o.To.String(), string(o.Status),
 			fmt.Sprintf("%.1fs", o.Downtime), fmt.Sprintf("%.1fs", o.Duration),
 		})
 	}
@@ -210,7 +217,7 @@ func writeResult(w io.Writer, res run.Result) error {
 	}
 	for _, o := range res.Components {
 		if o.Error != "" {
-			fmt.Fprintf(w, "\n%s: %s\n", o.Name, o.Error)
+			fmt.Fprintf(w, "\n%s: %s\n", setName(o.Name, o.Instance), o.Error)
 		}
 		if o.Evidence != "" {
 			fmt.Fprintf(w, "  evidence: %s\n", o.Evidence)

@@ -123,7 +123,7 @@ func (d *display) event(ev run.Event) {
 	if !ev.Done && ev.Step != run.StepUndo && ev.Step != run.StepHealth {
 		return
 	}
-	name := ev.Component
+	name := setName(ev.Component, ev.Instance)
 	if name == "" {
 		name = "-"
 	}
@@ -131,7 +131,7 @@ func (d *display) event(ev run.Event) {
 	switch {
 	case ev.Err != nil:
 		detail = "FAILED: " + ev.Err.Error()
-	case !ev.Done && ev.Step == run.StepHealth:
+	case !ev.Done && ev.Step == run.StepHealth && detail == "":
 		detail = "waiting until it is ready and stays so"
 	case detail == "":
 		detail = "done"
@@ -141,6 +141,14 @@ func (d *display) event(ev run.Event) {
 		label = "rollback"
 	}
 	d.line("%-20s %-9s %s", name, label, detail)
+}
+
+// setName names a component, or one instance of it.
+func setName(component, instance string) string {
+	if instance == "" {
+		return component
+	}
+	return component + "@" + instance
 }
 
 // print writes a document as JSON, or calls text.

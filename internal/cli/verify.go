@@ -63,7 +63,7 @@ func (g *global) verify(ctx context.Context, components []string, integration bo
 func writeReport(w io.Writer, r health.Report) error {
 	name, verdict := r.Name, string(r.Verdict)
 	if r.Instance != "" {
-		name += " " + r.Instance
+		name += "@" + r.Instance
 	}
 	if !r.Healthy {
 		verdict = "UNHEALTHY"

@@ -4,7 +4,6 @@ import (
 	"net"
 	"strconv"
 	"strings"
-
 )
 
 // At is a component's health as seen on another host and port; 0 keeps the port. Addresses of another port than the main one (health.url, or metrics_url

@@ -61,14 +61,14 @@ func TestHealthAt(t *testing.T) {
 		"http://[::1]:9090/":               "http://h:1/",
 		"http://localhost:9090?x=http://y": "http://h:1?x=http://y",
 	} {
-		if got := component.Health{URL: raw}.At("h", 1).URL; got != want {
+		if got := (component.Health{URL: raw}).At("h", 1).URL; got != want {
 			t.Errorf("%s: got %s, want %s", raw, got, want)
 		}
 	}
-	if got := component.Health{MetricsURL: "http://localhost:9100/metrics"}.At("h", 0); got.MetricsURL != "http://h:9100/metrics" || got.URL != "" {
+	if got := (component.Health{MetricsURL: "http://localhost:9100/metrics"}).At("h", 0); got.MetricsURL != "http://h:9100/metrics" || got.URL != "" {
 		t.Errorf("got %+v", got)
 	}
-	if got := component.Health{}.At("h", 1); got != nil {
+	if got := (component.Health{}).At("h", 1); got != nil {
 		t.Errorf("got %+v", got)
 	}
 }

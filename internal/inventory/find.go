@@ -31,7 +31,42 @@ type Installed struct {
 	Owner     string // package that owns the binary; "" for none
 	Known     bool   // recorded in the state file
 	Drift     string // how the disk differs from the state file; "" when it does not
-	Problem   string // why its version is unknown
+	Problem   string // why its version is unknown, or why it cannot be upgraded
+
+	// Instance, Server and Exec are those of one of several instances; see
+	// component.Instance. One with Exec is on another host: nothing more is known.
+	Instance string
+	Server   string
+	Exec     []string
+	// Copies are the instances, two or more, in the order they are upgraded in. What
+	// is said of the component itself is then what is so of the first one here.
+	Copies []*Installed
+}
+
+// Set names the component, or the one instance of it.
+func (in *Installed) Set() string {
+	if in.Instance != "" {
+		return in.Component.Name + "@" + in.Instance
+	}
+	return in.Component.Name
+}
+
+// Remote reports whether it is an instance on another host.
+func (in *Installed) Remote() bool { return len(in.Exec) > 0 }
+
+// Local lists what runs on this host: the component itself, or those of its
+// instances that are here.
+func (in *Installed) Local() []*Installed {
+	if len(in.Copies) == 0 {
+		return []*Installed{in}
+	}
+	var out []*Installed
+	for _, one := range in.Copies {
+		if !one.Remote() {
+			out = append(out, one)
+		}
+	}
+	return out
 }
 
 // Services is what the inventory asks of the service manager.
@@ -49,13 +84,20 @@ type Finder struct {
 	// Owners maps each path that a package owns to that package; nil asks dpkg
 	// and rpm where they are there.
 	Owners func(ctx context.Context, root layout.Root, paths []string) (map[string]string, error)
-	Logger *slog.Logger
+	// Instances lists a component's instances; nil takes them from its definition,
+	// where they are listed.
+	Instances func(ctx context.Context, c *component.Component) ([]component.Instance, error)
+	Logger    *slog.Logger
 }
 
-// ServiceOf is the unit or command line that runs a component.
-func ServiceOf(c *component.Component, root layout.Root) service.Service {
-	vars := component.Vars{Name: c.Name, Root: root.Prefix(), OS: runtime.GOOS, Arch: runtime.GOARCH}
-	s := service.Service{Name: c.Name, Unit: c.Unit(), Dir: vars.Expand(c.Process.Dir)}
+// ServiceOf is the unit or command line that runs a component, or an instance of
+// it.
+func ServiceOf(c *component.Component, root layout.Root, instance string) service.Service {
+	vars := component.Vars{Name: c.Name, Root: root.Prefix(), OS: runtime.GOOS, Arch: runtime.GOARCH, Instance: instance}
+	s := service.Service{Name: c.Name, Unit: vars.Expand(c.Unit()), Dir: vars.Expand(c.Process.Dir)}
+	if instance != "" {
+		s.Name += "@" + instance
+	}
 	s.Command = vars.ExpandAll(c.Process.Command)
 	s.Env = vars.ExpandAll(c.Process.Env)
 	return s
@@ -110,8 +152,87 @@ func (f *Finder) setOwners(ctx context.Context, found []*Installed, paths []stri
 	return nil
 }
 
+// find looks for a component, and for each of its instances where it has some.
 func (f *Finder) find(ctx context.Context, c *component.Component, known state.Component) (*Installed, error) {
-	in := &Installed{Component: c, Service: ServiceOf(c, f.Root), Binaries: map[string]string{}}
+	if c.Instances.IsZero() {
+		return f.one(ctx, c, "", known)
+	}
+	list, err := f.instances(ctx, c)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		in, other := f.one(ctx, c, "", known)
+		if in != nil {
+			in.Problem = fmt.Sprintf("its instances are not known: %v", err)
+		} else {
+			f.Logger.Warn("the instances of a component are not known", "component", c.Name, "error", err)
+		}
+		return in, other
+	case len(list) == 0:
+		return f.one(ctx, c, "", known)
+	}
+	return f.several(ctx, c, list, known)
+}
+
+func (f *Finder) instances(ctx context.Context, c *component.Component) ([]component.Instance, error) {
+	if f.Instances != nil {
+		return f.Instances(ctx, c)
+	}
+	return c.Instances.List, nil
+}
+
+// several finds the instances of a component. They share its files: one set of
+// them is swapped, and the instances are restarted one at a time.
+func (f *Finder) several(ctx context.Context, c *component.Component, list []component.Instance, known state.Component) (*Installed, error) {
+	var copies []*Installed
+	var first *Installed
+	problem := ""
+	for _, i := range list {
+		own := c.Of(i)
+		if len(i.Exec) > 0 {
+			vars := component.Vars{Name: c.Name, Instance: i.Name, Root: f.Root.Prefix()}
+			copies = append(copies, &Installed{Component: own, Instance: i.Name, Server: i.Server, Exec: vars.ExpandAll(i.Exec)})
+			continue
+		}
+		in, err := f.one(ctx, own, i.Name, known)
+		if err != nil {
+			return nil, err
+		}
+		if in == nil {
+			problem = fmt.Sprintf("its instance %s is not installed here", i.Name)
+			continue
+		}
+		in.Instance, in.Server = i.Name, i.Server
+		copies = append(copies, in)
+		switch {
+		case !in.Status.Exists && problem == "":
+			problem = fmt.Sprintf("its instance %s has no service: expected %s, found none", i.Name, in.Service.Label())
+		case first != nil && first.Path != in.Path && problem == "":
+			problem = fmt.Sprintf("its instances start different files: %s starts %s, %s starts %s; describe them as components of their own", first.Instance, first.Path, in.Instance, in.Path)
+		}
+		if first == nil {
+			first = in
+		}
+	}
+	if first == nil {
+		f.Logger.Warn("no instance of a component is on this host", "component", c.Name)
+		return nil, nil
+	}
+	whole := *first
+	whole.Instance, whole.Server = "", ""
+	if problem != "" {
+		whole.Problem = problem
+	}
+	if len(list) > 1 {
+		whole.Component, whole.Copies = c, copies
+	}
+	return &whole, nil
+}
+
+// one finds a component, or one instance of it, on this host.
+func (f *Finder) one(ctx context.Context, c *component.Component, instance string, known state.Component) (*Installed, error) {
+	in := &Installed{Component: c, Service: ServiceOf(c, f.Root, instance), Binaries: map[string]string{}}
 	var err error
 	if in.Status, err = f.Services.Status(ctx, in.Service); err != nil {
 		return nil, err

@@ -101,7 +101,7 @@ type Report struct {
 	Baseline Baseline
 }
 
-// Baseline names, per component, the health checks that failed before the
+// Baseline names, per component or instance of one (name@instance), the health checks that failed before the
 // upgrade without standing in its way; see health.Target.
 type Baseline map[string][]string
 
@@ -186,15 +186,17 @@ func (c *checker) jobs() []job {
 		if c.SkipHealth {
 			late = component.CheckSkipped
 		}
-		one := func(name string, late component.CheckStatus, do func(context.Context, step) finding) job {
-			return job{name: name, component: st.Component, late: late, do: func(ctx context.Context) finding { return do(ctx, st) }}
+		one := func(st step, name string, late component.CheckStatus, do func(context.Context, step) finding) job {
+			return job{name: name, component: st.in.Set(), late: late, do: func(ctx context.Context) finding { return do(ctx, st) }}
+		}
+		for _, in := range st.in.Local() {
+			each := step{Step: st.Step, in: in}
+			jobs = append(jobs, one(each, ServiceHealth, late, c.checkService), one(each, UnitFile, component.CheckFail, c.checkUnit))
 		}
 		jobs = append(jobs,
-			one(ServiceHealth, late, c.checkService),
 			// The new version's tools look again before anything stops, with more time.
-			one(ConfigSyntax, component.CheckWarn, c.checkConfig),
-			one(BinaryWritable, component.CheckFail, c.checkBinary),
-			one(UnitFile, component.CheckFail, c.checkUnit),
+			one(st, ConfigSyntax, component.CheckWarn, c.checkConfig),
+			one(st, BinaryWritable, component.CheckFail, c.checkBinary),
 		)
 	}
 	return jobs

@@ -34,7 +34,7 @@ func (c *checker) checkService(ctx context.Context, st step) finding {
 }
 
 func (c *checker) health(ctx context.Context, st step) finding {
-	name, in := st.Component, st.in
+	name, in := st.in.Set(), st.in
 	if !in.Status.Exists {
 		if in.Service.Unit == "" && len(in.Service.Command) == 0 {
 			return found(skipped(ServiceHealth, name, "it has no service"))
@@ -46,7 +46,7 @@ func (c *checker) health(ctx context.Context, st step) finding {
 	}
 	t, err := c.Target(in)
 	if err != nil {
-		return found(fail(ServiceHealth, name, "observability-upgrade components show "+name, "expected a health check that can be made, found: %v", err))
+		return found(fail(ServiceHealth, name, "observability-upgrade components show "+st.Component, "expected a health check that can be made, found: %v", err))
 	}
 	r := c.Prober.Once(ctx, t)
 	var blocking health.Report
@@ -66,7 +66,7 @@ func (c *checker) health(ctx context.Context, st step) finding {
 	}
 	switch {
 	case len(blocking.Checks) > 0:
-		next := "observability-upgrade restart --component=" + name
+		next := "observability-upgrade restart --component=" + st.Component
 		if in.Status.Active && in.Service.Unit != "" {
 			next = "journalctl -eu " + in.Service.Unit
 		}

@@ -12,7 +12,7 @@ import (
 // checkUnit proves that the unit starts what is replaced, and that it will be
 // there tomorrow.
 func (c *checker) checkUnit(_ context.Context, st step) finding {
-	name, s, label := st.Component, st.in.Status, st.in.Service.Label()
+	name, s, label := st.in.Set(), st.in.Status, st.in.Service.Label()
 	switch {
 	case !s.Exists:
 		return found(skipped(UnitFile, name, "it has no unit"))

@@ -82,8 +82,8 @@ type Health struct {
 	Excused []string    `json:"excused,omitempty"` // checks that failed before the run; see health.Target
 }
 
-// set names what is changed: the component, or one instance of it.
-func (c *Change) set() string {
+// Set names what is changed: the component, or one instance of it.
+func (c *Change) Set() string {
 	if c.Instance != "" {
 		return c.Component + "@" + c.Instance
 	}
@@ -93,9 +93,9 @@ func (c *Change) set() string {
 // title is the change in words.
 func (c *Change) title() string {
 	if c.From.Equal(c.To) {
-		return c.set()
+		return c.Set()
 	}
-	return fmt.Sprintf("%s %s → %s", c.set(), c.From, c.To)
+	return fmt.Sprintf("%s %s → %s", c.Set(), c.From, c.To)
 }
 
 // hasService reports whether there is anything to stop and start.

@@ -73,7 +73,7 @@ func (r *running) fingerprint(ctx context.Context, ch Change) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.prints[ch.set()] = print
+	r.prints[ch.Set()] = print
 	r.tell(Event{Component: ch.Component, Step: StepFingerprint, Done: true, Detail: fmt.Sprintf("%d answers to compare afterwards", print.Known())})
 	if missing := print.Missing(); missing != "" {
 		r.Logger.Info("not part of the fingerprint", "component", ch.Component, "missing", missing)
@@ -85,7 +85,7 @@ func (r *running) fingerprint(ctx context.Context, ch Change) error {
 // LostDataError.
 func (r *running) compare(ctx context.Context, ch Change) error {
 	d := ch.Data
-	print, ok := r.prints[ch.set()]
+	print, ok := r.prints[ch.Set()]
 	if d == nil || !ok || print.Known() == 0 {
 		return nil
 	}
@@ -104,7 +104,7 @@ func (r *running) compare(ctx context.Context, ch Change) error {
 // before the service stops, and where that fails the stopped directory is copied.
 func (r *running) copyData(ctx context.Context, ch Change, stopped bool) error {
 	d := ch.Data
-	if d == nil || !d.Copy || r.copied[ch.set()] {
+	if d == nil || !d.Copy || r.copied[ch.Set()] {
 		return nil
 	}
 	if online := d.online() && ch.WasActive; !stopped && !online {
@@ -114,8 +114,8 @@ func (r *running) copyData(ctx context.Context, ch Change, stopped bool) error {
 	if err != nil {
 		return err
 	}
-	set := backup.DataSet{Name: ch.set(), Method: "copy", Path: d.Path, TakenAt: r.Now().UTC(), Exclude: d.Exclude}
-	if print, ok := r.prints[ch.set()]; ok && d.From == "" {
+	set := backup.DataSet{Name: ch.Set(), Method: "copy", Path: d.Path, TakenAt: r.Now().UTC(), Exclude: d.Exclude}
+	if print, ok := r.prints[ch.Set()]; ok && d.From == "" {
 		if set.Fingerprint, err = json.Marshal(print); err != nil {
 			return err
 		}
@@ -136,7 +136,7 @@ func (r *running) copyData(ctx context.Context, ch Change, stopped bool) error {
 		if err != nil {
 			return "", err
 		}
-		r.copied[ch.set()] = true
+		r.copied[ch.Set()] = true
 		return fmt.Sprintf("%s of data kept in %s (%s)", size(got.Bytes), got.Files(), got.Method), nil
 	})
 }
@@ -183,7 +183,7 @@ func (r *running) putData(ctx context.Context, ch Change) error {
 	if ch.Data == nil || ch.Data.From == "" {
 		return nil
 	}
-	r.dirty[ch.set()] = true
+	r.dirty[ch.Set()] = true
 	return r.step(ctx, ch, StepRestore, func() (string, error) {
 		set, err := r.dataSet(ch.Data.From, ch)
 		if err != nil {
@@ -198,9 +198,9 @@ func (r *running) dataSet(stamp string, ch Change) (*backup.DataSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	set, err := p.Data(ch.set())
+	set, err := p.Data(ch.Set())
 	if err == nil && set == nil {
-		err = fmt.Errorf("backup %s holds no data of %s", stamp, ch.set())
+		err = fmt.Errorf("backup %s holds no data of %s", stamp, ch.Set())
 	}
 	return set, err
 }
@@ -215,7 +215,7 @@ func (r *running) takeBack(ctx context.Context, ch Change) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	set, err := p.Data(ch.set())
+	set, err := p.Data(ch.Set())
 	if err != nil || set == nil {
 		return false, err
 	}

@@ -100,7 +100,8 @@ type Request struct {
 	Subjects          []backup.Subject // what the backup point keeps
 	Plan              any              // stored in the backup point
 	ContinueOnFailure bool
-	StagingDirs       []string // removed when the run ends
+	StagingDirs       []string      // removed when the run ends
+	Pause             time.Duration // between one change and the next
 	// Allow says, after an earlier change failed, whether this one still fits what
 	// is installed now, by component; nil allows all.
 	Allow func(ch Change, at map[string]component.Version) error
@@ -153,7 +154,7 @@ type running struct {
 	warnings []string
 	stuck    bool // an undo could not restore the files: the journal stays open
 
-	prints  map[string]health.Fingerprint // how data answered before, by Change.set
+	prints  map[string]health.Fingerprint // how data answered before, by Change.Set
 	copied  map[string]bool               // whose data is in the backup point
 	drained map[string]bool               // which instances this run took out of their balancer
 	already map[string]bool               // paths that an earlier instance of the run put the new files in
@@ -187,12 +188,15 @@ func (r *running) execute(ctx context.Context) (Result, error) {
 	var failure error
 	for i := range r.req.Changes {
 		ch := r.req.Changes[i]
+		if i > 0 {
+			r.pause(ctx)
+		}
 		if ctx.Err() != nil {
 			break
 		}
 		if why := r.barred(ch); why != nil {
 			r.outcomes = append(r.outcomes, Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: NotAttempted, Error: why.Error()})
-			failure = errors.Join(failure, fmt.Errorf("%s %s → %s was not attempted: %w", ch.set(), ch.From, ch.To, why))
+			failure = errors.Join(failure, fmt.Errorf("%s %s → %s was not attempted: %w", ch.Set(), ch.From, ch.To, why))
 			continue
 		}
 		out, err := r.change(ctx, ch)
@@ -210,6 +214,19 @@ func (r *running) execute(ctx context.Context) (Result, error) {
 	}
 	res, err := r.finish(r.status(ctx))
 	return res, errors.Join(failure, err)
+}
+
+// pause lets what was changed settle before the next change.
+func (r *running) pause(ctx context.Context) {
+	if r.req.Pause <= 0 {
+		return
+	}
+	t := time.NewTimer(r.req.Pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // barred says why a change cannot be made after others failed: an earlier step
@@ -290,7 +307,7 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return out, err
 		}
-		err = fmt.Errorf("%s: prepare: %w; nothing of it was changed", ch.set(), err)
+		err = fmt.Errorf("%s: prepare: %w; nothing of it was changed", ch.Set(), err)
 		return out, errors.Join(err, r.close(ctx, ch, &out))
 	}
 	err = r.cutOver(ctx, ch, &out, start)
@@ -373,7 +390,7 @@ func (r *running) fast(ch Change) bool {
 	if ch.Strategy != Fast || !ch.hasService() || !ch.WasActive {
 		return false
 	}
-	if d := ch.Data; d != nil && (d.From != "" || d.TakeBack || d.Copy && !r.copied[ch.set()]) {
+	if d := ch.Data; d != nil && (d.From != "" || d.TakeBack || d.Copy && !r.copied[ch.Set()]) {
 		return false
 	}
 	for _, s := range ch.Swaps {
@@ -391,7 +408,7 @@ func (r *running) swapAndRestart(ctx context.Context, ch Change) (time.Time, err
 	if err := r.intend(ctx, ch, StepStart); err != nil {
 		return r.Now(), err
 	}
-	r.dirty[ch.set()] = true
+	r.dirty[ch.Set()] = true
 	down := r.Now()
 	return down, r.act(ch, StepStart, func() (string, error) { return "restarted", r.restart(ctx, ch) })
 }
@@ -432,7 +449,7 @@ func (r *running) stopSwapStart(ctx context.Context, ch Change) (time.Time, erro
 			return down, err
 		}
 	}
-	r.dirty[ch.set()] = true
+	r.dirty[ch.Set()] = true
 	return down, r.act(ch, StepStart, func() (string, error) { return "", r.start(ctx, ch) })
 }
 

@@ -87,7 +87,9 @@ func duration(seconds float64) time.Duration { return time.Duration(seconds * fl
 
 func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outcome) error {
 	return b.editState(ctx, func(f *state.File) {
+		defer recordInstance(f, run, ch, out)
 		switch {
+		case ch.remote(): // its own host keeps its state
 		case out.Status == Upgraded, run.Operation == Rollback && out.Status == RolledBack:
 			c := f.Components[out.Name]
 			if again := c.HasBackup(filepath.Base(run.BackupPath)); !again && c.CurrentVersion != out.To.String() || c.PreviousVersion == "" { // "": rebuilt after the swap
@@ -104,21 +106,10 @@ func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outc
 				// leaves the record: it does not make an unsigned release acceptable.
 				c.SignatureVerified = ch.Signature
 			}
-			c.BinaryPath, c.Binaries, c.Service = ch.Executable, ch.Binaries, ch.Service.Unit
-			c.Checksums = map[string]string{}
-			for name, path := range ch.Binaries {
-				for _, s := range ch.Swaps {
-					if s.Path == path {
-						c.Checksums[name] = s.New
-					}
-				}
-				if sum, err := hostfs.Digest(path); c.Checksums[name] == "" && err == nil {
-					c.Checksums[name] = sum
-				}
-				if path == ch.Executable {
-					c.Checksum = c.Checksums[name]
-				}
+			if c.BinaryPath, c.Binaries = ch.Executable, ch.Binaries; ch.Instance == "" || c.Service == "" {
+				c.Service = ch.Service.Unit
 			}
+			setChecksums(&c, ch, func(s Swap) string { return s.New })
 			c.AddBackup(state.Backup{Version: out.From.String(), Timestamp: filepath.Base(run.BackupPath), Path: run.BackupPath})
 			c.ClearFailed(out.To.String())
 			f.Components[out.Name] = c
@@ -128,6 +119,54 @@ func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outc
 			f.Components[out.Name] = c
 		}
 	})
+}
+
+// recordInstance keeps the version of each instance. The files of those on this
+// host are shared: when one instance was brought back, they are the old ones.
+func recordInstance(f *state.File, run Header, ch Change, out Outcome) {
+	if ch.Instance == "" {
+		return
+	}
+	c := f.Components[out.Name]
+	at := out.From
+	switch {
+	case out.Status == Upgraded, run.Operation == Rollback && out.Status == RolledBack:
+		at = out.To
+	case out.Status != RolledBack:
+		return // nobody knows
+	case !ch.remote():
+		c.CurrentVersion, c.PreviousVersion = out.From.String(), ""
+		for _, b := range c.Backups {
+			if b.Timestamp != filepath.Base(run.BackupPath) && b.Version != c.CurrentVersion {
+				c.PreviousVersion = b.Version
+			}
+		}
+		setChecksums(&c, ch, func(s Swap) string { return s.Old })
+	}
+	if c.Instances == nil {
+		c.Instances = map[string]string{}
+	}
+	c.Instances[ch.Instance] = at.String()
+	f.Components[out.Name] = c
+}
+
+// setChecksums keeps the digests of a component's files, of those that the change
+// swapped the one that of says.
+func setChecksums(c *state.Component, ch Change, of func(Swap) string) {
+	c.Checksums = map[string]string{}
+	for name, path := range ch.Binaries {
+		for _, s := range ch.Swaps {
+			if s.Path == path {
+				c.Checksums[name] = of(s)
+			}
+		}
+		if sum, err := hostfs.Digest(path); c.Checksums[name] == "" && err == nil {
+			c.Checksums[name] = sum
+		}
+		if path == ch.Executable {
+			c.Checksum = c.Checksums[name]
+		}
+	}
 }
 
 // State is the state file to change. One that cannot be read is moved aside and

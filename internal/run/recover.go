@@ -165,13 +165,13 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 		}
 		last.note(st, n)
 		if st == StepDrain {
-			r.drained[last.change.set()] = true
+			r.drained[last.change.Set()] = true
 		}
 		if st == StepStart || st == StepRestore {
-			r.dirty[last.change.set()] = true
+			r.dirty[last.change.Set()] = true
 		}
 		if n.Fingerprint != nil {
-			r.prints[last.change.set()] = *n.Fingerprint
+			r.prints[last.change.Set()] = *n.Fingerprint
 		}
 		return order, ended, nil
 	}

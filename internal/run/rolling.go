@@ -67,11 +67,11 @@ func (r *running) drain(ctx context.Context, ch Change) error {
 	if st.Others == 0 {
 		return fmt.Errorf("expected another server that takes traffic, found none beside %s: draining it would be an outage", ch.Rolling.Server)
 	}
-	if err := r.Host.Check("drain", ch.set()); err != nil {
+	if err := r.Host.Check("drain", ch.Set()); err != nil {
 		return err
 	}
 	return r.step(ctx, ch, StepDrain, func() (string, error) {
-		r.drained[ch.set()] = true
+		r.drained[ch.Set()] = true
 		if err := b.Drain(ctx); err != nil {
 			return "", err
 		}
@@ -89,7 +89,7 @@ func (r *running) drain(ctx context.Context, ch Change) error {
 		case st.Sessions < 0:
 			return fmt.Sprintf("given %s for its connections to end", limit), nil
 		}
-		r.warn("%s: %d connections were still open after %s", ch.set(), st.Sessions, limit)
+		r.warn("%s: %d connections were still open after %s", ch.Set(), st.Sessions, limit)
 		return fmt.Sprintf("%d connections were still open after %s", st.Sessions, limit), nil
 	})
 }
@@ -97,14 +97,14 @@ func (r *running) drain(ctx context.Context, ch Change) error {
 // admit puts an instance back that this run drained, and waits until the
 // balancer gives it traffic.
 func (r *running) admit(ctx context.Context, ch Change) error {
-	if !r.drained[ch.set()] {
+	if !r.drained[ch.Set()] {
 		return nil
 	}
 	b, err := r.at(ch)
 	if err != nil {
 		return err
 	}
-	if err := r.Host.Check("admit", ch.set()); err != nil {
+	if err := r.Host.Check("admit", ch.Set()); err != nil {
 		return err
 	}
 	return r.step(ctx, ch, StepAdmit, func() (string, error) {
@@ -139,7 +139,7 @@ func (r *running) rejoin(ctx context.Context, ch Change) error {
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepStabilize, Detail: fmt.Sprintf("watched for %s", wait)})
 	rep, err := r.prober(ch).Await(ctx, t, health.Watcher{})
 	if err == nil && !rep.Healthy {
-		err = &UnhealthyError{Component: ch.set(), Version: ch.To.String(), Report: rep}
+		err = &UnhealthyError{Component: ch.Set(), Version: ch.To.String(), Report: rep}
 	}
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepStabilize, Done: true, Detail: "steady", Err: err})
 	return err
@@ -149,7 +149,7 @@ func (r *running) rejoin(ctx context.Context, ch Change) error {
 func (r *running) readmit(ctx context.Context, ch Change) error {
 	err := r.admit(ctx, ch)
 	if err != nil && !errors.Is(err, hostfs.ErrCrashed) {
-		err = fmt.Errorf("%s works, and could not be put back into the balancer: %w", ch.set(), err)
+		err = fmt.Errorf("%s works, and could not be put back into the balancer: %w", ch.Set(), err)
 	}
 	return err
 }
@@ -187,7 +187,7 @@ func (r *running) ask(ctx context.Context, ch Change, out any, args ...string) e
 // downloads, verifies, backs up, swaps, proves, and rolls back by itself.
 func (r *running) away(ctx context.Context, ch Change) error {
 	return r.step(ctx, ch, StepRemote, func() (string, error) {
-		if err := r.Host.Check("remote.apply", ch.set()); err != nil {
+		if err := r.Host.Check("remote.apply", ch.Set()); err != nil {
 			return "", err
 		}
 		var res remoteResult
@@ -217,7 +217,7 @@ func (res *remoteResult) reason(name string) string {
 // restoreAway brings an instance on another host back: what was interrupted there
 // is recovered, and a version that went in is rolled back.
 func (r *running) restoreAway(ctx context.Context, ch Change, ready func(time.Time)) (bool, error) {
-	if err := r.Host.Check("remote.recover", ch.set()); err != nil {
+	if err := r.Host.Check("remote.recover", ch.Set()); err != nil {
 		return false, err
 	}
 	var ignored any

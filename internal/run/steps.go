@@ -196,7 +196,7 @@ func (r *running) prove(ctx context.Context, ch Change, version string, ready fu
 		return "", err
 	}
 	if !rep.Healthy {
-		return "", &UnhealthyError{Component: ch.set(), Version: version, Report: rep}
+		return "", &UnhealthyError{Component: ch.Set(), Version: version, Report: rep}
 	}
 	for _, c := range rep.Checks {
 		if c.Status == health.Warn {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
@@ -50,6 +51,7 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 		out.Downtime = seconds(t.Sub(start))
 	}
 	restored, err := r.bringBack(ctx, ch, ready)
+	r.tellLeft(ch)
 	if err == nil {
 		err = r.readmit(ctx, ch)
 	}
@@ -57,7 +59,7 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 	out.Status = RolledBack
 	if r.head.Operation == Rollback {
 		out.Status = RollbackFailed
-		out.Error += fmt.Sprintf("; %s is back at %s", ch.set(), ch.From)
+		out.Error += fmt.Sprintf("; %s is back at %s", ch.Set(), ch.From)
 	}
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Done: true, Detail: "back at " + ch.From.String(), Err: err})
 	if errors.Is(err, hostfs.ErrCrashed) {
@@ -67,7 +69,7 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 		out.Status = RollbackFailed
 		out.Error += "; " + err.Error()
 		r.stuck = r.stuck || !restored
-		err = &RollbackError{Component: ch.set(), Version: ch.From.String(), Restored: restored, Err: err}
+		err = &RollbackError{Component: ch.Set(), Version: ch.From.String(), Restored: restored, Err: err}
 		if !restored {
 			// The journal stays open: `recover` tries again once the cause is gone.
 			return errors.Join(err, r.Recorder.Record(ctx, r.head, ch, *out))
@@ -79,14 +81,31 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 	return errors.Join(err, r.close(ctx, ch, out))
 }
 
+// tellLeft warns of instances that run the new version from memory, now that the
+// file they share with an instance that failed is the old one again.
+func (r *running) tellLeft(ch Change) {
+	if ch.Rolling == nil || ch.remote() {
+		return
+	}
+	for _, o := range r.outcomes {
+		done := o.Status == Upgraded || r.head.Operation == Rollback && o.Status == RolledBack
+		away := slices.ContainsFunc(r.req.Changes, func(c Change) bool {
+			return c.Component == o.Name && c.Instance == o.Instance && c.remote()
+		})
+		if o.Name == ch.Component && o.Instance != ch.Instance && done && !away && o.To.Equal(ch.To) {
+			r.warn("%s@%s goes on running %s, and starts as %s when it is restarted: they share their files", o.Name, o.Instance, ch.To, ch.From)
+		}
+	}
+}
+
 // bringBack restores an instance wherever it is. One that took traffic again is
 // drained first.
 func (r *running) bringBack(ctx context.Context, ch Change, ready func(time.Time)) (restored bool, err error) {
-	if r.drained[ch.set()] {
+	if r.drained[ch.Set()] {
 		if b, err := r.at(ch); err != nil {
-			r.warn("%s: %v", ch.set(), err)
+			r.warn("%s: %v", ch.Set(), err)
 		} else if err := b.Drain(ctx); err != nil {
-			r.warn("%s could not be taken out of the balancer while it is restored: %v", ch.set(), err)
+			r.warn("%s could not be taken out of the balancer while it is restored: %v", ch.Set(), err)
 		}
 	}
 	if ch.remote() {
@@ -153,7 +172,7 @@ func (r *running) restore(ctx context.Context, ch Change, ready func(time.Time))
 		}
 	}
 	taken := false
-	if ch.takesBack() && r.dirty[ch.set()] {
+	if ch.takesBack() && r.dirty[ch.Set()] {
 		if taken, err = r.takeBack(ctx, ch); err != nil {
 			return false, err
 		}

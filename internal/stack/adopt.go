@@ -150,7 +150,7 @@ func (s *Stack) Adopt(ctx context.Context, found []Adoption) (bool, error) {
 func (s *Stack) rebuildState(ctx context.Context) (*state.File, error) {
 	f := state.New()
 	signed := s.signedInBackups()
-	found, err := (&inventory.Finder{Root: s.Root, Services: s.services, Probe: s.probe, Logger: s.Logger}).Find(ctx, s.Catalogue.All(), nil)
+	found, err := s.finder().Find(ctx, s.Catalogue.All(), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
@@ -66,7 +67,7 @@ func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (*P
 	if err != nil {
 		return nil, err
 	}
-	p.Checks = append(found.Checks, signed...)
+	p.Checks = append(append(found.Checks, signed...), s.checkAway(ctx, v, p)...)
 	return &Proposal{Plan: p, View: v, Baseline: found.Baseline}, ctx.Err()
 }
 
@@ -90,6 +91,7 @@ type ApplyOptions struct {
 	ContinueOnFailure bool
 	SkipHealth        bool
 	DataBackup        bool // keep a copy of the data of every component upgraded
+	Strategy          run.Strategy
 }
 
 // Apply carries out a proposal; the caller holds the lock. Everything is
@@ -127,21 +129,20 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 	placed := map[string]string{} // digests by path, as the changes so far leave them
 	kept := map[string]bool{}
 	for _, p := range ready {
-		ch, err := s.change(p, o.SkipHealth, placed)
-		if err == nil {
-			ch.Data, err = s.dataOf(p.in, s.needOf(p.in.Component, p.step.Reversible, ch.To.Less(ch.From), o.DataBackup))
-		}
+		changes, err := s.changes(p, o, placed)
 		if err != nil {
 			s.clearStaging(stagingNames(steps)...)
 			res.Components = unattempted(steps)
 			return res, &RefusedError{Component: p.step.Component, Err: err, Next: "observability-upgrade plan"}
 		}
-		ch.Health.Excused = prop.Baseline[ch.Component]
-		req.Changes = append(req.Changes, ch)
-		if !kept[ch.Component] {
-			req.Subjects = append(req.Subjects, s.subject(p.in))
+		for i := range changes {
+			changes[i].Health.Excused = prop.Baseline[changes[i].Set()]
 		}
-		kept[ch.Component] = true
+		req.Changes = append(req.Changes, changes...)
+		if name := p.step.Component; !kept[name] {
+			req.Subjects = append(req.Subjects, s.subject(p.in))
+			kept[name] = true
+		}
 	}
 	for _, dir := range stagingNames(steps) {
 		req.StagingDirs = append(req.StagingDirs, filepath.Join(s.staging(), dir))
@@ -228,14 +229,40 @@ func remaining(steps []plan.Step, have []run.Outcome) []run.Outcome {
 	return out
 }
 
-// change turns a prepared step into what the engine executes. placed holds the
-// digests of what earlier steps of the run put in place, and is added to.
-func (s *Stack) change(p *prepared, skipHealth bool, placed map[string]string) (run.Change, error) {
-	ch := s.baseChange(p.in, p.step.From, p.step.To, skipHealth)
-	ch.ReleasedAt = p.step.Release.PublishedAt
-	if sig := p.staged.Signed; sig.Type != "" {
-		ch.Signature = &state.SignatureVerified{Type: sig.Type, Key: sig.Key, Version: p.step.To.String()}
+// changes turns a prepared step into what the engine executes: one change, or one
+// per instance. placed holds the digests of what earlier steps of the run put in
+// place, and is added to.
+func (s *Stack) changes(p *prepared, o ApplyOptions, placed map[string]string) ([]run.Change, error) {
+	swaps, err := s.swaps(p, placed)
+	if err != nil {
+		return nil, err
 	}
+	var out []run.Change
+	for _, one := range parts(p.in) {
+		if one.Remote() {
+			if ch := s.awayChange(p.in, one, p.step.From, p.step.To, o.SkipHealth); ch != nil {
+				out = append(out, *ch)
+			}
+			continue
+		}
+		ch := s.baseChange(one, p.step.From, p.step.To, o.SkipHealth)
+		ch.Swaps, ch.Strategy, ch.Rolling = slices.Clone(swaps), o.Strategy, s.rolling(p.in, one)
+		ch.ReleasedAt = p.step.Release.PublishedAt
+		if sig := p.staged.Signed; sig.Type != "" {
+			ch.Signature = &state.SignatureVerified{Type: sig.Type, Key: sig.Key, Version: p.step.To.String()}
+		}
+		ch.Data, err = s.dataOf(one, s.needOf(one.Component, p.step.Reversible, ch.To.Less(ch.From), o.DataBackup))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, ch)
+	}
+	return out, nil
+}
+
+// swaps are the files of a step that change places.
+func (s *Stack) swaps(p *prepared, placed map[string]string) ([]run.Swap, error) {
+	var swaps []run.Swap
 	for _, f := range p.staged.Files {
 		path, ok := p.in.Binaries[f.Name]
 		if !ok {
@@ -245,30 +272,31 @@ func (s *Stack) change(p *prepared, skipHealth bool, placed map[string]string) (
 		if !ok {
 			var err error
 			if old, err = hostfs.Digest(path); err != nil {
-				return ch, err
+				return nil, err
 			}
 		}
 		sum, err := hostfs.Digest(f.Path)
 		if err != nil {
-			return ch, err
+			return nil, err
 		}
-		ch.Swaps = append(ch.Swaps, run.Swap{
+		swaps = append(swaps, run.Swap{
 			Kind: backup.Binary, Name: f.Name, Path: path, Source: f.Path, Beside: hostfs.Beside(path, "new"), Old: old, New: sum, Tree: f.Tree,
 		})
 		placed[path] = sum
 	}
-	if len(ch.Swaps) == 0 {
-		return ch, fmt.Errorf("none of its binaries (%v) is installed", p.in.Binaries)
+	if len(swaps) == 0 {
+		return nil, fmt.Errorf("none of its binaries (%v) is installed", p.in.Binaries)
 	}
-	return ch, nil
+	return swaps, nil
 }
 
 // baseChange fills in what an upgrade and a rollback of a component share.
 func (s *Stack) baseChange(in *inventory.Installed, from, to component.Version, skipHealth bool) run.Change {
 	c := in.Component
-	vars := component.Vars{Name: c.Name, Version: to.String(), Root: s.Root.Prefix()}
+	vars := s.vars(in)
+	vars.Version = to.String()
 	ch := run.Change{
-		Component: c.Name, From: from, To: to, Service: in.Service, WasActive: in.Status.Active || in.Status.Activating,
+		Component: c.Name, Instance: in.Instance, From: from, To: to, Service: in.Service, WasActive: in.Status.Active || in.Status.Activating,
 		Executable: in.Path, Binaries: in.Binaries, RunsBinary: in.RunsPath,
 		Health: run.Health{Spec: health.NewSpec(c, vars), Skip: skipHealth},
 	}
@@ -290,9 +318,13 @@ func (s *Stack) subject(in *inventory.Installed) backup.Subject {
 	for _, p := range c.Config.Paths {
 		sub.Configs = append(sub.Configs, s.Root.Path(component.Vars{Name: c.Name}.Expand(p)))
 	}
-	if in.Status.FragmentPath != "" {
-		sub.Units = append(sub.Units, in.Status.FragmentPath)
+	for _, one := range in.Local() {
+		if one.Status.FragmentPath != "" {
+			sub.Units = append(sub.Units, one.Status.FragmentPath)
+		}
+		sub.Units = append(sub.Units, one.Status.DropIns...)
 	}
-	sub.Units = append(sub.Units, in.Status.DropIns...)
+	slices.Sort(sub.Units)
+	sub.Units = slices.Compact(sub.Units)
 	return sub
 }

@@ -22,7 +22,7 @@ func (s *Stack) dataDir(in *inventory.Installed) string {
 	c := in.Component
 	dir := ""
 	if c.Data.Path != "" {
-		dir = s.Root.Path(component.Vars{Name: c.Name}.Expand(strings.TrimPrefix(c.Data.Path, "{root}")))
+		dir = s.Root.Path(component.Vars{Name: c.Name, Instance: in.Instance}.Expand(strings.TrimPrefix(c.Data.Path, "{root}")))
 	}
 	words := in.Status.ExecStart
 	if len(in.Service.Command) > 0 && s.services.Kind() == "process" {
@@ -86,7 +86,7 @@ func (s *Stack) dataOf(in *inventory.Installed, need dataNeed) (*run.Data, error
 	if c.Data.Path == "" && len(c.Data.Fingerprint) == 0 {
 		return nil, nil
 	}
-	vars := component.Vars{Name: c.Name, Version: in.Version.String(), Root: s.Root.Prefix()}.WithURL(c.Health)
+	vars := s.vars(in).WithURL(c.Health)
 	b := c.Data.Backup
 	d := &run.Data{
 		Path: s.dataDir(in), Fingerprint: health.ExpandTests(c.Data.Fingerprint, vars),
@@ -103,7 +103,7 @@ func (s *Stack) dataOf(in *inventory.Installed, need dataNeed) (*run.Data, error
 	}
 	if !need.must {
 		if why := s.noRoom(d); why != "" {
-			s.Notice(fmt.Sprintf("%s: no copy of its data is kept: %s", c.Name, why))
+			s.Notice(fmt.Sprintf("%s: no copy of its data is kept: %s", in.Set(), why))
 			return d, nil
 		}
 	}
@@ -164,7 +164,7 @@ func (s *Stack) rollbackData(p *RollbackPlan, in *inventory.Installed, ch *run.C
 	if down {
 		door = s.reversible(c.Name, ch.To, ch.From)
 	}
-	set, err := p.Point.Data(c.Name)
+	set, err := p.Point.Data(in.Set())
 	if err != nil {
 		return refuse("%w", err)
 	}
@@ -186,7 +186,7 @@ func (s *Stack) rollbackData(p *RollbackPlan, in *inventory.Installed, ch *run.C
 	}
 	if restore && ch.Data != nil {
 		ch.Data.From, ch.Data.Path = p.Point.Timestamp, set.Path
-		p.Notes = append(p.Notes, fmt.Sprintf("%s: its data is put back as it was at %s; what was collected since is lost (a copy of it is kept in this rollback's own backup)", c.Name, set.TakenAt.Format("2006-01-02 15:04:05 UTC")))
+		p.Notes = append(p.Notes, fmt.Sprintf("%s: its data is put back as it was at %s; what was collected since is lost (a copy of it is kept in this rollback's own backup)", in.Set(), set.TakenAt.Format("2006-01-02 15:04:05 UTC")))
 	}
 	return nil
 }

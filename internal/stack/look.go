@@ -57,6 +57,9 @@ func (s *Stack) Look(ctx context.Context, o LookOptions) (*View, error) {
 		if in.Drift != "" {
 			s.Notice(in.Component.Name + ": " + in.Drift)
 		}
+		if declared, ok := s.Catalogue.Get(in.Component.Name); ok {
+			s.loneNotice(declared, in)
+		}
 	}
 	for _, name := range o.Components {
 		if v.Installed[name] == nil {
@@ -113,10 +116,10 @@ func (s *Stack) planInput(found []*inventory.Installed, results map[string]upstr
 			p.Excluded = "managed by the distribution's package manager; upgrade it there"
 		case f.Owner != "":
 			p.Excluded = fmt.Sprintf("%s belongs to the package %s; upgrade it with the package manager, or install upstream's binary elsewhere and run `observability-upgrade adopt`", f.Path, f.Owner)
-		case !f.Component.Instances.IsZero():
-			p.Excluded = "it has instances; rolling upgrades of several instances are not available in this version"
 		case f.Version.IsZero():
 			p.Excluded = "its version cannot be read: " + f.Problem
+		case f.Problem != "":
+			p.Excluded = f.Problem
 		}
 		if r, ok := results[f.Component.Name]; ok {
 			p.Releases, p.Err = r.Releases, r.Err

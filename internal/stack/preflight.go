@@ -33,12 +33,13 @@ func (s *Stack) preflight(ctx context.Context, v *View, p *plan.Plan, skipHealth
 func (s *Stack) dataCopies(v *View, p *plan.Plan, asked bool) map[string]preflight.DataCopy {
 	out := map[string]preflight.DataCopy{}
 	for _, st := range p.Steps() {
-		in := v.Installed[st.Component]
-		dir := s.dataDir(in)
-		if dir == "" || !s.needOf(in.Component, st.Reversible, st.To.Less(st.From), asked).must {
-			continue
+		for _, in := range v.Installed[st.Component].Local() {
+			dir := s.dataDir(in)
+			if dir == "" || !s.needOf(in.Component, st.Reversible, st.To.Less(st.From), asked).must {
+				continue
+			}
+			out[in.Set()] = preflight.DataCopy{Dir: dir, Bytes: backup.DataSize(dir, in.Component.Data.Backup.Exclude, s.Root.Backups())}
 		}
-		out[st.Component] = preflight.DataCopy{Dir: dir, Bytes: backup.DataSize(dir, in.Component.Data.Backup.Exclude, s.Root.Backups())}
 	}
 	return out
 }
@@ -101,8 +102,7 @@ func (s *Stack) sourceURL(c *component.Component) string {
 
 // target is the probe of a component as it is installed now.
 func (s *Stack) target(in *inventory.Installed) (health.Target, error) {
-	vars := component.Vars{Name: in.Component.Name, Version: in.Version.String(), Root: s.Root.Prefix()}
-	t := health.NewTarget(in.Component, in.Service, vars, s.Policy.Timeouts.Health.Std())
+	t := health.NewTarget(in.Component, in.Service, s.vars(in), s.Policy.Timeouts.Health.Std())
 	if in.RunsPath {
 		t.Executable = in.Path
 	}

@@ -11,77 +11,151 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
+	"github.com/observability-upgrade/observability-upgrade/internal/run"
 )
 
-// Strategy is how a restart is made.
-type Strategy string
+// RestartOptions say what is restarted and how.
+type RestartOptions struct {
+	Components []string // in this order; empty: all, in the order of specification section 5
+	Strategy   run.Strategy
+	Pause      time.Duration // between one component and the next
+}
 
-// The strategies of specification section 5.
-const (
-	Graceful Strategy = "graceful" // stop, wait for the end, start
-	Fast     Strategy = "fast"     // the service manager's restart
-	Reload   Strategy = "reload"   // re-read the configuration; graceful where that is not possible
-)
+// Restarted is what became of a restart; its JSON form is the document of
+// `restart`.
+type Restarted struct {
+	Components  []health.Report `json:"components"`
+	Integration []health.Check  `json:"integration,omitempty"` // after all were restarted
+}
 
-// Restart restarts one component, or starts it where it is not running, and
-// proves it healthy. The caller holds the lock.
-func (s *Stack) Restart(ctx context.Context, name string, strategy Strategy) (health.Report, error) {
-	comps, err := s.Components([]string{name})
+// Restart restarts components one at a time, or starts those that do not run, and
+// proves each healthy before the next. Of several instances one is restarted at a
+// time too, out of the balancer. After all of them the integration tests are made;
+// one that fails is an error. The caller holds the lock.
+func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error) {
+	doc := Restarted{Components: []health.Report{}}
+	comps, err := s.Components(o.Components)
 	if err != nil {
-		return health.Report{}, err
+		return doc, err
 	}
 	found, err := s.Inventory(ctx, comps)
 	if err != nil {
-		return health.Report{}, err
+		return doc, err
 	}
-	if len(found) == 0 {
-		return health.Report{}, &UsageError{Message: name + " is not installed on this host", Hint: "observability-upgrade components list"}
+	byName := map[string]*inventory.Installed{}
+	for _, in := range found {
+		byName[in.Component.Name] = in
 	}
-	in := found[0]
-	if !in.Status.Exists {
-		return health.Report{}, &UsageError{Message: fmt.Sprintf("%s has no service: %s does not exist", name, in.Service.Label()), Hint: "observability-upgrade components show " + name}
+	names := o.Components
+	if len(names) == 0 {
+		names = restartOrder(found)
 	}
-	if err := s.host.Check("service.restart", in.Service.Label()); err != nil {
-		return health.Report{}, err
+	req := run.Request{Operation: run.Restart, Trigger: "manual", Pause: o.Pause}
+	targets := map[string]*inventory.Installed{}
+	for _, name := range names {
+		in := byName[name]
+		if in == nil {
+			return doc, &UsageError{Message: name + " is not installed on this host", Hint: "observability-upgrade components list"}
+		}
+		for _, one := range in.Copies {
+			if one.Remote() {
+				s.Notice(fmt.Sprintf("%s is on another host and is not restarted: %s restart --component=%s", one.Set(), strings.Join(one.Exec, " "), name))
+			}
+		}
+		for _, one := range in.Local() {
+			if !one.Status.Exists {
+				return doc, &UsageError{Message: fmt.Sprintf("%s has no service: %s does not exist", one.Set(), one.Service.Label()), Hint: "observability-upgrade components show " + name}
+			}
+			ch := s.baseChange(one, one.Version, one.Version, false)
+			ch.Rolling, ch.Strategy = s.rolling(in, one), o.Strategy
+			if !ch.WasActive { // it is started
+				ch.WasActive, ch.Strategy = true, run.Graceful
+			}
+			targets[one.Set()] = one
+			req.Changes = append(req.Changes, ch)
+		}
 	}
-	if err := s.restart(ctx, in, strategy); err != nil {
-		return health.Report{}, fmt.Errorf("%s: %w", name, err)
+	engine := s.engine()
+	engine.ReloadConfig = func(ctx context.Context, ch run.Change) (bool, error) { return s.reload(ctx, targets[ch.Set()]) }
+	res, err := engine.Execute(ctx, req)
+	var done []*inventory.Installed
+	for _, out := range res.Components {
+		if out.Status != run.NotAttempted {
+			key := run.Change{Component: out.Name, Instance: out.Instance}
+			done = append(done, targets[key.Set()])
+		}
 	}
-	t, err := s.target(in)
+	reports, probeErr := s.probeAll(context.WithoutCancel(ctx), done, 0)
+	doc.Components = append(doc.Components, reports...)
 	if err != nil {
-		return health.Report{}, err
+		return doc, err
 	}
-	return s.prober.Await(ctx, t, health.Watcher{Progress: func(how string) { s.Notice(name + ": " + how) }})
+	if probeErr != nil {
+		return doc, probeErr
+	}
+	if len(o.Components) > 0 {
+		return doc, nil
+	}
+	doc.Integration = s.testLinks(ctx, local(found), local(found))
+	var failed []string
+	for _, c := range doc.Integration {
+		if c.Status == health.Fail {
+			failed = append(failed, c.Name+": "+c.Detail)
+		}
+	}
+	if len(failed) > 0 {
+		return doc, fmt.Errorf("all were restarted and are healthy, but integration tests fail: %s", strings.Join(failed, "; "))
+	}
+	return doc, ctx.Err()
 }
 
-func (s *Stack) restart(ctx context.Context, in *inventory.Installed, strategy Strategy) error {
-	stop, start := s.Policy.Timeouts.Stop.Std(), s.Policy.Timeouts.Start.Std()
-	startCtx, cancel := context.WithTimeout(ctx, stop+start)
-	defer cancel()
-	if !in.Status.Active {
-		return s.services.Start(startCtx, in.Service)
-	}
-	if strategy == Reload {
-		done, err := s.reload(ctx, in)
-		if done || err != nil {
-			return err
-		}
-		strategy = Graceful
-	}
-	if strategy == Fast {
-		return s.services.Restart(startCtx, in.Service, stop)
-	}
-	if _, err := s.services.Stop(ctx, in.Service, stop); err != nil {
-		return err
-	}
-	return s.services.Start(startCtx, in.Service)
-}
+// confirmWait is how long a component may need to read its configuration again
+// after a signal.
+const confirmWait = 15 * time.Second
 
 // reload reports whether the component could re-read its configuration. Only
 // what the definition names is tried: SIGHUP kills a program without a handler.
 func (s *Stack) reload(ctx context.Context, in *inventory.Installed) (bool, error) {
 	r := in.Component.Reload
-	vars := component.Vars{Name: in.Component.Name, Root: s.Root.Prefix()}.WithURL(in.Component.Health)
+	vars := s.vars(in).WithURL(in.Component.Health)
+	before := s.lastReload(ctx, in, vars)
+	done, err := s.askToReload(ctx, in, vars)
+	if !done || err != nil || before == "" {
+		return done, err
+	}
+	deadline, cancel := context.WithTimeout(ctx, confirmWait)
+	defer cancel()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if now := s.lastReload(deadline, in, vars); now != "" && now != before {
+			return true, nil
+		}
+		select {
+		case <-deadline.Done():
+			if ctx.Err() != nil {
+				return false, ctx.Err()
+			}
+			return false, fmt.Errorf("it was asked to read its configuration again, and %s did not say that it has within %s: it keeps the old one; see its log", r.Confirm.Name, confirmWait)
+		case <-tick.C:
+		}
+	}
+}
+
+// lastReload is what the definition's reload.confirm reads; "" where there is none
+// or it cannot be read.
+func (s *Stack) lastReload(ctx context.Context, in *inventory.Installed, vars component.Vars) string {
+	confirm := in.Component.Reload.Confirm
+	if confirm == nil {
+		return ""
+	}
+	return s.prober.Test(ctx, in.Component.Client, health.ExpandTests([]component.Test{*confirm}, vars)[0], time.Time{}).Value
+}
+
+// askToReload goes through the ways of the definition: HTTP, and where that is
+// refused or not there the signal, then the service manager.
+func (s *Stack) askToReload(ctx context.Context, in *inventory.Installed, vars component.Vars) (bool, error) {
+	r := in.Component.Reload
 	if r.HTTP != "" {
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
@@ -105,19 +179,14 @@ func (s *Stack) reload(ctx context.Context, in *inventory.Installed) (bool, erro
 	if r.Service {
 		return true, s.services.Reload(ctx, in.Service)
 	}
-	s.Notice(in.Component.Name + " cannot re-read its configuration; it is restarted gracefully")
 	return false, nil
 }
 
 var signals = map[string]syscall.Signal{"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2}
 
-// RestartOrder is the order of specification section 5: data stores, shippers
+// restartOrder is the order of specification section 5: data stores, shippers
 // and exporters, alerting, UI, proxy.
-func (s *Stack) RestartOrder(ctx context.Context) ([]string, error) {
-	found, err := s.Inventory(ctx, s.Catalogue.All())
-	if err != nil {
-		return nil, err
-	}
+func restartOrder(found []*inventory.Installed) []string {
 	var order []string
 	for _, role := range []component.Role{component.RoleDatastore, component.RoleShipper, component.RoleExporter, component.RoleAlerting, component.RoleUI, component.RoleProxy} {
 		for _, in := range found {
@@ -126,5 +195,5 @@ func (s *Stack) RestartOrder(ctx context.Context) ([]string, error) {
 			}
 		}
 	}
-	return order, nil
+	return order
 }

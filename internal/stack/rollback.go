@@ -145,17 +145,34 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 	if err != nil {
 		return &RefusedError{Component: bc.Name, Check: "backup", Err: err, Next: "observability-upgrade rollback --list"}
 	}
-	ch := s.baseChange(in, in.Version, to, o.SkipHealth)
-	// A rollback leaves the service running: it is how a stopped one is mended.
-	ch.WasActive = ch.Service.Unit != "" || len(ch.Service.Command) > 0
-	ch.Undoes = undoes[bc.Name]
+	var all []run.Swap
 	for _, it := range bc.Items {
 		swaps, err := rollbackSwaps(plan.Point, it)
 		if err != nil {
 			return err
 		}
-		ch.Swaps = append(ch.Swaps, swaps...)
-		if it.Kind == backup.Binary {
+		all = append(all, swaps...)
+	}
+	if len(all) == 0 && !o.RestoreData {
+		plan.Skipped = append(plan.Skipped, bc.Name)
+		return nil
+	}
+	var changes []run.Change
+	for _, one := range parts(in) {
+		if one.Remote() {
+			ch := s.awayChange(in, one, in.Version, to, o.SkipHealth)
+			ch.Undoes = undoes[bc.Name]
+			changes = append(changes, *ch)
+			continue
+		}
+		ch := s.baseChange(one, in.Version, to, o.SkipHealth)
+		// A rollback leaves the service running: it is how a stopped one is mended.
+		ch.WasActive = ch.Service.Unit != "" || len(ch.Service.Command) > 0
+		ch.Undoes, ch.Swaps, ch.Rolling = undoes[bc.Name], slices.Clone(all), s.rolling(in, one)
+		for _, it := range bc.Items {
+			if it.Kind != backup.Binary {
+				continue
+			}
 			if ch.Binaries[it.Name] == "" {
 				ch.Binaries[it.Name] = it.Path
 			}
@@ -163,26 +180,26 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 				ch.Executable = it.Path
 			}
 		}
+		if err := s.rollbackData(plan, one, &ch, o); err != nil {
+			return err
+		}
+		if len(ch.Swaps) == 0 && (ch.Data == nil || ch.Data.From == "") {
+			continue
+		}
+		changes = append(changes, ch)
 	}
-	if len(ch.Swaps) == 0 && !o.RestoreData {
+	if len(changes) == 0 {
 		plan.Skipped = append(plan.Skipped, bc.Name)
 		return nil
 	}
-	if err := s.rollbackData(plan, in, &ch, o); err != nil {
-		return err
-	}
-	if len(ch.Swaps) == 0 && (ch.Data == nil || ch.Data.From == "") {
-		plan.Skipped = append(plan.Skipped, bc.Name)
-		return nil
-	}
-	plan.Changes = append(plan.Changes, ch)
+	plan.Changes = append(plan.Changes, changes...)
 	plan.subjects = append(plan.subjects, s.subject(in))
 	return nil
 }
 
 // lost stands in for a component whose binary is gone from the host.
 func (s *Stack) lost(ctx context.Context, c *component.Component, bc backup.Component) (*inventory.Installed, error) {
-	in := &inventory.Installed{Component: c, Service: inventory.ServiceOf(c, s.Root), Binaries: map[string]string{}}
+	in := &inventory.Installed{Component: c, Service: inventory.ServiceOf(c, s.Root, ""), Binaries: map[string]string{}}
 	var err error
 	in.Status, err = s.services.Status(ctx, in.Service)
 	return in, err

@@ -188,8 +188,7 @@ func (s *Stack) Inventory(ctx context.Context, comps []*component.Component) ([]
 	if err != nil {
 		return nil, err
 	}
-	f := &inventory.Finder{Root: s.Root, Services: s.services, Probe: s.probe, Logger: s.Logger}
-	return f.Find(ctx, comps, st.Components)
+	return s.finder().Find(ctx, comps, st.Components)
 }
 
 func (s *Stack) probe(ctx context.Context, path string, v component.VersionProbe) (component.Version, error) {
@@ -245,12 +244,21 @@ func (s *Stack) recoverFirst(ctx context.Context) error {
 func Summary(r run.Result) string {
 	msg := ""
 	for i, o := range r.Components {
+		if o.Instance != "" {
+			o.Name += "@" + o.Instance
+		}
 		if i > 0 {
 			msg += ", "
 		}
 		switch o.Status {
 		case run.Upgraded:
 			msg += fmt.Sprintf("%s is at %s", o.Name, o.To)
+		case run.Failed:
+			if r.Operation == run.Restart && o.Healthy {
+				msg += o.Name + " was started again"
+				break
+			}
+			msg += fmt.Sprintf("%s: %s", o.Name, o.Status)
 		case run.RolledBack:
 			v := o.From
 			if r.Operation == run.Rollback {
@@ -282,6 +290,7 @@ func (s *Stack) engine() *run.Engine {
 		Recorder: s.books(),
 		Timeouts: run.Timeouts{Stop: t.Stop.Std(), Start: t.Start.Std(), Health: t.Health.Std()},
 		Now:      s.now, Logger: s.Logger, Report: s.Events, Build: s.Build,
+		Balancer: s.openBalancer, Remote: runRemote,
 	}
 }
 

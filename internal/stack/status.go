@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"strings"
 	"time"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/health"
+	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
@@ -22,6 +25,20 @@ type ComponentStatus struct {
 	UpgradedAt *time.Time `json:"upgraded_at"`
 	Vulnerable *bool      `json:"vulnerable"` // null: not known
 	Detail     string     `json:"detail,omitempty"`
+
+	Instances []InstanceStatus `json:"instances,omitempty"` // of a component that has several
+}
+
+// InstanceStatus is one of several instances in `status`. Of one on another host
+// nothing is asked: its own status tells.
+type InstanceStatus struct {
+	Name    string `json:"name"`
+	Current string `json:"current"` // as it was left by the last run, where it is elsewhere
+	Service string `json:"service,omitempty"`
+	Remote  bool   `json:"remote,omitempty"`
+	Active  bool   `json:"active"`
+	Healthy bool   `json:"healthy"`
+	Detail  string `json:"detail,omitempty"`
 }
 
 // LastRun is the newest run in `status`.
@@ -38,6 +55,44 @@ type Status struct {
 	RunningPID     int               `json:"running_pid,omitempty"` // a mutating command is at work
 }
 
+// addInstances adds what is so of each instance; the component is as well as the
+// worst of them.
+func (c *ComponentStatus) addInstances(in *inventory.Installed, known state.Component, report map[*inventory.Installed]health.Report) {
+	var units []string
+	for _, one := range in.Copies {
+		i := InstanceStatus{Name: one.Instance, Current: known.Instances[one.Instance], Remote: one.Remote()}
+		if i.Remote {
+			i.Active, i.Healthy, i.Detail = true, true, "on another host: "+strings.Join(one.Exec, " ")+" status"
+			c.Instances = append(c.Instances, i)
+			continue
+		}
+		r := report[one]
+		i.Service, i.Active, i.Healthy, i.Detail = one.Service.Label(), one.Status.Active, r.Healthy, r.Failures()
+		if r.Version != "" {
+			i.Current = r.Version
+		} else if i.Current == "" {
+			i.Current = one.Version.String()
+		}
+		units = append(units, i.Service)
+		c.Active, c.Healthy = c.Active && i.Active, c.Healthy && i.Healthy
+		if !i.Healthy {
+			c.Detail = strings.TrimPrefix(c.Detail+"; "+i.Name+": "+i.Detail, "; ")
+		}
+		c.Instances = append(c.Instances, i)
+	}
+	c.Service = strings.Join(units, ", ")
+}
+
+// local lists what can be probed here: components, and the instances of those that
+// have several.
+func local(found []*inventory.Installed) []*inventory.Installed {
+	var out []*inventory.Installed
+	for _, in := range found {
+		out = append(out, in.Local()...)
+	}
+	return out
+}
+
 // Status tells what is installed and how it is, and how the last run ended.
 func (s *Stack) Status(ctx context.Context) (*Status, error) {
 	found, err := s.Inventory(ctx, s.Catalogue.All())
@@ -49,18 +104,27 @@ func (s *Stack) Status(ctx context.Context) (*Status, error) {
 		return nil, err
 	}
 	doc := &Status{Components: []ComponentStatus{}}
-	reports, err := s.probeAll(ctx, found, 0)
+	here := local(found)
+	reports, err := s.probeAll(ctx, here, 0)
 	if err != nil {
 		return nil, err
 	}
-	for i, in := range found {
+	report := map[*inventory.Installed]health.Report{}
+	for i, in := range here {
+		report[in] = reports[i]
+	}
+	for _, in := range found {
 		known := st.Components[in.Component.Name]
 		c := ComponentStatus{
 			Name: in.Component.Name, Current: in.Version.String(), Previous: known.PreviousVersion,
-			Service: in.Service.Label(), Active: in.Status.Active, Healthy: reports[i].Healthy, Detail: reports[i].Failures(),
+			Service: in.Service.Label(), Active: in.Status.Active, Healthy: report[in].Healthy, Detail: report[in].Failures(),
 		}
-		if c.Current == "" {
-			c.Detail = in.Problem
+		if len(in.Copies) > 0 {
+			c.Active, c.Healthy = true, true
+			c.addInstances(in, known, report)
+		}
+		if in.Problem != "" {
+			c.Detail = strings.TrimPrefix(c.Detail+"; "+in.Problem, "; ")
 		}
 		if !known.UpgradedAt.IsZero() {
 			at := known.UpgradedAt

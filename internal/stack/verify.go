@@ -49,16 +49,17 @@ func (s *Stack) Verify(ctx context.Context, names []string, integration bool) (*
 	}
 	var found []*inventory.Installed
 	for _, in := range all {
-		if slices.Contains(comps, in.Component) {
+		if slices.ContainsFunc(comps, func(c *component.Component) bool { return c.Name == in.Component.Name }) {
 			found = append(found, in)
 		}
 	}
 	for _, c := range comps {
-		if len(names) > 0 && !slices.ContainsFunc(found, func(in *inventory.Installed) bool { return in.Component == c }) {
+		if len(names) > 0 && !slices.ContainsFunc(found, func(in *inventory.Installed) bool { return in.Component.Name == c.Name }) {
 			return nil, &UsageError{Message: c.Name + " is not installed on this host", Hint: "observability-upgrade components list"}
 		}
 	}
 	v := &Verification{Components: []health.Report{}, Integration: []health.Check{}}
+	found, all = local(found), local(all)
 	reports, err := s.probeAll(ctx, found, measureFor)
 	if err != nil {
 		return nil, err
@@ -137,13 +138,12 @@ func (s *Stack) links(in *inventory.Installed, l component.Link, all []*inventor
 	var out []link
 	for _, other := range all {
 		c := other.Component
-		if c == in.Component || c.Name != l.With && (l.WithRole == "" || c.Role != l.WithRole) {
+		if c.Name == in.Component.Name || c.Name != l.With && (l.WithRole == "" || c.Role != l.WithRole) {
 			continue
 		}
-		vars := component.Vars{Name: in.Component.Name, Version: in.Version.String(), Root: s.Root.Prefix()}.WithURL(in.Component.Health)
-		its := component.Vars{Name: c.Name, Root: s.Root.Prefix()}.WithURL(c.Health)
+		vars, its := s.vars(in).WithURL(in.Component.Health), s.vars(other).WithURL(c.Health)
 		one := link{
-			name: cmp.Or(l.Test.Name, in.Component.Name+"-"+c.Name), client: in.Component.Client,
+			name: linkName(l, in, other.Set()), client: in.Component.Client,
 			test: withOther(health.ExpandTests([]component.Test{l.Test}, vars)[0], c.Name, its.URL),
 		}
 		if h := l.Test.HTTP; h != nil && strings.HasPrefix(h.URL, "{with_url}") {
@@ -164,7 +164,24 @@ func (s *Stack) links(in *inventory.Installed, l component.Link, all []*inventor
 	if l.With != "" {
 		what += " not"
 	}
-	return []link{{name: cmp.Or(l.Test.Name, in.Component.Name+"-"+other), absent: what + " installed here"}}
+	return []link{{name: linkName(l, in, other), absent: what + " installed here"}}
+}
+
+// linkName is what the test of a link is called: by its definition, else by both
+// its ends.
+func linkName(l component.Link, in *inventory.Installed, other string) string {
+	if l.Test.Name == "" {
+		return in.Set() + "-" + other
+	}
+	_, instance, several := strings.Cut(other, "@")
+	name := l.Test.Name
+	if in.Instance != "" {
+		name += "@" + in.Instance
+	}
+	if several {
+		name += "@" + instance
+	}
+	return name
 }
 
 // withOther fills in what a link's test says of the other component.

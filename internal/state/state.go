@@ -43,6 +43,7 @@ type Component struct {
 	Service         string            `json:"service,omitempty"`
 	FailedVersions  []FailedVersion   `json:"failed_versions,omitempty"`
 	ReleasedAt      time.Time         `json:"released_at,omitzero"` // of the current version, as upstream says
+	Instances       map[string]string `json:"instances,omitempty"`  // version by instance, of a component that has several
 
 	// SignatureVerified tells how the newest upgrade was verified by a signature.
 	// From then on no release without one is installed, until a person allows it.
