@@ -104,10 +104,11 @@ func (n *nginx) edit(ctx context.Context, change func([]byte, upstreamServer) ([
 		}
 	}
 	// Also where the file is as it should be: a crash may have come before the reload.
+	before := nginxWorkers()
 	if out, err := n.o.Exec(ctx, n.reload, commandLimit); err != nil {
 		return fmt.Errorf("`%s`: %w: %.300q", strings.Join(n.reload, " "), err, strings.TrimSpace(out))
 	}
-	return nil
+	return n.taken(ctx, before)
 }
 
 // marker follows a server that this program took out.

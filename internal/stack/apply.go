@@ -148,6 +148,7 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 		req.StagingDirs = append(req.StagingDirs, filepath.Join(s.staging(), dir))
 	}
 	result, err := s.engine().Execute(ctx, req)
+	s.reloadStale(ctx, &result)
 	result.Components = append(result.Components, refused...)
 	if len(refused) > 0 && result.Status == run.StatusSuccess {
 		result.Status = run.StatusFailed

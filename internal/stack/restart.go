@@ -3,9 +3,7 @@ package stack
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
@@ -108,81 +106,6 @@ func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error
 	}
 	return doc, ctx.Err()
 }
-
-// confirmWait is how long a component may need to read its configuration again
-// after a signal.
-const confirmWait = 15 * time.Second
-
-// reload reports whether the component could re-read its configuration. Only
-// what the definition names is tried: SIGHUP kills a program without a handler.
-func (s *Stack) reload(ctx context.Context, in *inventory.Installed) (bool, error) {
-	r := in.Component.Reload
-	vars := s.vars(in).WithURL(in.Component.Health)
-	before := s.lastReload(ctx, in, vars)
-	done, err := s.askToReload(ctx, in, vars)
-	if !done || err != nil || before == "" {
-		return done, err
-	}
-	deadline, cancel := context.WithTimeout(ctx, confirmWait)
-	defer cancel()
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if now := s.lastReload(deadline, in, vars); now != "" && now != before {
-			return true, nil
-		}
-		select {
-		case <-deadline.Done():
-			if ctx.Err() != nil {
-				return false, ctx.Err()
-			}
-			return false, fmt.Errorf("it was asked to read its configuration again, and %s did not say that it has within %s: it keeps the old one; see its log", r.Confirm.Name, confirmWait)
-		case <-tick.C:
-		}
-	}
-}
-
-// lastReload is what the definition's reload.confirm reads; "" where there is none
-// or it cannot be read.
-func (s *Stack) lastReload(ctx context.Context, in *inventory.Installed, vars component.Vars) string {
-	confirm := in.Component.Reload.Confirm
-	if confirm == nil {
-		return ""
-	}
-	return s.prober.Test(ctx, in.Component.Client, health.ExpandTests([]component.Test{*confirm}, vars)[0], time.Time{}).Value
-}
-
-// askToReload goes through the ways of the definition: HTTP, and where that is
-// refused or not there the signal, then the service manager.
-func (s *Stack) askToReload(ctx context.Context, in *inventory.Installed, vars component.Vars) (bool, error) {
-	r := in.Component.Reload
-	if r.HTTP != "" {
-		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-		defer cancel()
-		status, body, err := s.prober.Post(ctx, in.Component.Client, vars.Expand(r.HTTP))
-		if err == nil {
-			switch {
-			case status < 300:
-				return true, nil
-			case status >= 500 || status == http.StatusBadRequest:
-				return false, fmt.Errorf("%s answered %d %.200q: it keeps its old configuration; correct it and reload again", vars.Expand(r.HTTP), status, body)
-			}
-		}
-	}
-	if r.Signal != "" {
-		sig, ok := signals[strings.TrimPrefix(strings.ToUpper(r.Signal), "SIG")]
-		if !ok {
-			return false, fmt.Errorf("reload.signal %q is not known", r.Signal)
-		}
-		return true, s.services.Signal(ctx, in.Service, sig)
-	}
-	if r.Service {
-		return true, s.services.Reload(ctx, in.Service)
-	}
-	return false, nil
-}
-
-var signals = map[string]syscall.Signal{"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2}
 
 // restartOrder is the order of specification section 5: data stores, shippers
 // and exporters, alerting, UI, proxy.

@@ -269,7 +269,9 @@ func (s *Stack) Rollback(ctx context.Context, p *RollbackPlan, trigger string) (
 	for _, c := range p.Changes {
 		doc.Components = append(doc.Components, entry{c.Component, c.From.String(), c.To.String()})
 	}
-	return s.engine().Execute(ctx, run.Request{
+	res, err := s.engine().Execute(ctx, run.Request{
 		Operation: run.Rollback, Trigger: trigger, Changes: p.Changes, Subjects: p.subjects, Plan: doc, ContinueOnFailure: true,
 	})
+	s.reloadStale(ctx, &res)
+	return res, err
 }

@@ -150,15 +150,20 @@ type result struct {
 	Error      string `json:"error"`
 	BackupPath string `json:"backup_path"`
 	Components []struct {
-		Name, From, To, Status, Error, Evidence string
-		Downtime                                float64 `json:"downtime_seconds"`
+		Name, Instance, From, To, Status, Error, Evidence string
+		Downtime                                          float64 `json:"downtime_seconds"`
 	} `json:"components"`
+	Warnings []string `json:"warnings"`
 }
 
 type status struct {
 	Components []struct {
 		Name, Current, Previous string
 		Active, Healthy         bool
+		Instances               []struct {
+			Name, Current   string
+			Active, Healthy bool
+		}
 	} `json:"components"`
 	Interrupted *struct {
 		ID string `json:"id"`
@@ -168,11 +173,13 @@ type status struct {
 
 type stateFile struct {
 	Components map[string]struct {
-		Current  string                             `json:"current_version"`
-		Previous string                             `json:"previous_version"`
-		Checksum string                             `json:"checksum"`
-		Path     string                             `json:"binary_path"`
-		Failed   []struct{ Version, Reason string } `json:"failed_versions"`
+		Current  string `json:"current_version"`
+		Previous string `json:"previous_version"`
+		Checksum string `json:"checksum"`
+		Path     string `json:"binary_path"`
+
+		Instances map[string]string                  `json:"instances"`
+		Failed    []struct{ Version, Reason string } `json:"failed_versions"`
 	} `json:"components"`
 }
 

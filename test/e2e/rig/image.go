@@ -15,8 +15,14 @@ import (
 
 // imagePackages are what a host needs to be administered and looked into.
 var imagePackages = []string{
-	"systemd", "systemd-sysv", "dbus", "ca-certificates", "curl", "iproute2", "procps", "sqlite3",
+	"systemd", "systemd-sysv", "dbus", "ca-certificates", "curl", "iproute2", "procps", "sqlite3", "haproxy", "nginx-light",
 }
+
+// shelvedUnits are those of programs that only some hosts run: see StartUnit.
+var shelvedUnits = []string{"haproxy.service", "nginx.service"}
+
+// shelf is where the files of shelved units wait.
+const shelf = "/usr/lib/systemd/shelf"
 
 // maskedUnits have nothing to do in a container, or wait for a console.
 var maskedUnits = []string{
@@ -32,7 +38,7 @@ const hostsFile = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback
 // imageName changes with the recipe, so that a cache never serves an image that
 // another version of this package built.
 func imageName() string {
-	sum := sha256.Sum256(fmt.Append(nil, baseSuite, imagePackages, maskedUnits, hostsFile, "recipe 2", journalLimit))
+	sum := sha256.Sum256(fmt.Append(nil, baseSuite, imagePackages, maskedUnits, hostsFile, "recipe 4", journalLimit))
 	return "image-" + baseSuite + "-" + hex.EncodeToString(sum[:4])
 }
 
@@ -90,6 +96,20 @@ func dressImage(root string) error {
 		link := filepath.Join(root, "etc/systemd/system", unit)
 		if err := os.Symlink("/dev/null", link); err != nil {
 			return err
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(root, shelf), 0o755); err != nil {
+		return err
+	}
+	for _, unit := range shelvedUnits {
+		if err := os.Rename(filepath.Join(root, "lib/systemd/system", unit), filepath.Join(root, shelf, unit)); err != nil {
+			return err
+		}
+		// Without the unit file systemd would make a unit of the init script.
+		for _, path := range []string{"etc/systemd/system/multi-user.target.wants/" + unit, "etc/init.d/" + strings.TrimSuffix(unit, ".service")} {
+			if err := os.Remove(filepath.Join(root, path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
 	}
 	// A journal on disk survives a power cut, as it does on a server.

@@ -108,6 +108,18 @@ func (s service) unit() string {
 	return b.String()
 }
 
+// StartUnit starts a unit of a distribution package that the image keeps aside:
+// haproxy.service or nginx.service. Its configuration is the caller's.
+func (c *Container) StartUnit(ctx context.Context, unit string) error {
+	if err := c.must(ctx, "cp", shelf+"/"+unit, "/etc/systemd/system/"+unit); err != nil {
+		return err
+	}
+	if err := c.must(ctx, "systemctl", "daemon-reload"); err != nil {
+		return err
+	}
+	return c.must(ctx, "systemctl", "enable", "--now", unit)
+}
+
 // InstallStack installs programs below /usr/local/bin with users, configuration,
 // data directories and units, starts them at boot and now, and returns when all
 // are ready. versions maps components (prometheus, alertmanager, node_exporter)
@@ -115,6 +127,9 @@ func (s service) unit() string {
 func (c *Container) InstallStack(ctx context.Context, versions map[string]string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("not ready after %v", readyTimeout))
 	defer cancel()
+	if len(versions) == 0 {
+		return nil
+	}
 	var chosen []service
 	for _, s := range services() {
 		if _, ok := versions[s.component]; ok {
