@@ -1,36 +1,34 @@
-package component_test
+package component
 
 import (
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
 func TestOf(t *testing.T) {
-	c := &component.Component{
+	c := &Component{
 		Name: "prometheus", Service: "prometheus@{instance}",
-		Health: component.Health{
+		Health: Health{
 			URL: "http://localhost:9090/-/ready", MetricsURL: "http://localhost:9090/metrics", ExpectedMetric: "up",
-			Settle: component.Duration(5 * time.Second), Startup: component.Startup{URL: "http://localhost:9090/api/v1/status/walreplay"},
+			Settle: Duration(5 * time.Second), Startup: Startup{URL: "http://localhost:9090/api/v1/status/walreplay"},
 		},
-		Reload: component.Reload{HTTP: "http://localhost:9090/-/reload"},
-		Data:   component.Data{Path: "/var/lib/prometheus", Flag: "storage.tsdb.path"},
-		Instances: component.Instances{List: []component.Instance{
+		Reload: Reload{HTTP: "http://localhost:9090/-/reload"},
+		Data:   Data{Path: "/var/lib/prometheus", Flag: "storage.tsdb.path"},
+		Instances: Instances{List: []Instance{
 			{Name: "a"},
-			{Name: "b", Service: "prom-b.service", Health: &component.Health{URL: "http://127.0.0.1:9091/-/ready"}, Data: &component.Data{Path: "/srv/b"}},
-			{Name: "c", Health: &component.Health{MetricsURL: "http://h:1/m", Settle: component.Duration(time.Second)}},
+			{Name: "b", Service: "prom-b.service", Health: &Health{URL: "http://127.0.0.1:9091/-/ready"}, Data: &Data{Path: "/srv/b"}},
+			{Name: "c", Health: &Health{MetricsURL: "http://h:1/m", Settle: Duration(time.Second)}},
 		}},
 	}
 	a, b, three := c.Of(c.Instances.List[0]), c.Of(c.Instances.List[1]), c.Of(c.Instances.List[2])
 	if a.Unit() != "prometheus@a.service" || a.Health != c.Health || a.Reload != c.Reload || !a.Instances.IsZero() {
 		t.Errorf("got %+v", a)
 	}
-	want := component.Health{
+	want := Health{
 		URL: "http://127.0.0.1:9091/-/ready", MetricsURL: "http://127.0.0.1:9091/metrics", ExpectedMetric: "up",
-		Settle: component.Duration(5 * time.Second), Startup: component.Startup{URL: "http://127.0.0.1:9091/api/v1/status/walreplay"},
+		Settle: Duration(5 * time.Second), Startup: Startup{URL: "http://127.0.0.1:9091/api/v1/status/walreplay"},
 	}
 	if d := cmp.Diff(want, b.Health); d != "" || b.Service != "prom-b.service" || b.Reload.HTTP != "http://127.0.0.1:9091/-/reload" {
 		t.Errorf("got %+v %s", b, d)
@@ -38,7 +36,7 @@ func TestOf(t *testing.T) {
 	if b.Data.Path != "/srv/b" || b.Data.Flag != "storage.tsdb.path" {
 		t.Errorf("got %+v", b.Data)
 	}
-	if three.Health.URL != "http://h:1/-/ready" || three.Health.MetricsURL != "http://h:1/m" || three.Health.Settle != component.Duration(time.Second) {
+	if three.Health.URL != "http://h:1/-/ready" || three.Health.MetricsURL != "http://h:1/m" || three.Health.Settle != Duration(time.Second) {
 		t.Errorf("got %+v", three.Health)
 	}
 	if c.Service != "prometheus@{instance}" || c.Health.URL != "http://localhost:9090/-/ready" {
