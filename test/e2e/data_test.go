@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -39,7 +40,9 @@ func (h *host) past() past {
 // waitAnswer waits until a question about now has an answer.
 func (h *host) waitAnswer(expr string) {
 	h.t.Helper()
-	h.check(h.WaitHTTP(h.ctx, "http://127.0.0.1:9090/api/v1/query?query="+url.QueryEscape(expr), func(status int, body []byte) bool {
+	ctx, cancel := context.WithTimeout(h.ctx, 90*time.Second)
+	defer cancel()
+	h.check(h.WaitHTTP(ctx, "http://127.0.0.1:9090/api/v1/query?query="+url.QueryEscape(expr), func(status int, body []byte) bool {
 		return status == http.StatusOK && strings.Contains(string(body), `"value"`)
 	}))
 }
