@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,8 +56,10 @@ func (r *running) fingerprint(ctx context.Context, ch Change) error {
 	if err := r.Host.Check("fingerprint", ch.Component); err != nil {
 		return err
 	}
-	var print health.Fingerprint
+	was := r.Prober.Fingerprint(ctx, ch.Health.Spec.Client, d.Fingerprint, r.Now())
+	print := was
 	if d.From != "" {
+		print = health.Fingerprint{}
 		set, err := r.dataSet(d.From, ch)
 		if err != nil {
 			return err
@@ -67,36 +70,34 @@ func (r *running) fingerprint(ctx context.Context, ch Change) error {
 				return fmt.Errorf("the fingerprint of the data in backup %s: %w", d.From, err)
 			}
 		}
-	} else {
-		print = r.Prober.Fingerprint(ctx, ch.Health.Spec.Client, d.Fingerprint, r.Now())
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.prints[ch.Set()] = print
-	r.tell(Event{Component: ch.Component, Step: StepFingerprint, Done: true, Detail: fmt.Sprintf("%d answers to compare afterwards", print.Known())})
+	r.prints[ch.Set()], r.was[ch.Set()] = print, was
+	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepFingerprint, Done: true, Detail: fmt.Sprintf("%d answers to compare afterwards", print.Known())})
 	if missing := print.Missing(); missing != "" {
 		r.Logger.Info("not part of the fingerprint", "component", ch.Component, "missing", missing)
 	}
-	return r.note(StepFingerprint, note{Component: ch.Component, Fingerprint: &print})
+	return r.note(StepFingerprint, note{Component: ch.Component, Fingerprint: &print, Was: &was})
 }
 
-// compare proves that the component answers as before. The error is a
-// LostDataError.
-func (r *running) compare(ctx context.Context, ch Change) error {
+// compare proves that the component answers as it must after the change; after an
+// undo, as it did before the run. The error is a LostDataError.
+func (r *running) compare(ctx context.Context, ch Change, prints map[string]health.Fingerprint) error {
 	d := ch.Data
-	print, ok := r.prints[ch.Set()]
+	print, ok := prints[ch.Set()]
 	if d == nil || !ok || print.Known() == 0 {
 		return nil
 	}
-	diff, err := r.Prober.Compare(ctx, ch.Health.Spec.Client, d.Fingerprint, print, compareWait)
+	diff, err := r.Prober.Compare(ctx, ch.Health.Spec.Client, d.Fingerprint, print, cmp.Or(r.Timeouts.Compare, compareWait))
 	if err != nil {
 		return err
 	}
 	if len(diff) > 0 {
 		return &health.LostDataError{Component: ch.Component, Differences: diff}
 	}
-	r.tell(Event{Component: ch.Component, Step: StepFingerprint, Done: true, Detail: fmt.Sprintf("%d answers are as before", print.Known())})
+	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepFingerprint, Done: true, Detail: fmt.Sprintf("%d answers are as before", print.Known())})
 	return nil
 }
 
@@ -115,7 +116,7 @@ func (r *running) copyData(ctx context.Context, ch Change, stopped bool) error {
 		return err
 	}
 	set := backup.DataSet{Name: ch.Set(), Method: "copy", Path: d.Path, TakenAt: r.Now().UTC(), Exclude: d.Exclude}
-	if print, ok := r.prints[ch.Set()]; ok && d.From == "" {
+	if print, ok := r.was[ch.Set()]; ok {
 		if set.Fingerprint, err = json.Marshal(print); err != nil {
 			return err
 		}
@@ -219,9 +220,9 @@ func (r *running) takeBack(ctx context.Context, ch Change) (bool, error) {
 	if err != nil || set == nil {
 		return false, err
 	}
-	r.tell(Event{Component: ch.Component, Step: StepRestore, Detail: "the data as it was before"})
+	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepRestore, Detail: "the data as it was before"})
 	err = backup.RestoreData(ctx, r.Host, set)
-	r.tell(Event{Component: ch.Component, Step: StepRestore, Done: true, Detail: "the data is as it was before", Err: err})
+	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepRestore, Done: true, Detail: "the data is as it was before", Err: err})
 	return err == nil, err
 }
 

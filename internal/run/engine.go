@@ -90,6 +90,7 @@ type Engine struct {
 // Timeouts bound the steps.
 type Timeouts struct {
 	Stop, Start, Health time.Duration
+	Compare             time.Duration // for data to answer as before, once a component is ready; 30 s when 0
 }
 
 // Request is a run to execute.
@@ -123,7 +124,7 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 	r := &running{
 		Engine: e,
 		req:    req,
-		prints: map[string]health.Fingerprint{}, copied: map[string]bool{}, dirty: map[string]bool{},
+		prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, dirty: map[string]bool{},
 		drained: map[string]bool{}, already: map[string]bool{},
 		head: Header{
 			ID: stamp, Operation: req.Operation, Trigger: req.Trigger, StartedAt: now.UTC(), PID: os.Getpid(),
@@ -154,7 +155,8 @@ type running struct {
 	warnings []string
 	stuck    bool // an undo could not restore the files: the journal stays open
 
-	prints  map[string]health.Fingerprint // how data answered before, by Change.Set
+	prints  map[string]health.Fingerprint // how data must answer after the change, by Change.Set
+	was     map[string]health.Fingerprint // how it answered before
 	copied  map[string]bool               // whose data is in the backup point
 	drained map[string]bool               // which instances this run took out of their balancer
 	already map[string]bool               // paths that an earlier instance of the run put the new files in
@@ -169,6 +171,7 @@ type note struct {
 	Status    string   `json:"status,omitempty"`
 
 	Fingerprint *health.Fingerprint `json:"fingerprint,omitempty"`
+	Was         *health.Fingerprint `json:"was,omitempty"`
 }
 
 func (r *running) note(step Step, data any) error { return r.journal.Append(string(step), data) }
@@ -341,7 +344,7 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 			return r.prove(ctx, ch, ch.To.String(), func(t time.Time) { out.Downtime = seconds(t.Sub(down)) })
 		})
 		if err == nil {
-			err = r.compare(ctx, ch)
+			err = r.compare(ctx, ch, r.prints)
 		}
 		if err == nil {
 			err = r.rejoin(ctx, ch)

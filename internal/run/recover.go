@@ -96,7 +96,7 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &running{Engine: e, journal: w, prints: map[string]health.Fingerprint{}, copied: map[string]bool{}, dirty: map[string]bool{}, drained: map[string]bool{}, already: map[string]bool{}}
+	r := &running{Engine: e, journal: w, prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, dirty: map[string]bool{}, drained: map[string]bool{}, already: map[string]bool{}}
 	if len(records) == 0 {
 		// Not one record was acknowledged: nothing can have been done.
 		return nil, e.Host.Remove(path)
@@ -172,6 +172,9 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 		}
 		if n.Fingerprint != nil {
 			r.prints[last.change.Set()] = *n.Fingerprint
+		}
+		if n.Was != nil {
+			r.was[last.change.Set()] = *n.Was
 		}
 		return order, ended, nil
 	}

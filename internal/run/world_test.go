@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/balancer"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
@@ -38,6 +39,8 @@ type world struct {
 	pids    int
 	stops   int
 	server  *httptest.Server
+	lb      *fakeBalancer // nil: no instances
+	wrong   []string      // what must never happen, and did
 }
 
 type proc struct {
@@ -52,7 +55,31 @@ const (
 	wordNoStart  = "nostart"  // its start fails
 	wordNotReady = "notready" // it runs, but never answers that it is ready
 	wordDies     = "dies"     // it is ready once, then its process ends
+	wordForgets  = "forgets"  // it is ready, and answers as if it had no data
 )
+
+// has reports whether content tells the program, or this instance of it, to
+// misbehave so.
+func has(content, unit, word string) bool {
+	_, instance, _ := strings.Cut(strings.TrimSuffix(unit, ".service"), "@")
+	for _, f := range strings.Fields(content) {
+		if f == word || instance != "" && f == instance+"-"+word {
+			return true
+		}
+	}
+	return false
+}
+
+// program is the name of what a unit runs.
+func program(unit string) string {
+	name, _, _ := strings.Cut(strings.TrimSuffix(unit, ".service"), "@")
+	return name
+}
+
+// data is where a unit keeps its data.
+func (w *world) data(unit string) string {
+	return w.root.Path("var/lib", strings.TrimSuffix(unit, ".service"))
+}
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
@@ -87,13 +114,21 @@ func (w *world) serve(rw http.ResponseWriter, req *http.Request) {
 	}
 	words := strings.Fields(p.content)
 	if strings.HasSuffix(req.URL.Path, "/metrics") {
-		fmt.Fprintf(rw, "%s_build_info{version=%q} 1\n", name, words[1])
-		if strings.Contains(p.content, wordDies) {
+		fmt.Fprintf(rw, "%s_build_info{version=%q} 1\n", program(name), words[1])
+		if has(p.content, name, wordDies) {
 			p.dead = true
 		}
 		return
 	}
-	if strings.Contains(p.content, wordNotReady) {
+	if strings.HasSuffix(req.URL.Path, "/samples") {
+		samples, _ := os.ReadFile(filepath.Join(w.data(name), "samples"))
+		if has(p.content, name, wordForgets) {
+			samples = nil
+		}
+		fmt.Fprintf(rw, "samples %d\n", len(samples))
+		return
+	}
+	if has(p.content, name, wordNotReady) {
 		http.Error(rw, "not ready", http.StatusServiceUnavailable)
 		return
 	}
@@ -115,7 +150,7 @@ func (w *world) Status(_ context.Context, s service.Service) (service.Status, er
 		st.Failed, st.SubState, st.Result = true, "failed", "exit-code"
 	default:
 		st.Active, st.MainPID, st.SubState = true, p.pid, "running"
-		st.ExecPath = w.bin(strings.TrimSuffix(s.Unit, ".service"))
+		st.ExecPath = w.bin(program(s.Unit))
 	}
 	return st, nil
 }
@@ -126,11 +161,12 @@ func (w *world) Start(_ context.Context, s service.Service) error {
 	if p := w.running[s.Unit]; p != nil && !p.dead {
 		return nil
 	}
-	data, err := os.ReadFile(w.bin(strings.TrimSuffix(s.Unit, ".service")))
+	data, err := os.ReadFile(w.bin(program(s.Unit)))
 	if err != nil {
 		return err
 	}
-	if strings.Contains(string(data), wordNoStart) {
+	w.touchData(s.Unit, string(data))
+	if has(string(data), s.Unit, wordNoStart) {
 		w.running[s.Unit] = &proc{content: string(data), dead: true}
 		return errors.New("main process exited, code=exited, status=2")
 	}
@@ -139,10 +175,30 @@ func (w *world) Start(_ context.Context, s service.Service) error {
 	return nil
 }
 
+// touchData has a program that starts write its format into its data, and notes
+// when an old one starts on what a new one wrote.
+func (w *world) touchData(unit, content string) {
+	format := filepath.Join(w.data(unit), "format")
+	have, err := os.ReadFile(format)
+	if err != nil {
+		return // it keeps no data here
+	}
+	version := component.MustParseVersion(strings.Fields(content)[1])
+	if wrote := component.MustParseVersion(strings.TrimSpace(string(have))); version.Less(wrote) {
+		w.wrong = append(w.wrong, fmt.Sprintf("%s started on the data of %s", version, wrote))
+	}
+	if err := os.WriteFile(format, []byte(version.String()), 0o644); err != nil {
+		w.t.Error(err)
+	}
+}
+
 func (w *world) Stop(_ context.Context, s service.Service, _ time.Duration) (service.StopResult, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stops++
+	if w.lb != nil && w.lb.takesTraffic(s.Unit) && w.running[s.Unit] != nil && !w.running[s.Unit].dead {
+		w.wrong = append(w.wrong, s.Unit+" was stopped while it took traffic")
+	}
 	delete(w.running, s.Unit)
 	return service.StopResult{}, nil
 }
@@ -277,12 +333,16 @@ func (w *world) runningVersion(name string) string {
 
 func (w *world) engine(guard hostfs.Guard) *Engine {
 	host := &hostfs.Host{Guard: guard}
-	return &Engine{
+	e := &Engine{
 		Root: w.root, Host: host, Services: w, Prober: &health.Prober{Services: w},
 		Recorder: &Books{Root: w.root, Host: host, Now: time.Now, Retain: 5},
-		Timeouts: Timeouts{Stop: time.Second, Start: time.Second, Health: time.Second},
+		Timeouts: Timeouts{Stop: time.Second, Start: time.Second, Health: time.Second, Compare: 50 * time.Millisecond},
 		Now:      time.Now, Logger: slog.New(slog.DiscardHandler),
 	}
+	if w.lb != nil {
+		e.Balancer = func(_ component.Balancer, server string) (balancer.Balancer, error) { return w.lb.of(server), nil }
+	}
+	return e
 }
 
 // crashAt fails the n-th effect (from 1) and everything after it, as if the
