@@ -128,7 +128,7 @@ func (b *Sandbox) script(name, version string, faulty bool) string {
 	if faulty {
 		flag = " --faulty"
 	}
-	return fmt.Sprintf("#!/bin/sh\nif [ \"$1\" = --version ]; then echo '%s, version %s'; exit 0; fi\nexec %q demo component --name %s --release %s --listen 127.0.0.1:%d%s\n",
+	return fmt.Sprintf("#!/bin/sh\nif [ \"$1\" = --version ]; then echo '%s, version %s'; exit 0; fi\nexec %q demo component --name %s --release %s --listen \"${LISTEN:-127.0.0.1:%d}\"%s\n",
 		name, version, b.program, name, version, b.ports[name], flag)
 }
 

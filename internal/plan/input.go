@@ -63,6 +63,7 @@ type Installed struct {
 	Err       error               // why upstream's answer is not known, or is an old one
 	Excluded  string              // why this program cannot upgrade it, such as that a package owns it; "" when it can
 	Failed    []Failed            // versions that failed on this host
+	Instances []string            // of one that has several, in the order they are upgraded
 	DataKept  bool                // a copy of its data can be kept, which opens doors that are reversible with one to a person
 }
 

@@ -42,6 +42,7 @@ type Step struct {
 	Reversible       string            `json:"reversible"`       // yes | with-backup | no
 	Reason           string            `json:"reason,omitempty"` // why not a newer version, or what follows
 	NotesURL         string            `json:"notes_url,omitempty"`
+	Instances        []string          `json:"instances,omitempty"` // upgraded one at a time, in this order
 	Release          component.Release `json:"-"`
 }
 
@@ -144,8 +145,8 @@ func (s *solver) step(in Input, m move) Step {
 	from, to := &c.ladder.nodes[m.from], &c.ladder.nodes[m.to]
 	st := Step{
 		Component: c.name, From: from.version, To: to.version, Type: component.BumpBetween(from.version, to.version),
-		Asset: to.asset, DownloadBytes: to.bytes, EstimatedSeconds: estimate(in, c.name), Reversible: c.ladder.reversible(in, m.from, m.to),
-		NotesURL: to.release.NotesURL, Release: to.release,
+		Asset: to.asset, DownloadBytes: to.bytes, EstimatedSeconds: estimate(in, c.name) * max(1, len(c.Instances)), Reversible: c.ladder.reversible(in, m.from, m.to),
+		NotesURL: to.release.NotesURL, Release: to.release, Instances: c.Instances,
 	}
 	target := s.target[m.cand]
 	if m.to == target {

@@ -49,6 +49,9 @@ func (p *page) phase(ph Phase) {
 	}
 	for _, s := range ph.Steps {
 		p.line("  - %s: %s → %s", s.Component, s.From, p.paint(green, s.To.String()))
+		if len(s.Instances) > 0 {
+			p.wrapped("      ", "      ", "", "one instance at a time: "+strings.Join(s.Instances, ", "))
+		}
 		if s.Reason != "" {
 			p.wrapped("      ", "      ", "", s.Reason)
 		}

@@ -166,11 +166,30 @@ func (r *running) prober(ch Change) *health.Prober {
 
 // remoteResult is what this program prints on another host.
 type remoteResult struct {
-	Status     string `json:"status"`
-	Error      string `json:"error"`
+	Status     string    `json:"status"`
+	Error      ErrorText `json:"error"`
 	Components []struct {
 		Name, Status, Error, To string
 	} `json:"components"`
+}
+
+// ErrorText reads the "error" of any document that this program prints: a text in
+// the result of a run, {code, hint, message} where there was none.
+type ErrorText string
+
+// UnmarshalJSON reads either form.
+func (e *ErrorText) UnmarshalJSON(data []byte) error {
+	var text string
+	if json.Unmarshal(data, &text) == nil {
+		*e = ErrorText(text)
+		return nil
+	}
+	var doc struct {
+		Message string `json:"message"`
+	}
+	err := json.Unmarshal(data, &doc)
+	*e = ErrorText(doc.Message)
+	return err
 }
 
 // ask runs this program on an instance's host.
@@ -211,7 +230,7 @@ func (res *remoteResult) reason(name string) string {
 			return c.Error
 		}
 	}
-	return res.Error
+	return string(res.Error)
 }
 
 // restoreAway brings an instance on another host back: what was interrupted there

@@ -120,7 +120,7 @@ func (s *Stack) checkOneAway(ctx context.Context, one *inventory.Installed, to c
 			Healthy       bool
 			Detail        string
 		} `json:"components"`
-		Error string `json:"error"`
+		Error run.ErrorText `json:"error"`
 	}
 	if err := s.askAway(ctx, one, &status, "status"); err != nil {
 		return "", err
@@ -139,21 +139,21 @@ func (s *Stack) checkOneAway(ctx context.Context, one *inventory.Installed, to c
 		}
 	}
 	if at.IsZero() {
-		return "", fmt.Errorf("expected %s on its host, found none%s", name, prefixed(": ", status.Error))
+		return "", fmt.Errorf("expected %s on its host, found none%s", name, prefixed(": ", string(status.Error)))
 	}
 	one.Version = at
 	if !at.Less(to) {
 		return fmt.Sprintf("its host has %s already", at), nil
 	}
 	var res struct {
-		Status string `json:"status"`
-		Error  string `json:"error"`
+		Status string        `json:"status"`
+		Error  run.ErrorText `json:"error"`
 	}
 	if err := s.askAway(ctx, one, &res, "apply", "--dry-run", "--component="+name+"@"+to.String()); err != nil {
 		return "", err
 	}
 	if res.Error != "" || res.Status != run.StatusDryRun && res.Status != run.StatusNothingToDo {
-		return "", fmt.Errorf("its host is not ready for %s: %s", to, cmp.Or(res.Error, "its plan has the status "+res.Status))
+		return "", fmt.Errorf("its host is not ready for %s: %s", to, cmp.Or(string(res.Error), "its plan has the status "+res.Status))
 	}
 	return fmt.Sprintf("its host is at %s and ready for %s", at, to), nil
 }

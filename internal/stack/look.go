@@ -111,6 +111,9 @@ func (s *Stack) planInput(found []*inventory.Installed, results map[string]upstr
 	}
 	for _, f := range found {
 		p := plan.Installed{Component: f.Component, Current: f.Version, DataKept: s.dataDir(f) != ""}
+		for _, one := range f.Copies {
+			p.Instances = append(p.Instances, one.Instance)
+		}
 		switch {
 		case !f.Component.Swappable():
 			p.Excluded = "managed by the distribution's package manager; upgrade it there"

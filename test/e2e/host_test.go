@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -156,15 +157,17 @@ type result struct {
 	Warnings []string `json:"warnings"`
 }
 
+type componentStatus struct {
+	Name, Current, Previous, Detail string
+	Active, Healthy                 bool
+	Instances                       []struct {
+		Name, Current   string
+		Active, Healthy bool
+	}
+}
+
 type status struct {
-	Components []struct {
-		Name, Current, Previous string
-		Active, Healthy         bool
-		Instances               []struct {
-			Name, Current   string
-			Active, Healthy bool
-		}
-	} `json:"components"`
+	Components  []componentStatus `json:"components"`
 	Interrupted *struct {
 		ID string `json:"id"`
 	} `json:"interrupted_run"`
@@ -244,14 +247,25 @@ func (h *host) agrees(component string) string {
 	h.t.Helper()
 	disk, live := h.installed(component), h.running(component)
 	recorded, _, _ := strings.Cut(h.state().Components[component].Current, "+")
-	var st status
-	h.document(&st, 0, "status")
-	if st.Interrupted != nil {
-		h.t.Fatalf("still interrupted: %+v", st.Interrupted)
-	}
-	for _, c := range st.Components {
+	// Where nothing was scraped before an upgrade, that is not held against it, and
+	// Prometheus may yet have to come to its first scrape.
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		var st status
+		h.document(&st, 0, "status")
+		if st.Interrupted != nil {
+			h.t.Fatalf("still interrupted: %+v", st.Interrupted)
+		}
+		at := slices.IndexFunc(st.Components, func(c componentStatus) bool { return c.Name == component })
+		if at < 0 {
+			break
+		}
+		c := st.Components[at]
 		shown, _, _ := strings.Cut(c.Current, "+")
-		if c.Name == component && (!c.Healthy || !c.Active || shown != disk) {
+		if c.Healthy && c.Active && shown == disk {
+			break
+		}
+		if c.Healthy || time.Now().After(deadline) {
 			h.t.Fatalf("status of %s: %+v, binary %s", component, c, disk)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,13 +18,17 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"aead.dev/minisign"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/cli"
 	"github.com/observability-upgrade/observability-upgrade/internal/demo"
+	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
+	"github.com/observability-upgrade/observability-upgrade/internal/service"
+	"github.com/observability-upgrade/observability-upgrade/internal/service/process"
 )
 
 const program = "observability-upgrade"
@@ -45,6 +50,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"sandbox":  makeSandbox,
+			"pair":     pair,
 			"publish":  publish,
 			"sign":     sign,
 			"upgrade":  upgrade,
@@ -86,6 +92,57 @@ func makeSandbox(ts *testscript.TestScript, neg bool, args []string) {
 		upgrade(ts, false, []string{"0", "restart", "--component=pulse,beacon", "--quiet"})
 		upgrade(ts, false, []string{"0", "adopt", "--yes", "--quiet"})
 	}
+}
+
+// pair is `pair here|there`: pulse gets two instances, a and b, behind a balancer
+// that is a few files in $DIR (lb-a, lb-b, lb-log). Here, both run below $ROOT;
+// there, b is on another host, which is another root.
+func pair(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) == 1 && (args[0] == "here" || args[0] == "there"), "pair here|there")
+	dir, root := ts.Getenv("DIR"), ts.Getenv("ROOT")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	listen := l.Addr().String()
+	ts.Check(l.Close())
+	file := filepath.Join(root, "etc/observability/components.d/pulse.yaml")
+	own, err := os.ReadFile(file)
+	ts.Check(err)
+	there := fmt.Sprintf("health: {url: \"http://%s/-/ready\"}", listen)
+	b := fmt.Sprintf("%s, process: {command: [\"{root}/usr/local/bin/pulse\"], env: [\"LISTEN=%s\"]}", there, listen)
+	if args[0] == "there" {
+		path, err := exec.LookPath(program)
+		ts.Check(err)
+		other := filepath.Join(dir, "other")
+		ts.Check(os.MkdirAll(filepath.Join(other, "usr/local/bin"), 0o755))
+		ts.Check(os.CopyFS(filepath.Join(other, "etc"), os.DirFS(filepath.Join(root, "etc"))))
+		binary, err := os.ReadFile(filepath.Join(root, "usr/local/bin/pulse"))
+		ts.Check(err)
+		ts.Check(os.WriteFile(filepath.Join(other, "usr/local/bin/pulse"), binary, 0o755))
+		theirs := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).ReplaceAllString(string(own), "http://"+listen)
+		theirs = strings.Replace(theirs, "/bin/pulse\"]}", "/bin/pulse\"], env: [\"LISTEN="+listen+"\"]}", 1)
+		ts.Check(os.WriteFile(filepath.Join(other, "etc/observability/components.d/pulse.yaml"), []byte(theirs), 0o644))
+		b = there + fmt.Sprintf(", exec: [%q, %q]", path, "--root="+other)
+		ts.Setenv("OTHER", other)
+		ts.Defer(func() { stopProcess(ts, other, "pulse") })
+		code(ts, false, []string{"0", program, "--root=" + other, "restart", "--component=pulse", "--quiet"})
+	}
+	lb := func(do string) string { return fmt.Sprintf("[sh, -c, '%s', sh, \"{server}\"]", do) }
+	for _, name := range []string{"a", "b"} {
+		ts.Check(os.WriteFile(filepath.Join(dir, "lb-"+name), []byte("admitted 0 1\n"), 0o644))
+	}
+	text := string(own) + fmt.Sprintf("balancer: {type: exec, stabilize: 100ms, status: %s, drain: %s, admit: %s}\n",
+		lb("cat "+dir+"/lb-$1"), lb("echo drained 0 1 >"+dir+"/lb-$1; echo drain $1 >>"+dir+"/lb-log"), lb("echo admitted 0 1 >"+dir+"/lb-$1; echo admit $1 >>"+dir+"/lb-log")) +
+		"instances:\n  - {name: a}\n  - {name: b, " + b + "}\n"
+	ts.Check(os.WriteFile(file, []byte(text), 0o644))
+	ts.Defer(func() { stopProcess(ts, root, "pulse@a"); stopProcess(ts, root, "pulse@b") })
+	upgrade(ts, false, []string{"0", "restart", "--component=pulse", "--quiet"})
+	ts.Check(os.RemoveAll(filepath.Join(dir, "lb-log")))
+}
+
+func stopProcess(ts *testscript.TestScript, root, name string) {
+	r := layout.Root(root)
+	_, err := process.New(process.Options{Dir: r.ProcessDir(), LogDir: r.LogDir()}).Stop(context.Background(), service.Service{Name: name}, 5*time.Second)
+	ts.Check(err)
 }
 
 // publish is `publish NAME VERSION [faulty]`.
