@@ -178,3 +178,38 @@ func TestPageOnAnyPath(t *testing.T) {
 		t.Fatalf("node_exporter is at %s", got)
 	}
 }
+
+// A configuration that was changed on disk, and not read yet, is read after a run:
+// over HTTP or, where Prometheus does not allow that, by a signal.
+func TestChangedTargetsAreRead(t *testing.T) {
+	for name, flag := range map[string]string{"http": "--web.enable-lifecycle", "signal": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t, map[string]string{"prometheus": "2.42", "node_exporter": "1.5"}, map[string][]string{"node_exporter": {"1.9"}})
+			unit, err := h.ReadFile("/etc/systemd/system/prometheus.service")
+			h.check(err)
+			h.file("/etc/systemd/system/prometheus.service", strings.Replace(string(unit), "--web.enable-lifecycle", flag, 1))
+			h.MustRun(h.ctx, "systemctl", "daemon-reload")
+			h.MustRun(h.ctx, "systemctl", "restart", "prometheus.service")
+			h.waitSamples()
+			pid, err := h.MainPID(h.ctx, "prometheus.service")
+			h.check(err)
+			h.file("/etc/prometheus/prometheus.yml", "global: {scrape_interval: 1s}\nscrape_configs:\n  - {job_name: renamed, static_configs: [{targets: [\"127.0.0.1:9090\", \"127.0.0.1:9100\"]}]}\n")
+			out := h.upgrade(0, "apply", "--yes")
+			if !strings.Contains(out.Stderr, "prometheus: its configuration on disk is newer") {
+				t.Errorf("%s", out)
+			}
+			_, body, err := h.Get(h.ctx, "http://127.0.0.1:9090/api/v1/status/config")
+			h.check(err)
+			if !strings.Contains(string(body), "renamed") {
+				t.Errorf("the new configuration is not in force: %s", body)
+			}
+			if now, err := h.MainPID(h.ctx, "prometheus.service"); err != nil || now != pid {
+				t.Errorf("Prometheus was restarted: pid %d, now %d, %v", pid, now, err)
+			}
+			if out := h.upgrade(0, "apply", "--yes"); strings.Contains(out.Stderr, "newer") {
+				t.Errorf("read again without need: %s", out)
+			}
+		})
+	}
+}

@@ -1,0 +1,224 @@
+package stack
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/catalogue"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/health"
+	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
+	"github.com/observability-upgrade/observability-upgrade/internal/layout"
+)
+
+// recording answers as a component's documentation says that it does: neither
+// Grafana nor Loki has a package that could run where these tests do.
+type recording struct {
+	Source  string
+	Auth    string
+	Answers map[string]*struct {
+		Status int
+		Body   json.RawMessage
+	}
+
+	mu     sync.Mutex
+	server *httptest.Server
+}
+
+func recordings(t *testing.T) map[string]*recording {
+	t.Helper()
+	data, err := os.ReadFile("testdata/recorded.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]*recording{}
+	if err := json.Unmarshal(data, &all); err != nil {
+		t.Fatal(err)
+	}
+	for name, r := range all {
+		if !strings.HasPrefix(r.Source, "https://") {
+			t.Fatalf("%s: the recording does not say where it is from", name)
+		}
+		r.server = httptest.NewServer(r)
+		t.Cleanup(r.server.Close)
+	}
+	return all
+}
+
+func (r *recording) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	user, password, _ := req.BasicAuth()
+	if r.Auth != "" && req.URL.Path != "/api/health" && user+":"+password != r.Auth {
+		http.Error(w, `{"message":"Unauthorized"}`, http.StatusUnauthorized)
+		return
+	}
+	a := r.Answers[req.URL.Path]
+	if a == nil {
+		http.NotFound(w, req)
+		return
+	}
+	if a.Status != 0 {
+		w.WriteHeader(a.Status)
+	}
+	var text string
+	if json.Unmarshal(a.Body, &text) == nil {
+		_, _ = w.Write([]byte(text))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(a.Body)
+}
+
+// say replaces an answer.
+func (r *recording) say(path string, status int, body string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Answers[path].Status, r.Answers[path].Body = status, json.RawMessage(body)
+}
+
+// recorded is a stack of components that answer from recordings.
+func recorded(t *testing.T) (*Stack, map[string]*recording, []*inventory.Installed) {
+	t.Helper()
+	all := recordings(t)
+	c, err := catalogue.Load(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Stack{Options: Options{Root: layout.Root("/")}, Catalogue: c, now: time.Now, prober: &health.Prober{
+		Expand: func(text string) (string, error) { return strings.ReplaceAll(text, "${SECRET:grafana}", "secret"), nil },
+	}}
+	var found []*inventory.Installed
+	for _, name := range []string{"grafana", "loki", "prometheus", "promtail"} {
+		definition, ok := c.Get(name)
+		if !ok {
+			t.Fatalf("no %s", name)
+		}
+		own := definition.Of(component.Instance{Health: &component.Health{URL: strings.Replace(definition.Health.URL, "http://localhost:"+component.PortOf(definition.Health.URL), all[name].server.URL, 1)}})
+		if all[name].Auth != "" {
+			own.Client = component.Client{Username: "admin", Password: "${SECRET:grafana}"}
+		}
+		found = append(found, &inventory.Installed{Component: own, Version: component.MustParseVersion("3.1.0")})
+	}
+	return s, all, found
+}
+
+func failures(checks []health.Check) (failed, ok []string) {
+	for _, c := range checks {
+		switch c.Status {
+		case health.Fail:
+			failed = append(failed, c.Name)
+		case health.OK:
+			ok = append(ok, c.Name)
+		}
+	}
+	return failed, ok
+}
+
+// The links of Grafana and Promtail hold, and each that is cut is named by exactly
+// one failing test.
+func TestRecordedLinks(t *testing.T) {
+	const gp, gl, pl = "grafana-prometheus", "grafana-loki", "promtail-loki"
+	for name, tt := range map[string]struct {
+		cut  func(all map[string]*recording)
+		want string
+	}{
+		"none": {func(map[string]*recording) {}, ""},
+		"Grafana's way to Prometheus": {func(all map[string]*recording) {
+			all["grafana"].say("/api/datasources/uid/H8joYFVGz/health", 400, `{"message":"dial tcp 127.0.0.1:9090: connect: connection refused","status":"ERROR"}`)
+		}, gp},
+		"Grafana's way to Loki": {func(all map[string]*recording) {
+			all["grafana"].say("/api/datasources/uid/P8E80F9AE/health", 200, `{"message":"no labels","status":"ERROR"}`)
+		}, gl},
+		"no data source for Loki": {func(all map[string]*recording) {
+			all["grafana"].say("/api/datasources", 200, `[{"id":1,"uid":"H8joYFVGz","name":"Prometheus","type":"prometheus"}]`)
+		}, gl},
+		"Promtail's way to Loki": {func(all map[string]*recording) {
+			all["loki"].say("/loki/api/v1/query", 200, `{"status":"success","data":{"resultType":"vector","result":[],"stats":{}}}`)
+		}, pl},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, all, found := recorded(t)
+			tt.cut(all)
+			checks := s.testLinks(t.Context(), found, found)
+			failed, ok := failures(checks)
+			if strings.Join(failed, ",") != tt.want {
+				t.Errorf("%q fail, want %q: %+v", failed, tt.want, checks)
+			}
+			if want := []string{gl, gp, pl}; tt.want == "" && strings.Join(ok, ",") != strings.Join(want, ",") {
+				t.Errorf("%q hold, want %q: %+v", ok, want, checks)
+			}
+		})
+	}
+}
+
+// Without the right credentials Grafana's links fail, and do not show the secret.
+func TestRecordedCredentials(t *testing.T) {
+	s, all, found := recorded(t)
+	all["grafana"].Auth = "admin:another"
+	failed, _ := failures(s.testLinks(t.Context(), found, found))
+	if strings.Join(failed, ",") != "grafana-loki,grafana-prometheus" {
+		t.Errorf("%q fail", failed)
+	}
+}
+
+// The fingerprints of Grafana and Loki are known, and tell what is missing.
+func TestRecordedFingerprints(t *testing.T) {
+	s, all, found := recorded(t)
+	for _, tt := range []struct {
+		name   string
+		known  int
+		lose   func()
+		differ string
+	}{
+		{"grafana", 3, func() { all["grafana"].say("/api/search", 200, `[{"id":1,"uid":"cIBgcSjkk","type":"dash-db"}]`) }, "dashboards was 2, is 1"},
+		{"loki", 2, func() {
+			all["loki"].say("/loki/api/v1/query", 200, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1588889221,"12"]}]}}`)
+		}, "lines was 1267, is 12"},
+	} {
+		for _, in := range found {
+			if in.Component.Name != tt.name {
+				continue
+			}
+			tests := health.ExpandTests(in.Component.Data.Fingerprint, s.vars(in).WithURL(in.Component.Health))
+			before := s.prober.Fingerprint(t.Context(), in.Component.Client, tests, time.Unix(1588889221, 0))
+			if before.Known() != tt.known {
+				t.Errorf("%s: %d answers, want %d: %s", tt.name, before.Known(), tt.known, before.Missing())
+			}
+			if diff := health.Differences(tests, before, s.prober.Fingerprint(t.Context(), in.Component.Client, tests, before.At)); len(diff) > 0 {
+				t.Errorf("%s: %+v", tt.name, diff)
+			}
+			tt.lose()
+			diff := health.Differences(tests, before, s.prober.Fingerprint(t.Context(), in.Component.Client, tests, before.At))
+			if err := (&health.LostDataError{Component: tt.name, Differences: diff}); !strings.HasSuffix(err.Error(), ": "+tt.differ) {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+		}
+	}
+}
+
+// What Grafana and Loki must do besides being ready holds, by their definitions.
+func TestRecordedFunctional(t *testing.T) {
+	s, _, found := recorded(t)
+	n := 0
+	for _, in := range found {
+		if in.Component.Name != "grafana" && in.Component.Name != "loki" {
+			continue
+		}
+		for _, test := range health.ExpandTests(in.Component.Functional, s.vars(in).WithURL(in.Component.Health)) {
+			n++
+			if o := s.prober.Test(t.Context(), in.Component.Client, test, time.Time{}); o.Status != health.OK {
+				t.Errorf("%s: %s: %s", in.Component.Name, test.Name, o.Detail)
+			}
+		}
+	}
+	if n == 0 {
+		t.Error("no test was made")
+	}
+}
