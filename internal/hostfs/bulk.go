@@ -3,7 +3,6 @@ package hostfs
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -90,25 +89,7 @@ func (h *Host) CopyBulk(src, dst string, b Bulk) (bytes int64, linked int, err e
 
 // cloneFile copies a regular file with its attributes, unsynced.
 func cloneFile(src, dst string, st fs.FileInfo) error {
-	in, err := os.OpenFile(src, os.O_RDONLY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	if err := unix.IoctlFileClone(int(out.Fd()), int(in.Fd())); err != nil {
-		if _, err := io.Copy(out, in); err != nil {
-			return err
-		}
-	}
-	if err := copyAttrs(src, dst, st, nil); err != nil {
-		return err
-	}
-	return out.Close()
+	return copyContent(src, dst, func(*os.File) error { return copyAttrs(src, dst, st, nil) })
 }
 
 // syncFS makes all that was written to the file system of path durable.

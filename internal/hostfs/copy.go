@@ -129,6 +129,20 @@ func copyLike(src, dst string, st, like fs.FileInfo, likePath string) error {
 // syncs both: what is only in memory after a power cut is a binary that cannot
 // be executed.
 func copyFile(src, dst string, st fs.FileInfo, attrs func() error) error {
+	return copyContent(src, dst, func(out *os.File) error {
+		if err := attrs(); err != nil {
+			return err
+		}
+		if err := os.Chtimes(dst, st.ModTime(), st.ModTime()); err != nil {
+			return err
+		}
+		return out.Sync()
+	})
+}
+
+// copyContent copies a regular file to one that does not exist, shared by reflink
+// where the file system can, and has finish complete it before it is closed.
+func copyContent(src, dst string, finish func(out *os.File) error) error {
 	in, err := os.OpenFile(src, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
@@ -144,13 +158,7 @@ func copyFile(src, dst string, st fs.FileInfo, attrs func() error) error {
 			return err
 		}
 	}
-	if err := attrs(); err != nil {
-		return err
-	}
-	if err := os.Chtimes(dst, st.ModTime(), st.ModTime()); err != nil {
-		return err
-	}
-	if err := out.Sync(); err != nil {
+	if err := finish(out); err != nil {
 		return err
 	}
 	return out.Close()
