@@ -209,4 +209,6 @@ type Event struct {
 const (
 	interruptedBySignal = "interrupted by a signal"
 	interruptedByCrash  = "the run was interrupted (crash, kill or power loss)"
+	interruptedBetween  = "the run was interrupted before all instances were changed"
+	interruptedBefore   = "the run was interrupted before it was touched"
 )

@@ -166,6 +166,7 @@ type running struct {
 // record data of the journal besides Header and Change.
 type note struct {
 	Component string   `json:"component,omitempty"`
+	Instance  string   `json:"instance,omitempty"`
 	Reason    string   `json:"reason,omitempty"`
 	Outcome   *Outcome `json:"outcome,omitempty"`
 	Status    string   `json:"status,omitempty"`
@@ -359,7 +360,7 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 		out.Status = RolledBack
 	}
 	out.Duration = seconds(r.Now().Sub(start))
-	if err := r.note(stepCommitted, note{Component: ch.Component, Outcome: out}); err != nil {
+	if err := r.note(stepCommitted, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); err != nil {
 		out.Status = Failed
 		return err
 	}
@@ -475,7 +476,7 @@ func (r *running) close(ctx context.Context, ch Change, out *Outcome) error {
 		r.stuck = true
 		return nil
 	}
-	if err := r.note(stepRecorded, note{Component: ch.Component, Outcome: out}); err != nil {
+	if err := r.note(stepRecorded, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); err != nil {
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return err
 		}
@@ -498,7 +499,7 @@ func (r *running) intend(ctx context.Context, ch Change, st Step) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return r.note(st, note{Component: ch.Component})
+	return r.note(st, note{Component: ch.Component, Instance: ch.Instance})
 }
 
 // act announces a step whose intent is journaled, and does it.

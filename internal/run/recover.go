@@ -116,17 +116,21 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 	}
 	var failure error
 	takenBack := half(order, r.unreached(order))
-	for _, p := range order {
+	settled := map[*progress]Outcome{}
+	for _, p := range byUrgency(order, takenBack) {
 		if takenBack[p] {
 			p.committed, p.recorded, p.stopped = nil, nil, true
-			p.reason = "the run was interrupted before all instances were changed"
+			p.reason = interruptedBetween
 		}
 		out, err := r.settle(ctx, p)
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return nil, err
 		}
 		failure = errors.Join(failure, err)
-		r.outcomes = append(r.outcomes, out)
+		settled[p] = out
+	}
+	for _, p := range order {
+		r.outcomes = append(r.outcomes, settled[p])
 	}
 	if err := r.dropIncompleteBackup(); err != nil {
 		return nil, err
@@ -163,18 +167,25 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 		if err := rec.Decode(&n); err != nil {
 			return nil, "", err
 		}
-		last.note(st, n)
+		of := last
+		for _, p := range order { // a recovery may have come back to an earlier one
+			if p.change.Component == n.Component && p.change.Instance == n.Instance {
+				of = p
+			}
+		}
+		of.note(st, n)
+		set := of.change.Set()
 		if st == StepDrain {
-			r.drained[last.change.Set()] = true
+			r.drained[set] = true
 		}
 		if st == StepStart || st == StepRestore {
-			r.dirty[last.change.Set()] = true
+			r.dirty[set] = true
 		}
 		if n.Fingerprint != nil {
-			r.prints[last.change.Set()] = *n.Fingerprint
+			r.prints[set] = *n.Fingerprint
 		}
 		if n.Was != nil {
-			r.was[last.change.Set()] = *n.Was
+			r.was[set] = *n.Was
 		}
 		return order, ended, nil
 	}
@@ -188,6 +199,7 @@ func (p *progress) note(st Step, n note) {
 	case StepUndo:
 		p.stopped = true
 		p.reason = n.Reason
+		p.committed, p.recorded = nil, nil // a recovery takes it back
 	case stepCommitted:
 		p.committed = n.Outcome
 	case stepUndone:
@@ -210,7 +222,7 @@ func (r *running) settle(ctx context.Context, p *progress) (Outcome, error) {
 		}
 		return *done, r.close(ctx, ch, done)
 	}
-	out := Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: NotAttempted, Error: "the run was interrupted before it was touched"}
+	out := Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: NotAttempted, Error: interruptedBefore}
 	if !p.stopped {
 		if err := r.clearBeside(ch); err != nil {
 			return out, err
@@ -218,7 +230,7 @@ func (r *running) settle(ctx context.Context, p *progress) (Outcome, error) {
 		if err := r.readmit(ctx, ch); err != nil {
 			return out, err
 		}
-		return out, r.note(stepRecorded, note{Component: ch.Component, Outcome: &out})
+		return out, r.note(stepRecorded, note{Component: ch.Component, Instance: ch.Instance, Outcome: &out})
 	}
 	out.Error = p.reason
 	if out.Error == "" {

@@ -272,6 +272,39 @@ func (r *running) restoreAway(ctx context.Context, ch Change, ready func(time.Ti
 	return false, fmt.Errorf("its own host knows of no %s", ch.Component)
 }
 
+// byUrgency is the order in which recovery settles changes: what was at work when
+// the run died comes first, so that it takes traffic again before an instance that
+// works is taken out to be brought back.
+func byUrgency(order []*progress, takenBack map[*progress]bool) []*progress {
+	var first, last []*progress
+	for _, p := range order {
+		if takenBack[p] {
+			last = append([]*progress{p}, last...)
+		} else {
+			first = append(first, p)
+		}
+	}
+	return append(first, last...)
+}
+
+// interrupted reports whether a change was settled, by a recovery before this one,
+// for no fault of its own.
+func (p *progress) interrupted() bool {
+	out := p.recorded
+	if out == nil {
+		out = p.undone
+	}
+	if out == nil || out.Status == Upgraded {
+		return false
+	}
+	for _, why := range []string{interruptedByCrash, interruptedBetween, interruptedBefore} {
+		if strings.HasPrefix(out.Error, why) {
+			return true
+		}
+	}
+	return false
+}
+
 // half lists the instances of interrupted rolling changes that are committed
 // while others of their component are not: recovery takes them back, so that a
 // component is whole again.
@@ -285,7 +318,7 @@ func half(order []*progress, unreached []Planned) map[*progress]bool {
 		switch {
 		case p.committed != nil || p.recorded != nil && p.recorded.Status == Upgraded:
 			done[key] = append(done[key], p)
-		case p.recorded == nil && p.undone == nil:
+		case p.recorded == nil && p.undone == nil, p.interrupted():
 			left[key] = true
 		}
 	}
@@ -296,7 +329,8 @@ func half(order []*progress, unreached []Planned) map[*progress]bool {
 	}
 	// An instance that failed for itself ended the roll-out: the rest stays as it is.
 	for _, p := range order {
-		if p.undone != nil || p.recorded != nil && p.recorded.Status == RolledBack {
+		failed := p.undone != nil || p.recorded != nil && p.recorded.Status == RolledBack
+		if failed && !p.interrupted() {
 			delete(left, p.change.Component+" "+p.change.To.String())
 		}
 	}

@@ -24,6 +24,7 @@ type fakeBalancer struct {
 	admitted map[string]bool
 	did      []string
 	broken   bool // it answers nothing
+	wrong    []string
 }
 
 type fakeServer struct {
@@ -65,6 +66,9 @@ func (s fakeServer) set(in bool) error {
 		return errors.New("no answer")
 	}
 	s.lb.admitted[s.name] = in
+	if !s.lb.admitted["a"] && !s.lb.admitted["b"] {
+		s.lb.wrong = append(s.lb.wrong, "no server was left when "+s.name+" was drained")
+	}
 	s.lb.did = append(s.lb.did, map[bool]string{true: "admit ", false: "drain "}[in]+s.name)
 	return nil
 }
@@ -109,8 +113,8 @@ func (w *world) instance(i string) string { return w.runningVersion("prom@" + i)
 // is open.
 func (w *world) clean(what string) {
 	w.t.Helper()
-	if len(w.wrong) > 0 {
-		w.t.Fatalf("%s: %q", what, w.wrong)
+	if wrong := append(w.wrong, w.lb.wrong...); len(wrong) > 0 {
+		w.t.Fatalf("%s: %q", what, wrong)
 	}
 	if p, err := journal.Pending(w.root.JournalDir()); err != nil || len(p) > 0 {
 		w.t.Fatalf("%s: journal still open: %v %v", what, p, err)
@@ -246,6 +250,54 @@ func TestRollingKilledAtEveryOperation(t *testing.T) {
 			t.Logf("%d kill points", tried)
 		})
 	}
+}
+
+// Killed again in the recovery, a third attempt still ends with one version.
+func TestRollingKilledDuringRecovery(t *testing.T) {
+	t.Parallel()
+	crashed := func(n int) (*world, *crashAt) {
+		w, c := pair(t), &crashAt{n: n}
+		if _, err := w.engine(c.guard).Execute(t.Context(), w.rolling("prom 2.0.0")); c.crashed() && !errors.Is(err, hostfs.ErrCrashed) {
+			t.Fatalf("crash at %d (%s): the run went on: %v", n, c.op, err)
+		}
+		return w, c
+	}
+	tried := 0
+	for n := 30; ; n += 5 { // the first instance is at work before
+		probe, c := crashed(n)
+		if !c.crashed() {
+			break
+		}
+		count := &crashAt{}
+		if _, err := probe.engine(count.guard).Recover(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for m := 1; m <= count.count; m++ {
+			w, _ := crashed(n)
+			second := &crashAt{n: m}
+			_, err := w.engine(second.guard).Recover(t.Context())
+			if errors.Is(err, hostfs.ErrCrashed) != second.crashed() {
+				t.Fatalf("kill %d then %d: %v", n, m, err)
+			}
+			what := fmt.Sprintf("killed at effect %d (%s), then in recovery at %d (%s)", n, c.op, m, second.op)
+			if _, err := w.engine(nil).Recover(t.Context()); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			w.clean(what)
+			a, b, file := w.instance("a"), w.instance("b"), w.version("prom").String()
+			if a != file || b != file || !w.lb.admitted["a"] || !w.lb.admitted["b"] {
+				t.Fatalf("%s: a %s, b %s, file %s, balancer %v", what, a, b, file, w.lb.admitted)
+			}
+			if f, err := state.Load(w.root.State()); err == nil && f.Components["prom"].CurrentVersion != "" && f.Components["prom"].CurrentVersion != file {
+				t.Fatalf("%s: file %s, state %+v", what, file, f.Components["prom"])
+			}
+			tried++
+		}
+	}
+	if tried < 100 {
+		t.Fatalf("only %d pairs of kill points", tried)
+	}
+	t.Logf("%d pairs of kill points", tried)
 }
 
 // restart makes a request that restarts both instances.

@@ -42,7 +42,7 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 		return r.undoRestart(ctx, ch, out, start)
 	}
 	out.Evidence = r.saveEvidence(ctx, ch, out.Error)
-	if err := r.note(StepUndo, note{Component: ch.Component, Reason: out.Error}); err != nil {
+	if err := r.note(StepUndo, note{Component: ch.Component, Instance: ch.Instance, Reason: out.Error}); err != nil {
 		return err
 	}
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Detail: "back to " + ch.From.String()})
@@ -75,7 +75,7 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 			return errors.Join(err, r.Recorder.Record(ctx, r.head, ch, *out))
 		}
 	}
-	if noteErr := r.note(stepUndone, note{Component: ch.Component, Outcome: out}); noteErr != nil {
+	if noteErr := r.note(stepUndone, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); noteErr != nil {
 		return errors.Join(err, noteErr)
 	}
 	return errors.Join(err, r.close(ctx, ch, out))
@@ -117,7 +117,7 @@ func (r *running) bringBack(ctx context.Context, ch Change, ready func(time.Time
 // undoRestart makes sure that a service whose restart failed was at least
 // started, and puts its instance back where it works.
 func (r *running) undoRestart(ctx context.Context, ch Change, out *Outcome, start time.Time) error {
-	if err := r.note(StepUndo, note{Component: ch.Component, Reason: out.Error}); err != nil {
+	if err := r.note(StepUndo, note{Component: ch.Component, Instance: ch.Instance, Reason: out.Error}); err != nil {
 		return err
 	}
 	var err error
@@ -134,7 +134,7 @@ func (r *running) undoRestart(ctx context.Context, ch Change, out *Outcome, star
 	if errors.Is(err, hostfs.ErrCrashed) {
 		return err
 	}
-	if noteErr := r.note(stepUndone, note{Component: ch.Component, Outcome: out}); noteErr != nil {
+	if noteErr := r.note(stepUndone, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); noteErr != nil {
 		return errors.Join(err, noteErr)
 	}
 	return errors.Join(err, r.close(ctx, ch, out))

@@ -300,3 +300,31 @@ while kill -0 $p 2>/dev/null; do wait $p; done`)
 		})
 	}
 }
+
+// Killed in the middle of a rolling upgrade, recovery leaves both instances at one
+// version and in the balancer; the load does not notice.
+func TestRollingKilled(t *testing.T) {
+	for kind := range fronted {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			h := newPair(t, kind, map[string][]string{"prometheus": {"2.53"}})
+			l := h.load()
+			killed := 0
+			for n := 4; h.fault(fmt.Sprintf("kill-after:%d", n)); n += 6 {
+				killed++
+				h.upgrade(0, "recover")
+				h.admitted(kind)
+				a, b, disk := h.live("a"), h.live("b"), h.installed("prometheus")
+				if line(a) != line(disk) || line(b) != line(disk) {
+					t.Fatalf("killed after record %d: a runs %s, b runs %s, the file is %s", n, a, b, disk)
+				}
+				t.Logf("killed after record %d: both at %s", n, disk)
+				h.reset()
+			}
+			if killed < 3 {
+				t.Errorf("only %d points", killed)
+			}
+			l.served(t, 10_000)
+		})
+	}
+}

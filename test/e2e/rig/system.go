@@ -173,8 +173,13 @@ func emptyCgroups(ctx context.Context, name string) error {
 		if err != nil {
 			return fmt.Errorf("processes %v in cgroup %s do not die: %w", cgroupProcs(top), top, err)
 		}
-		if err := removeCgroup(top); err != nil {
-			return err
+		// A process that is gone from cgroup.procs may still be on its way out.
+		var busy error
+		if err := poll(ctx, func() bool {
+			busy = removeCgroup(top)
+			return !errors.Is(busy, unix.EBUSY)
+		}); err != nil || busy != nil {
+			return errors.Join(busy, err)
 		}
 	}
 	return nil
