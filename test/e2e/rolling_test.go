@@ -310,7 +310,7 @@ func TestRollingKilled(t *testing.T) {
 			h := newPair(t, kind, map[string][]string{"prometheus": {"2.53"}})
 			l := h.load()
 			killed := 0
-			for n := 4; h.fault(fmt.Sprintf("kill-after:%d", n)); n += 6 {
+			for n := 10; h.fault(fmt.Sprintf("kill-after:%d", n)); n += 6 {
 				killed++
 				h.upgrade(0, "recover")
 				h.admitted(kind)
