@@ -72,6 +72,12 @@ func (r Root) LogDir() string { return r.Path("var/log/observability") }
 // Cache is the directory of everything that can be fetched again.
 func (r Root) Cache() string { return r.Path("var/cache/observability") }
 
+// LastCheck is what the last look at upstream found.
+func (r Root) LastCheck() string { return r.Path("var/cache/observability/last-check.json") }
+
+// BackupList lists the backup points for readers who may not look into them.
+func (r Root) BackupList() string { return r.Path("var/cache/observability/backups.json") }
+
 // Backups holds one backup point per timestamp.
 func (r Root) Backups() string { return r.Path("var/backups/observability") }
 

@@ -25,6 +25,8 @@ type Proposal struct {
 	Plan     *plan.Plan
 	View     *View
 	Baseline preflight.Baseline // what was broken before and is not held against the upgrade
+
+	look LookOptions
 }
 
 // Failed lists the pre-flight checks that failed.
@@ -53,6 +55,7 @@ func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (*P
 	if err != nil {
 		return nil, err
 	}
+	s.RecordCheck(v, o, o.Auto && o.Begin)
 	p, err := plan.Make(v.Input)
 	if err != nil {
 		return nil, planError(err)
@@ -68,7 +71,7 @@ func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (*P
 		return nil, err
 	}
 	p.Checks = append(append(found.Checks, signed...), s.checkAway(ctx, v, p)...)
-	return &Proposal{Plan: p, View: v, Baseline: found.Baseline}, ctx.Err()
+	return &Proposal{Plan: p, View: v, Baseline: found.Baseline, look: o}, ctx.Err()
 }
 
 // planError tells mistakes in what was asked for from refusals.
@@ -149,12 +152,25 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 	}
 	result, err := s.engine().Execute(ctx, req)
 	s.reloadStale(ctx, &result)
+	s.recordAfter(prop.View, prop.look, reached(result))
 	result.Components = append(result.Components, refused...)
 	if len(refused) > 0 && result.Status == run.StatusSuccess {
 		result.Status = run.StatusFailed
 		err = errors.Join(err, fmt.Errorf("%s was left out: %s", refused[0].Name, refused[0].Error))
 	}
 	return result, err
+}
+
+// reached is the version that each component of a run is at afterwards, as far as
+// that is known.
+func reached(res run.Result) map[string]component.Version {
+	at := map[string]component.Version{}
+	for _, o := range res.Components {
+		if o.Status == run.Upgraded {
+			at[o.Name] = o.To
+		}
+	}
+	return at
 }
 
 // prepareAll prepares every step before anything stops. With continueOn, steps

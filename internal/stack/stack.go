@@ -27,6 +27,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
+	"github.com/observability-upgrade/observability-upgrade/internal/runlog"
 	"github.com/observability-upgrade/observability-upgrade/internal/service"
 	"github.com/observability-upgrade/observability-upgrade/internal/service/process"
 	"github.com/observability-upgrade/observability-upgrade/internal/service/systemd"
@@ -63,6 +64,7 @@ type Stack struct {
 	host     *hostfs.Host
 	prober   *health.Prober
 	now      func() time.Time
+	log      *runlog.Writer
 
 	holdsLock bool // while Mutate runs
 }
@@ -91,6 +93,7 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 	if wrong, _ := config.Cross(s.Policy, s.Matrix, s.Catalogue.Names()); len(wrong) > 0 {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, wrong)
 	}
+	s.log = runlog.NewWriter(o.Root, s.Logger)
 	s.http = &http.Client{Transport: newTransport()}
 	var err error
 	if s.services, err = s.openServices(ctx); err != nil {
@@ -122,7 +125,18 @@ func newTransport() *http.Transport {
 }
 
 // Close releases the connection to the service manager.
-func (s *Stack) Close() error { return s.services.Close() }
+func (s *Stack) Close() error {
+	s.log.Close()
+	return s.services.Close()
+}
+
+// report hands an event of a run to all who look on.
+func (s *Stack) report(ev run.Event) {
+	s.log.Event(ev)
+	if s.Events != nil {
+		s.Events(ev)
+	}
+}
 
 func (s *Stack) openServices(ctx context.Context) (service.Manager, error) {
 	kind := s.Policy.ServiceManager
@@ -217,6 +231,7 @@ func (s *Stack) Mutate(ctx context.Context, command string, args []string, do fu
 	if err == nil {
 		id, err = do(ctx)
 	}
+	s.recordBackups()
 	entry := audit.Entry{Command: command, Args: args, Outcome: "ok", RunID: id}
 	if err != nil {
 		entry.Outcome, entry.Detail, entry.ExitCode = "error", err.Error(), 1
@@ -289,7 +304,7 @@ func (s *Stack) engine() *run.Engine {
 		Root: s.Root, Host: s.host, Services: s.services, Prober: s.prober,
 		Recorder: s.books(),
 		Timeouts: run.Timeouts{Stop: t.Stop.Std(), Start: t.Start.Std(), Health: t.Health.Std()},
-		Now:      s.now, Logger: s.Logger, Report: s.Events, Build: s.Build,
+		Now:      s.now, Logger: s.Logger, Report: s.report, Build: s.Build,
 		Balancer: s.openBalancer, Remote: runRemote,
 	}
 }
