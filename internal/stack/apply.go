@@ -123,6 +123,12 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 		}
 		return res, err
 	}
+	// Downloads take as long as they take: the window may be about to close by now.
+	if err := s.mayBegin(prop.look.Auto && prop.look.Begin, time.Duration(prop.Plan.EstimatedSeconds)*time.Second); err != nil {
+		s.clearStaging(stagingNames(steps)...)
+		res.Status, res.Components = run.StatusCancelled, unattempted(steps)
+		return res, err
+	}
 	req := run.Request{
 		Operation: run.Apply, Trigger: o.Trigger, Plan: prop.Plan, ContinueOnFailure: o.ContinueOnFailure,
 	}

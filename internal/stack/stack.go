@@ -46,6 +46,7 @@ type Options struct {
 	Build    string            // this program's version
 	ExitCode func(error) int   // what the audit log gives as the exit code; may be nil
 	Guard    hostfs.Guard      // fault injection in tests; nil otherwise
+	Now      func() time.Time  // time.Now when nil
 	// Window judges the maintenance windows for the pre-flight checks; nil leaves
 	// them out. See preflight.Input.
 	Window func(ctx context.Context) component.Check
@@ -72,7 +73,10 @@ type Stack struct {
 // Open reads the configuration and connects to the service manager. Errors in
 // configuration wrap ErrConfig; nothing is written.
 func Open(ctx context.Context, o Options) (*Stack, error) {
-	s := &Stack{Options: o, now: time.Now, host: &hostfs.Host{Guard: o.Guard}}
+	s := &Stack{Options: o, now: o.Now, host: &hostfs.Host{Guard: o.Guard}}
+	if s.now == nil {
+		s.now = time.Now
+	}
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
