@@ -74,7 +74,7 @@ type Windows struct {
 
 // Auto tells of unattended upgrades.
 type Auto struct {
-	Enabled  bool // the timer's unit of this program is installed
+	Enabled  bool // this program's timer is enabled
 	Policy   string
 	Schedule string
 }

@@ -58,7 +58,7 @@ func (s *Stack) Overview(ctx context.Context) (*overview.Overview, error) {
 	t, ok, err := timer.Read(s.unitDir())
 	problem("timer", err)
 	if ok {
-		o.Auto = overview.Auto{Enabled: true, Policy: t.Policy, Schedule: strings.Join(t.Schedule, "; ")}
+		o.Auto = overview.Auto{Enabled: timer.Enabled(s.unitDir()), Policy: t.Policy, Schedule: strings.Join(t.Schedule, "; ")}
 	}
 	problem("policies of unattended runs", s.overviewPolicies(o))
 	problem("runs", s.overviewRuns(o))

@@ -173,11 +173,45 @@ func Write(h *hostfs.Host, dir string, o Options) (changed []string, err error) 
 	return changed, nil
 }
 
+// wants are the links that enable units, as systemctl makes them from [Install].
+var wants = map[string]string{Timer: "timers.target.wants", Recovery: "multi-user.target.wants"}
+
+// Enable links the timer and the recovery unit into the targets that want them, as
+// `systemctl --root=DIR enable` does: for a root that no systemd runs in now. It
+// reports which links were new.
+func Enable(h *hostfs.Host, dir string) (changed []string, err error) {
+	for _, unit := range []string{Timer, Recovery} {
+		link := filepath.Join(dir, wants[unit], unit)
+		if _, err := os.Lstat(link); err == nil {
+			continue
+		}
+		if err := h.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+			return changed, err
+		}
+		if err := h.Link(filepath.Join("..", unit), link); err != nil {
+			return changed, err
+		}
+		changed = append(changed, link)
+	}
+	return changed, nil
+}
+
+// Enabled reports whether the timer is linked into the target that wants it.
+func Enabled(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, wants[Timer], Timer))
+	return err == nil
+}
+
 // Remove takes the timer and its service away and reports which were there; the
 // recovery unit stays, since runs by hand can be interrupted too.
 func Remove(h *hostfs.Host, dir string) (removed []string, err error) {
 	for _, name := range []string{Timer, Service} {
 		if _, err := own(filepath.Join(dir, name)); err != nil {
+			return nil, err
+		}
+	}
+	if Enabled(dir) {
+		if err := h.Remove(filepath.Join(dir, wants[Timer], Timer)); err != nil {
 			return nil, err
 		}
 	}
