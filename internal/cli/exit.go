@@ -58,7 +58,9 @@ func (g *global) exit(ctx context.Context, err error) int {
 		if errors.As(err, &res) {
 			return n // the result document was printed and holds the errors
 		}
-		doc := map[string]any{"error": map[string]any{"code": n, "message": err.Error(), "hint": hint}}
+		doc := struct {
+			Error *errorDocument `json:"error"`
+		}{errorOf(ctx, err)}
 		enc := json.NewEncoder(g.Out)
 		enc.SetEscapeHTML(false)
 		_ = enc.Encode(doc)
@@ -69,6 +71,18 @@ func (g *global) exit(ctx context.Context, err error) int {
 		fmt.Fprintf(g.Err, "next:  %s\n", hint)
 	}
 	return n
+}
+
+// errorDocument is an error in JSON mode.
+type errorDocument struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+}
+
+func errorOf(ctx context.Context, err error) *errorDocument {
+	code, hint := classify(ctx, err)
+	return &errorDocument{Code: code, Message: err.Error(), Hint: hint}
 }
 
 // classify is the one place that turns an error into an exit code and a hint.

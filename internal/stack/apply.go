@@ -32,6 +32,17 @@ type Proposal struct {
 // Failed lists the pre-flight checks that failed.
 func (p *Proposal) Failed() []component.Check { return preflight.Failed(p.Plan.Checks) }
 
+// Warned lists the pre-flight checks that warned.
+func (p *Proposal) Warned() []component.Check {
+	var out []component.Check
+	for _, c := range p.Plan.Checks {
+		if c.Status == component.CheckWarn {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 // Refusal is the error for pre-flight checks that failed; nil where none did.
 func (p *Proposal) Refusal() error {
 	failed := p.Failed()
