@@ -32,6 +32,7 @@ type Policy struct {
 	Holds              []Hold         `yaml:"holds"`
 	Pins               []Hold         `yaml:"pins"`                // a version is required: the component stays within it
 	AlertGate          *AlertGate     `yaml:"alert_gate"`          // nil: none
+	Hooks              Hooks          `yaml:"hooks"`
 	AutoUpgrade        *AutoUpgrade   `yaml:"auto_upgrade"`        // nil: not given here
 	MaintenanceWindows []Window       `yaml:"maintenance_windows"` // nil: not given here
 	File               string         `yaml:"-"`
@@ -112,6 +113,7 @@ func defaults() *Policy {
 		ServiceManager: "auto", OnFailure: "abort",
 		Timeouts:  Timeouts{Stop: seconds(30), Start: seconds(60), Health: seconds(60), Download: seconds(600)},
 		Retention: Retention{Backups: 5},
+		Hooks:     Hooks{Timeout: seconds(60)},
 	}
 }
 
@@ -209,6 +211,7 @@ func (p *Policy) validate() yamlfile.Errors {
 		}
 	}
 	v.alertGate(p.AlertGate)
+	v.hooks(p.Hooks)
 	v.autoUpgrade(p.AutoUpgrade)
 	v.windows(p.MaintenanceWindows)
 	return v.errs

@@ -167,7 +167,18 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 	for _, dir := range stagingNames(steps) {
 		req.StagingDirs = append(req.StagingDirs, filepath.Join(s.staging(), dir))
 	}
+	told := hook{trigger: o.Trigger, components: unattempted(steps)}
+	if err := s.hooksBefore(ctx, told); err != nil {
+		s.clearStaging(stagingNames(steps)...)
+		res.Components = unattempted(steps)
+		if ctx.Err() != nil {
+			res.Status = run.StatusCancelled
+		}
+		s.hooksAfter(ctx, told, &res)
+		return res, err
+	}
 	result, err := s.engine().Execute(ctx, req)
+	s.hooksAfter(ctx, told, &result)
 	s.reloadStale(ctx, &result)
 	s.recordAfter(prop.View, prop.look, reached(result))
 	result.Components = append(result.Components, refused...)

@@ -299,7 +299,13 @@ func Summary(r run.Result) string {
 // Recover finishes interrupted runs; the caller holds the lock. Results are
 // those of the runs recovered.
 func (s *Stack) Recover(ctx context.Context) ([]run.Result, error) {
-	return s.engine().Recover(ctx)
+	results, err := s.engine().Recover(ctx)
+	for i := range results {
+		if r := &results[i]; r.Operation == run.Apply {
+			s.hooksAfter(ctx, hook{trigger: r.Trigger}, r)
+		}
+	}
+	return results, err
 }
 
 func (s *Stack) engine() *run.Engine {
