@@ -27,7 +27,7 @@ func TestAllIsWell(t *testing.T) {
 	}
 	want := []string{
 		DiskSpace, ServiceHealth, Compatibility, ConfigSyntax, BackupReadiness, Network, Lock, MaintenanceWindow,
-		Inodes, FileSystem, BinaryWritable, UnitFile, HistoryReadable, Clock, AlertGate,
+		Inodes, FileSystem, Staging, BinaryWritable, UnitFile, HistoryReadable, Clock, AlertGate,
 	}
 	if len(names) != len(want) {
 		t.Fatalf("got %v", names)

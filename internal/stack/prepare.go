@@ -56,11 +56,7 @@ func (s *Stack) prepare(ctx context.Context, store *artifact.Store, step plan.St
 		if cause := context.Cause(dctx); cause != nil && ctx.Err() == nil {
 			err = errors.Join(cause, err)
 		}
-		next := "observability-upgrade apply --component=" + c.Name
-		if errors.As(err, new(*artifact.UnsignedError)) {
-			next = s.unsignedNext(c.Name)
-		}
-		return nil, refuse("download and verification", err, next)
+		return nil, refuse("download and verification", err, s.nextAfter(err, c, step.To))
 	}
 	p := &prepared{step: step, in: in, staged: staged}
 	if err := s.checkVersion(ctx, p); err != nil {
