@@ -222,9 +222,17 @@ func TestOverride(t *testing.T) {
 		"junos_exporter.yaml": "family: promu\nrole: exporter\nsource: {type: github, repo: example/junos_exporter}\n" +
 			"health: {metrics_url: \"http://localhost:9326/metrics\", expected_metric: junos_up}\n",
 		".hidden": "x", "prometheus.yaml~": "x", "a.bak": "x", ".prometheus.yaml.swp": "x", "a.yaml.dpkg-old": "x",
+		"prometheus.yaml.rpmsave": "x", "loki.yml.rpmnew": "x", "loki.yml.orig": "x", "README": "x", "notes.txt": "x", "nginx.json": "x",
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	var skipped []string
+	for _, e := range c.Skipped() {
+		skipped = append(skipped, filepath.Base(e.File))
+	}
+	if want := []string{"README", "a.bak", "a.yaml.dpkg-old", "loki.yml.orig", "loki.yml.rpmnew", "nginx.json", "notes.txt", "prometheus.yaml.rpmsave"}; !slices.Equal(skipped, want) {
+		t.Errorf("skipped %v, want %v", skipped, want)
 	}
 	p, _ := c.Get("prometheus")
 	if p.Health.Settle.Std().Seconds() != 1 || p.Health.URL != "http://localhost:9090/-/ready" || len(p.Binaries) != 1 || len(p.Config.Paths) != 0 {
@@ -397,10 +405,10 @@ func FuzzOverride(f *testing.F) {
 		l := newLoader()
 		l.override("prometheus", file, n)
 		c, err := l.finish()
-		if (c == nil) == (err == nil) {
-			t.Fatalf("%v, %v", c, err)
-		}
 		if c == nil {
+			t.Fatalf("nothing was read: %v", err)
+		}
+		if err != nil {
 			return
 		}
 		p, ok := c.Get("prometheus")

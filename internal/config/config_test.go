@@ -342,7 +342,7 @@ func TestMatrix(t *testing.T) {
 	if err == nil {
 		t.Fatal("both files define both keys")
 	}
-	for _, want := range []string{"auto_upgrade is defined", "maintenance_windows is defined", pr.Policy(), r.Matrix()} {
+	for _, want := range []string{"auto_upgrade: is defined", "maintenance_windows: is defined", pr.Policy(), r.Matrix()} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not name %s", err, want)
 		}
@@ -415,7 +415,7 @@ func FuzzWindows(f *testing.F) {
 		}
 		m := &Matrix{}
 		errs := decode(n, m)
-		errs = beside(errs, m.validate(n))
+		errs = errs.Beside(m.validate(n))
 		if len(errs) > 0 {
 			return
 		}
@@ -448,13 +448,13 @@ func FuzzPolicy(f *testing.F) {
 			t.Fatal(err)
 		}
 		p, err := LoadPolicy(r, environment())
-		if (p == nil) == (err == nil) {
-			t.Fatalf("%v, %v", p, err)
+		if p == nil && err == nil {
+			t.Fatal("neither a policy nor an error")
 		}
 		if err != nil && strings.Contains(err.Error(), "ghp_secret") {
 			t.Fatalf("the secret is shown: %v", err)
 		}
-		if p != nil && (p.Retention.Backups < 1 || p.Timeouts.Stop <= 0 || p.Upstream.GitHub.APIURL == "") {
+		if err == nil && (p.Retention.Backups < 1 || p.Timeouts.Stop <= 0 || p.Upstream.GitHub.APIURL == "") {
 			t.Fatalf("%+v", p)
 		}
 	})

@@ -124,7 +124,7 @@ func readChannel[T any](decode func(any) error) (channelCommon, *T, error) {
 // enabled, and only there must they exist. Errors are as those of LoadPolicy.
 func LoadNotifications(root layout.Root, env func(string) string) (*Notifications, error) {
 	out := &Notifications{File: root.Notifications()}
-	n, err := yamlfile.Load(out.File)
+	n, wrong, err := load(out.File)
 	if errors.Is(err, fs.ErrNotExist) {
 		return out, nil
 	}
@@ -132,8 +132,8 @@ func LoadNotifications(root layout.Root, env func(string) string) (*Notification
 		return nil, err
 	}
 	n, errs := expandChannels(n, &expander{root: root, env: env})
-	errs = append(errs, decode(n, out)...)
-	if err := beside(errs, out.validate(n)).Err(); err != nil {
+	errs = wrong.Beside(append(errs, decode(n, out)...))
+	if err := errs.Beside(out.validate(n)).Err(); err != nil {
 		return nil, err
 	}
 	return out, nil
