@@ -13,7 +13,7 @@ import (
 )
 
 // textfileDeadline bounds what nobody waits for.
-const textfileDeadline = 15 * time.Second
+const textfileDeadline = 10 * time.Second
 
 // writeTextfile brings the file that node_exporter reads up to what is known now,
 // where the policy asks for one. It fails nothing: who may not write it, as a
