@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -154,7 +155,7 @@ func TestUnknownIsAbsent(t *testing.T) {
 	}
 }
 
-func TestStateOf(t *testing.T) {
+func TestVulnerabilities(t *testing.T) {
 	for want, lists := range map[string][][]Vulnerability{
 		Unknown:  {nil, {{State: Unknown}}, {{State: None}, {State: Unknown}}, {{State: Unknown}, {State: None}}, {{State: "?"}}},
 		None:     {{{State: None}}, {{State: None}, {State: None}}},
@@ -165,6 +166,17 @@ func TestStateOf(t *testing.T) {
 				t.Errorf("%v is %s, want %s", list, got, want)
 			}
 		}
+	}
+	got := worst([]Vulnerability{
+		{ID: "a", Severity: "low", State: Affected},
+		{ID: "a", Severity: "HIGH", State: Affected},
+		{ID: "a", State: Affected},
+		{ID: "b", Severity: "low", State: Affected},
+		{ID: "b", State: Affected},
+		{ID: "c", Severity: "high", State: None},
+	})
+	if diff := cmp.Diff(map[string]string{"a": "high", "b": Unknown}, got); diff != "" {
+		t.Error(diff)
 	}
 	for in, want := range map[string]string{"CRITICAL": "critical", "Moderate": "medium", "": "unknown", "9.8": "unknown"} {
 		if got := severity(in); got != want {
@@ -195,6 +207,42 @@ func TestFamilies(t *testing.T) {
 		if !slices.Contains(names, m[1]) {
 			t.Errorf("%s is not among the families", m[1])
 		}
+	}
+}
+
+// docs/monitoring.md lists the metrics as they are.
+func TestDocument(t *testing.T) {
+	const page, begin, end = "../../docs/monitoring.md", "-update` -->\n", "<!-- end of metrics -->"
+	data, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok1 := strings.Cut(string(data), begin)
+	_, tail, ok2 := strings.Cut(rest, end)
+	if !ok1 || !ok2 {
+		t.Fatalf("%s has no place for the metrics", page)
+	}
+	var b strings.Builder
+	b.WriteString("| metric | labels | type | file | what |\n|---|---|---|---|---|\n")
+	for _, f := range Families() {
+		labels, file := "", "yes"
+		for _, l := range f.Labels {
+			labels = strings.TrimPrefix(labels+", `"+l+"`", ", ")
+		}
+		if f.Live {
+			file = "no"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", f.Name, labels, f.Type, file, f.Help)
+	}
+	want := head + begin + b.String() + end + tail
+	if *update {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, string(data)); diff != "" {
+		t.Errorf("%s differs (-update writes it anew): %s", page, diff)
 	}
 }
 

@@ -54,12 +54,8 @@ func (s snapshot) components(e emitter) {
 		e.flag(rollbackFailed, slices.Contains(s.Broken, c.Name), c.Name)
 		list := known(c)
 		e.state(vulnerabilityData, dataStates, stateOf(list), c.Name)
-		seen := map[string]bool{}
-		for _, v := range list {
-			if key := v.ID + "\x00" + severity(v.Severity); v.State == Affected && !seen[key] {
-				seen[key] = true
-				e.set(vulnerable, 1, c.Name, v.ID, severity(v.Severity))
-			}
+		for id, severity := range worst(list) {
+			e.set(vulnerable, 1, c.Name, id, severity)
 		}
 	}
 }
