@@ -88,18 +88,18 @@ func (s *Stack) InstallMonitoring(ctx context.Context, o MonitoringOptions) (*Mo
 
 // checkRules has promtool look at the rules, where there is one, and returns its
 // path. An old one may not know what they use.
-func (s *Stack) checkRules(ctx context.Context, data []byte) (string, error) {
-	promtool := s.Root.Path("usr/local/bin/promtool")
+func (s *Stack) checkRules(ctx context.Context, data []byte) (promtool string, err error) {
+	promtool = s.Root.Path("usr/local/bin/promtool")
 	if _, err := os.Stat(promtool); err != nil {
 		if promtool, err = exec.LookPath("promtool"); err != nil {
-			return "", nil
+			return "", nil // there is none
 		}
 	}
 	dir, err := os.MkdirTemp("", "obsup-rules-")
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	file := filepath.Join(dir, "upgrade-alerts.yml")
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		return "", err
