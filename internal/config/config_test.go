@@ -157,7 +157,7 @@ func TestPolicyEverything(t *testing.T) {
 	want.Holds = []Hold{{"grafana", ">=12.0.0", "angular panels", "2026-12-31"}, {Component: "loki", Until: "2026-12-31T06:00:00Z"}}
 	want.AutoUpgrade = &AutoUpgrade{"patch_only", &three, map[string]AutoPolicy{"prometheus": {"minor", &thirty, &zero, ""}, "grafana": {Policy: "none"}}}
 	want.MaintenanceWindows = []Window{{"Saturday", "22:00", "06:00", "Europe/Berlin"}, {Start: "02:00", End: "04:00"}}
-	want.AlertGate = &AlertGate{"http://localhost:9090", []string{firingCritical, `up{job="api"} == 0`}, "warn"}
+	want.AlertGate = &AlertGate{"http://localhost:9090", []string{`ALERTS{alertstate="firing",severity="critical"}`, `up{job="api"} == 0`}, "warn"}
 	// Secret formats itself as [redacted]; compare the values.
 	if p.Upstream != want.Upstream {
 		t.Errorf("upstream differs: %q %q", string(p.Upstream.GitHub.Token), string(p.Upstream.GitLab.Token))

@@ -78,6 +78,9 @@ func (r Root) LastCheck() string { return r.Path("var/cache/observability/last-c
 // BackupList lists the backup points for readers who may not look into them.
 func (r Root) BackupList() string { return r.Path("var/cache/observability/backups.json") }
 
+// Monitoring is what `monitoring install` placed, and where.
+func (r Root) Monitoring() string { return r.Path("var/lib/observability/monitoring.json") }
+
 // Backups holds one backup point per timestamp.
 func (r Root) Backups() string { return r.Path("var/backups/observability") }
 

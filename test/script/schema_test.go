@@ -109,6 +109,7 @@ func TestSchemas(t *testing.T) {
 		{schema: "auto-status", args: "auto-enable --policy=minor"},
 		{schema: "auto-status", args: "auto-disable"},
 		{schema: "config-validate", args: "config validate"},
+		{schema: "monitoring-install", args: "monitoring install"},
 		{schema: "error", args: "check --nonsense", code: 2},
 		{schema: "error", args: "check --component=puls", code: 2},
 	}
