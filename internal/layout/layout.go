@@ -63,6 +63,10 @@ func (r Root) JournalDir() string { return r.Path("var/lib/observability/journal
 // RunsDir keeps, per run, what it recorded: its closed journal and evidence.
 func (r Root) RunsDir() string { return r.Path("var/lib/observability/runs") }
 
+// NotifyDir keeps the messages that are to be sent, those that could not be, and
+// what was sent of late.
+func (r Root) NotifyDir() string { return r.Path("var/lib/observability/notify") }
+
 // ProcessDir holds the process manager's records of what it started.
 func (r Root) ProcessDir() string { return r.Path("var/lib/observability/process") }
 
