@@ -9,6 +9,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
+	"github.com/observability-upgrade/observability-upgrade/internal/notify"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/stack"
 )
@@ -93,6 +94,7 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		unknown  *stack.UpstreamUnknownError
 		held     *lock.HeldError
 		unsafe   *lock.UnsafeError
+		planted  *notify.UnsafeError
 		rollback *run.RollbackError
 		result   *resultError
 		missing  *backup.NotFoundError
@@ -110,7 +112,7 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		return exitUsage, "observability-upgrade rollback --list"
 	case errors.As(err, &held):
 		return exitLocked, fmt.Sprintf("wait for process %d to end; `observability-upgrade status` shows it", held.PID)
-	case errors.As(err, &unsafe):
+	case errors.As(err, &unsafe), errors.As(err, &planted):
 		return exitRefused, "do what the message says and run the same command again"
 	case errors.As(err, &rollback):
 		return exitRollback, fmt.Sprintf("observability-upgrade status; then mend %s and run observability-upgrade recover", rollback.Component)

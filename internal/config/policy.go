@@ -33,6 +33,7 @@ type Policy struct {
 	Pins               []Hold         `yaml:"pins"`       // a version is required: the component stays within it
 	AlertGate          *AlertGate     `yaml:"alert_gate"` // nil: none
 	Hooks              Hooks          `yaml:"hooks"`
+	Metrics            Metrics        `yaml:"metrics"`             // where they are written, besides being served
 	AutoUpgrade        *AutoUpgrade   `yaml:"auto_upgrade"`        // nil: not given here
 	MaintenanceWindows []Window       `yaml:"maintenance_windows"` // nil: not given here
 	File               string         `yaml:"-"`
@@ -79,6 +80,11 @@ type Retention struct {
 // Paths moves directories.
 type Paths struct {
 	Staging string `yaml:"staging"`
+}
+
+// Metrics says where metrics are written, besides being served.
+type Metrics struct {
+	Textfile string `yaml:"textfile"` // file for node_exporter's textfile collector, absolute and ending in .prom; empty: none
 }
 
 // Hold keeps a component from versions.
@@ -214,6 +220,10 @@ func (p *Policy) validate() yamlfile.Errors {
 	}
 	v.alertGate(p.AlertGate)
 	v.hooks(p.Hooks)
+	if s := p.Metrics.Textfile; s != "" && (!filepath.IsAbs(s) || filepath.Ext(s) != ".prom" || strings.HasSuffix(s, "/.prom")) {
+		path := []any{"metrics", "textfile"}
+		v.fail(path, "%s: want the absolute path of a file that ends in .prom, which is what node_exporter reads", v.quote(path, s))
+	}
 	v.autoUpgrade(p.AutoUpgrade)
 	v.windows(p.MaintenanceWindows)
 	return v.errs

@@ -11,6 +11,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/catalogue"
 	"github.com/observability-upgrade/observability-upgrade/internal/config"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
+	"github.com/observability-upgrade/observability-upgrade/internal/notify"
 	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
 )
 
@@ -49,7 +50,14 @@ func CheckConfig(root layout.Root, env func(string) string) ConfigReport {
 	r := ConfigReport{Files: []ConfigFile{}, Errors: []ConfigError{}, Warnings: []ConfigError{}}
 	policy, policyErr := config.LoadPolicy(root, env)
 	matrix, matrixErr := config.LoadMatrix(root)
-	_, notifyErr := config.LoadNotifications(root, env)
+	notes, notifyErr := config.LoadNotifications(root, env)
+	var found yamlfile.Errors
+	switch {
+	case notifyErr == nil:
+		notifyErr = notify.Check(root, notes).Err()
+	case notes != nil:
+		found = notify.CheckTemplates(notes)
+	}
 	cat, catErr := catalogue.Load(root.ComponentsDir())
 	r.file(root.Policy(), policyErr)
 	r.file(root.Matrix(), matrixErr)
@@ -71,9 +79,10 @@ func CheckConfig(root layout.Root, env func(string) string) ConfigReport {
 		own = &alone
 		matrix.Add(config.Knowledge())
 	}
-	var found yamlfile.Errors
 	if policy != nil && matrix != nil {
-		errors.As(config.CheckConflicts(policy, matrix), &found)
+		var both yamlfile.Errors
+		errors.As(config.CheckConflicts(policy, matrix), &both)
+		found = append(found, both...)
 	}
 	wrong, _ := config.Cross(policy, matrix, cat.Names())
 	_, warnings := config.Cross(policy, own, cat.Names())

@@ -66,6 +66,7 @@ type Stack struct {
 	prober   *health.Prober
 	now      func() time.Time
 	log      *runlog.Writer
+	totals   totals
 
 	holdsLock bool // while Mutate runs
 }
@@ -236,6 +237,7 @@ func (s *Stack) Mutate(ctx context.Context, command string, args []string, do fu
 		id, err = do(ctx)
 	}
 	s.recordBackups()
+	s.writeTextfile()
 	entry := audit.Entry{Command: command, Args: args, Outcome: "ok", RunID: id}
 	if err != nil {
 		entry.Outcome, entry.Detail, entry.ExitCode = "error", err.Error(), 1
