@@ -19,6 +19,7 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
+	"github.com/observability-upgrade/observability-upgrade/internal/window"
 	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
 )
 
@@ -460,7 +461,7 @@ func FuzzParseRange(f *testing.F) {
 }
 
 func FuzzWindows(f *testing.F) {
-	for _, s := range []string{`["02:00-04:00"]`, `[{day: saturday, start: "02:00", end: "06:00", timezone: UTC}]`, `[x]`, `[{}]`, `[-]`, `[[]]`, `{}`, `[{timezone: ../x}]`} {
+	for _, s := range []string{`["02:00-04:00"]`, `[{day: saturday, start: "02:00", end: "06:00", timezone: UTC}]`, `[x]`, `[{}]`, `[-]`, `[[]]`, `{}`, `[{timezone: ../x}]`, `["00:00-24:00"]`, `[{day: Sat, start: "24:00", end: "24:00"}]`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -475,10 +476,7 @@ func FuzzWindows(f *testing.F) {
 			return
 		}
 		for _, w := range m.MaintenanceWindows {
-			_, err1 := time.Parse("15:04", w.Start)
-			_, err2 := time.Parse("15:04", w.End)
-			_, err3 := time.LoadLocation(w.Timezone)
-			if err := errors.Join(err1, err2, err3); err != nil {
+			if _, err := window.New(w.Day, w.Start, w.End, w.Timezone); err != nil {
 				t.Fatalf("%q: %v", s, err)
 			}
 		}

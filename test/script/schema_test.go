@@ -121,6 +121,7 @@ func TestSchemas(t *testing.T) {
 		{schema: "auto-status", args: "auto-enable --policy=minor"},
 		{schema: "auto-status", args: "auto-disable"},
 		{schema: "config-validate", args: "config validate"},
+		{schema: "config-schema", args: "config schema"},
 		{schema: "monitoring-install", args: "monitoring install"},
 		{schema: "notify-test", args: "notify test", code: 1, pre: func() error { return hooks(404) }},
 		{schema: "notify-deliver", args: "notify deliver", code: 1, pre: func() error { return queueFailure(box) }},
