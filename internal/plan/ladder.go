@@ -219,7 +219,7 @@ func (l *ladder) refusal(v int) verdict {
 		if e.Reversible != "no" {
 			why = "the way back needs a copy of its data, and where that is, is not known"
 			if l.c.DataKept {
-				why = "a run by hand keeps a copy of its data and goes"
+				why = "a run by hand goes, with a copy of its data where it has any"
 			}
 		}
 		if !l.c.DataKept || e.Reversible == "no" {

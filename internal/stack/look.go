@@ -115,7 +115,9 @@ func (s *Stack) planInput(found []*inventory.Installed, results map[string]upstr
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Root: s.Root.Prefix(), Estimate: s.estimates(),
 	}
 	for _, f := range found {
-		p := plan.Installed{Component: f.Component, Current: f.Version, DataKept: s.dataDir(f) != ""}
+		d := f.Component.Data
+		none := d.Path == "" && d.Flag == "" && len(d.Fingerprint) == 0 // what keeps no data can lose none
+		p := plan.Installed{Component: f.Component, Current: f.Version, DataKept: none || s.dataDir(f) != ""}
 		for _, one := range f.Copies {
 			p.Instances = append(p.Instances, one.Instance)
 		}
