@@ -2,6 +2,7 @@ package stack
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -119,7 +120,7 @@ func unreadableKeys(cat *catalogue.Catalogue, root layout.Root) yamlfile.Errors 
 		case s.Type == "cosign" && s.TrustedRoot != "":
 			at = append(at, "trusted_root")
 		}
-		out = append(out, cat.Errorf(c.Name, at, "%v", err))
+		out = append(out, cat.Errorf(c.Name, at, "%s", strings.TrimPrefix(err.Error(), fmt.Sprint(at[len(at)-1])+": ")))
 	}
 	return out
 }

@@ -173,9 +173,9 @@ func (c *Client) All(ctx context.Context, comps []*component.Component) map[stri
 			for _, comp := range group {
 				r := Result{FromCache: l.fromCache, CheckedAt: l.checkedAt}
 				if err != nil {
-					r = Result{Err: named(err, comp.Name)}
+					r = Result{Err: err}
 				} else if r.Releases, err = c.choose(comp, l); err != nil {
-					r = Result{Err: named(&UnknownError{URL: l.where, Err: err}, comp.Name)}
+					r = Result{Err: &UnknownError{URL: l.where, Err: err}}
 				}
 				mu.Lock()
 				out[comp.Name] = r
@@ -204,13 +204,13 @@ func (c *Client) Resolve(ctx context.Context, comp *component.Component, rel com
 	case component.SourceGitHub, component.SourceGitLab, component.SourceDirectory:
 		return rel, nil
 	default:
-		return rel, named(noReleases(comp), comp.Name)
+		return rel, noReleases(comp)
 	}
 	if err != nil {
-		return rel, named(err, comp.Name)
+		return rel, err
 	}
 	if rel.Assets, err = c.assets(comp, rel.Tag, assets); err != nil {
-		return rel, &UnknownError{Component: comp.Name, URL: "release " + rel.Tag, Err: err}
+		return rel, &UnknownError{URL: "release " + rel.Tag, Err: err}
 	}
 	return rel, nil
 }
