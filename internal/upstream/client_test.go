@@ -62,6 +62,10 @@ func TestPrereleaseSwitchAndTagTemplate(t *testing.T) {
 		r.publish(t, "owner/tool", rel)
 	}
 	comp := r.component("tool")
+	res := r.client().All(t.Context(), []*component.Component{comp})["tool"]
+	if res.Err != nil || len(res.Releases) != 0 || !slices.Equal(versions(res.Prereleases), []string{"0.8.8-rc.1", "0.8.7+rebuild"}) {
+		t.Errorf("stable %v, others %v, %v", versions(res.Releases), versions(res.Prereleases), res.Err)
+	}
 	comp.Source.AcceptPrereleaseFlag = true
 	list, err := r.client().Releases(t.Context(), comp)
 	if err != nil || !slices.Equal(versions(list), []string{"0.8.7+rebuild"}) || !list[0].Prerelease {
