@@ -483,6 +483,72 @@ func FuzzWindows(f *testing.F) {
 	})
 }
 
+// A matrix that is accepted can be planned with: every range in it can be read.
+func FuzzMatrix(f *testing.F) {
+	files, err := filepath.Glob("testdata/matrix/*.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte(`compatibility: {loki: {"3.x.x": {promtail: {needs: "3.x.x", reason: r, reference: "https://h"}}}}`))
+	f.Add([]byte("a: &a {b: 1}\ncompatibility: {loki: *a}\nblacklist: [*a]\n"))
+	f.Add([]byte("channels: {loki: {lts: {versions: 2.x}}, grafana: {}}\npaths: {loki: [{}]}\none_way: {loki: [{from: , to: , reversible: no}]}\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		n, err := yamlfile.Parse("f", data)
+		m := &Matrix{File: "f"}
+		errs := decode(n, m).Beside(m.validate(n))
+		if err != nil || len(errs) > 0 {
+			for _, e := range errs {
+				if e.File == "" || e.Message == "" {
+					t.Fatalf("%q: %#v", data, e)
+				}
+			}
+			return
+		}
+		m.Add(Knowledge())
+		var ranges []string
+		for _, rules := range m.Compatibility {
+			for when, needs := range rules {
+				ranges = append(ranges, when)
+				for _, need := range needs {
+					ranges = append(ranges, need.Needs)
+				}
+			}
+		}
+		for _, b := range m.Blacklist {
+			ranges = append(ranges, b.Version)
+		}
+		for _, list := range m.Paths {
+			for _, p := range list {
+				ranges = append(ranges, p.From, p.To)
+			}
+		}
+		for _, list := range m.OneWay {
+			for _, e := range list {
+				ranges = append(ranges, e.From, e.To)
+			}
+		}
+		for name, lines := range m.Channels {
+			for line := range lines {
+				if _, err := m.Channel(name, line); err != nil {
+					t.Fatalf("%q: %v", data, err)
+				}
+			}
+		}
+		for _, r := range ranges {
+			if _, err := ParseRange(r); err != nil {
+				t.Fatalf("%q: %v", data, err)
+			}
+		}
+	})
+}
+
 func FuzzPolicy(f *testing.F) {
 	files, err := filepath.Glob("testdata/policy/*.yaml")
 	if err != nil {

@@ -135,7 +135,9 @@ func (s *Stack) planInput(found []*inventory.Installed, results map[string]upstr
 		if r, ok := results[f.Component.Name]; ok {
 			p.Releases, p.Err = r.Releases, r.Err
 			// A pre-release is there for who names it, and for nobody else.
-			named := func(r component.Release) bool { return !o.Pins[f.Component.Name].IsZero() && r.Version.Equal(o.Pins[f.Component.Name]) }
+			named := func(r component.Release) bool {
+				return !o.Pins[f.Component.Name].IsZero() && r.Version.Equal(o.Pins[f.Component.Name])
+			}
 			if i := slices.IndexFunc(r.Prereleases, named); i >= 0 && !slices.ContainsFunc(r.Releases, named) {
 				p.Releases = append(slices.Clip(p.Releases), r.Prereleases[i])
 			}
