@@ -44,7 +44,14 @@ type Prober struct {
 // Once looks at the component as it is now.
 func (p *Prober) Once(ctx context.Context, t Target) Report {
 	r := Report{Name: t.Component, Instance: t.Instance}
-	if p.checkService(ctx, t, &r) {
+	switch {
+	case !t.hasService():
+		// A program that people call: what it can do, its tests may say.
+		r.add("service", Skipped, "it has no service")
+		p.checkReady(ctx, t, &r)
+		p.checkMetrics(ctx, t, &r)
+		p.checkFunctional(ctx, t, &r)
+	case p.checkService(ctx, t, &r):
 		before := p.usage(ctx, t)
 		began := time.Now()
 		p.checkReady(ctx, t, &r)

@@ -119,6 +119,9 @@ func (s *Stack) Status(ctx context.Context) (*Status, error) {
 			Name: in.Component.Name, Current: in.Version.String(), Previous: known.PreviousVersion,
 			Service: in.Service.Label(), Active: in.Status.Active, Healthy: report[in].Healthy, Detail: report[in].Failures(),
 		}
+		if in.Service.Unit == "" && len(in.Service.Command) == 0 {
+			c.Service = "" // a program that people call
+		}
 		if len(in.Copies) > 0 {
 			c.Active, c.Healthy = true, true
 			c.addInstances(in, known, report)
