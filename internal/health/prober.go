@@ -228,14 +228,17 @@ func (p *Prober) report(r *Report, name string, o Outcome) {
 }
 
 // findMetric returns the first sample line of a metric in the text exposition
-// format.
+// format; name may be several, parted by "|".
 func findMetric(body []byte, name string) (string, bool) {
+	names := strings.Split(name, "|")
 	sc := bufio.NewScanner(bytes.NewReader(body))
 	sc.Buffer(make([]byte, 0, 64<<10), maxBody)
 	for sc.Scan() {
 		line := sc.Text()
-		if rest, ok := strings.CutPrefix(line, name); ok && rest != "" && (rest[0] == '{' || rest[0] == ' ' || rest[0] == '\t') {
-			return line, true
+		for _, one := range names {
+			if rest, ok := strings.CutPrefix(line, one); ok && rest != "" && (rest[0] == '{' || rest[0] == ' ' || rest[0] == '\t') {
+				return line, true
+			}
 		}
 	}
 	return "", false
