@@ -258,7 +258,7 @@ func (g *global) open(ctx context.Context) (*stack.Stack, *display, error) {
 	d := newDisplay(g)
 	s, err := stack.Open(ctx, stack.Options{
 		Root: layout.Root(g.root), Env: g.Env, Logger: g.logger, Progress: d, Events: d.event, Notice: d.notice,
-		Build: Version().Version, Guard: g.Guard,
+		Build: Version().Version, Program: g.Program, Guard: g.Guard,
 		ExitCode: func(err error) int { n, _ := classify(ctx, err); return n },
 	})
 	return s, d, err

@@ -30,8 +30,8 @@ type Policy struct {
 	OnFailure          string         `yaml:"on_failure"` // abort | continue
 	Paths              Paths          `yaml:"paths"`
 	Holds              []Hold         `yaml:"holds"`
-	Pins               []Hold         `yaml:"pins"`                // a version is required: the component stays within it
-	AlertGate          *AlertGate     `yaml:"alert_gate"`          // nil: none
+	Pins               []Hold         `yaml:"pins"`       // a version is required: the component stays within it
+	AlertGate          *AlertGate     `yaml:"alert_gate"` // nil: none
 	Hooks              Hooks          `yaml:"hooks"`
 	Metrics            Metrics        `yaml:"metrics"`             // where they are written, besides being served
 	AutoUpgrade        *AutoUpgrade   `yaml:"auto_upgrade"`        // nil: not given here

@@ -204,6 +204,7 @@ type Event struct {
 	Step      Step
 	Done      bool   // false: it begins
 	Detail    string // what was done, or what went wrong
+	Reason    string // with StepUndo, as it begins: why
 	Err       error
 
 	Begin *Header // with StepBegin

@@ -39,7 +39,8 @@ type Step struct {
 	Began     time.Time  `json:"began"`
 	Ended     *time.Time `json:"ended"` // nil: it goes on, or was cut off
 	Seconds   float64    `json:"seconds"`
-	Detail    string     `json:"detail"` // what was done; while it goes on, how far it is
+	Detail    string     `json:"detail"`           // what was done; while it goes on, how far it is
+	Reason    string     `json:"reason,omitempty"` // of an undo: why
 	Error     string     `json:"error"`
 }
 
@@ -197,7 +198,7 @@ func (r *Record) add(e Entry) {
 		}
 		return
 	}
-	s := Step{Component: e.Component, Instance: e.Instance, Step: e.Step, Began: e.Time, Detail: e.Detail, Error: e.Error}
+	s := Step{Component: e.Component, Instance: e.Instance, Step: e.Step, Began: e.Time, Detail: e.Detail, Reason: e.Reason, Error: e.Error}
 	if e.Done {
 		s.Ended = &e.Time
 	}

@@ -58,7 +58,10 @@ func (p *Proposal) Refusal() error {
 
 // Propose looks, plans and runs the pre-flight checks. Nothing is changed. For an
 // unattended run that is to begin and may not, the error is WindowError.
-func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (*Proposal, error) {
+func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (prop *Proposal, err error) {
+	if o.Auto && o.Begin {
+		defer func() { s.refused(err) }()
+	}
 	if err := s.mayBegin(o.Auto && o.Begin, 0); err != nil {
 		return nil, err
 	}
@@ -66,10 +69,13 @@ func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (*P
 	if err != nil {
 		return nil, err
 	}
-	s.RecordCheck(v, o, o.Auto && o.Begin)
+	report := s.recordCheck(v, o, o.Auto && o.Begin)
 	p, err := plan.Make(v.Input)
 	if err != nil {
 		return nil, planError(err)
+	}
+	if o.Auto && o.Begin {
+		s.announce(report, p)
 	}
 	if err := s.mayBegin(o.Auto && o.Begin && len(p.Steps()) > 0, time.Duration(p.EstimatedSeconds)*time.Second); err != nil {
 		return nil, err
@@ -113,6 +119,12 @@ type ApplyOptions struct {
 // result says what became of each component; the error is nil only when all of
 // them are at their new version.
 func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.Result, error) {
+	res, err := s.apply(ctx, prop, o)
+	s.tell.ended(res, err)
+	return res, err
+}
+
+func (s *Stack) apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.Result, error) {
 	started := s.now()
 	res := run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: o.Trigger, StartedAt: started, Status: run.StatusFailed}
 	steps := prop.Plan.Steps()

@@ -243,27 +243,32 @@ func (s *Stack) overviewBroken(o *overview.Overview) error {
 	return errors.Join(errs...)
 }
 
-// RecordCheck keeps what a look found, for those who look at the stack without
-// asking upstream. Where always is not set, only what is new is written. A look
-// at some components only renews what is known of those. Not being allowed to
-// write is no error: a check by a plain user changes nothing.
-func (s *Stack) RecordCheck(v *View, o LookOptions, always bool) {
+// Checked keeps what a check found and announces the new versions among it.
+func (s *Stack) Checked(v *View, o LookOptions) { s.announce(s.recordCheck(v, o, true), nil) }
+
+// recordCheck keeps what a look found, for those who look at the stack without
+// asking upstream, and returns it. Where always is not set, only what is new is
+// written. A look at some components only renews what is known of those. Not being
+// allowed to write is no error: a check by a plain user changes nothing.
+func (s *Stack) recordCheck(v *View, o LookOptions, always bool) plan.CheckReport {
 	in := v.Input
 	in.Auto, in.Target, in.Pins, in.Force = false, plan.Latest, nil, false
 	report := plan.Check(in)
+	whole := report
 	if len(o.Components) > 0 {
 		old, err := overview.ReadCheck(s.Root)
 		if err != nil || old == nil {
-			return // what is known of some is not what is known of all
+			return report // what is known of some is not what is known of all
 		}
-		report = renew(*old, report)
+		whole = renew(*old, report)
 	}
-	if err := overview.WriteCheck(s.host, s.Root, report, always); err != nil {
+	if err := overview.WriteCheck(s.host, s.Root, whole, always); err != nil {
 		s.Logger.Debug("what the check found is not kept", "error", err)
 	}
 	if !s.holdsLock { // else Mutate does it at its end
 		s.writeTextfile()
 	}
+	return report
 }
 
 // renew puts what a later report says of some components into one of all.
@@ -290,7 +295,7 @@ func (s *Stack) recordAfter(v *View, o LookOptions, at map[string]component.Vers
 			next.Input.Installed[i].Current = now
 		}
 	}
-	s.RecordCheck(&next, o, false)
+	s.recordCheck(&next, o, false)
 }
 
 // recordBackups keeps the list of backup points for readers who may not look

@@ -273,5 +273,6 @@ func (s *Stack) Rollback(ctx context.Context, p *RollbackPlan, trigger string) (
 		Operation: run.Rollback, Trigger: trigger, Changes: p.Changes, Subjects: p.subjects, Plan: doc, ContinueOnFailure: true,
 	})
 	s.reloadStale(ctx, &res)
+	s.tell.ended(res, err)
 	return res, err
 }

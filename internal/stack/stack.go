@@ -44,6 +44,7 @@ type Options struct {
 	Events   func(run.Event)   // steps of a run; may be nil
 	Notice   func(string)      // things a person should know; may be nil
 	Build    string            // this program's version
+	Program  string            // path of this program, which delivers notifications in a process of its own; may be empty
 	ExitCode func(error) int   // what the audit log gives as the exit code; may be nil
 	Guard    hostfs.Guard      // fault injection in tests; nil otherwise
 	Now      func() time.Time  // time.Now when nil
@@ -66,6 +67,7 @@ type Stack struct {
 	prober   *health.Prober
 	now      func() time.Time
 	log      *runlog.Writer
+	tell     *teller
 	totals   totals
 
 	holdsLock bool // while Mutate runs
@@ -84,10 +86,11 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 	if s.Notice == nil {
 		s.Notice = func(string) {}
 	}
-	var errs [3]error
+	var errs [4]error
 	s.Policy, errs[0] = config.LoadPolicy(o.Root, o.Env)
 	s.Matrix, errs[1] = config.LoadMatrix(o.Root)
 	s.Catalogue, errs[2] = catalogue.Load(o.Root.ComponentsDir())
+	errs[3] = s.openNotifications()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -138,6 +141,7 @@ func (s *Stack) Close() error {
 // report hands an event of a run to all who look on.
 func (s *Stack) report(ev run.Event) {
 	s.log.Event(ev)
+	s.tell.event(ev)
 	if s.Events != nil {
 		s.Events(ev)
 	}
@@ -303,9 +307,11 @@ func Summary(r run.Result) string {
 func (s *Stack) Recover(ctx context.Context) ([]run.Result, error) {
 	results, err := s.engine().Recover(ctx)
 	for i := range results {
-		if r := &results[i]; r.Operation == run.Apply {
+		r := &results[i]
+		if r.Operation == run.Apply {
 			s.hooksAfter(ctx, hook{trigger: r.Trigger}, r)
 		}
+		s.tell.ended(*r, err)
 	}
 	return results, err
 }

@@ -66,8 +66,13 @@ func TestScripts(t *testing.T) {
 			"notifications": notifications,
 			"answer":        answer,
 			"received":      received,
-			"queue":         queue,
-			"nowhere":       nowhere,
+			"told":          told,
+			"forget": func(ts *testscript.TestScript, neg bool, args []string) {
+				need(ts, neg, len(args) == 0, "forget")
+				ts.Value(receiversKey{}).(*receivers).hook.Forget()
+			},
+			"queue":   queue,
+			"nowhere": nowhere,
 			"validate": func(ts *testscript.TestScript, neg bool, args []string) {
 				need(ts, neg, len(args) == 2, "validate SCHEMA FILE")
 				ts.Check(schemas.validate(args[0], []byte(ts.ReadFile(args[1]))))
