@@ -58,7 +58,7 @@ func (o *historyOptions) run(ctx context.Context) error {
 		return err
 	}
 	defer db.Close()
-	rows, err := db.List(ctx, history.Filter{Component: o.component, Status: o.status, Limit: o.limit})
+	rows, err := db.List(ctx, history.Filter{Components: []string{o.component}, Status: o.status, Limit: o.limit})
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (o *historyOptions) known(ctx context.Context, db *history.DB) error {
 	if _, ok := cat.Get(o.component); ok {
 		return nil
 	}
-	if rows, err := db.List(ctx, history.Filter{Component: o.component, Limit: 1}); err != nil || len(rows) > 0 {
+	if rows, err := db.List(ctx, history.Filter{Components: []string{o.component}, Limit: 1}); err != nil || len(rows) > 0 {
 		return err
 	}
 	return unknownComponent(cat, o.component)
