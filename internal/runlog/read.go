@@ -2,15 +2,12 @@ package runlog
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
@@ -51,36 +48,13 @@ type NotFoundError struct{ ID string }
 
 func (e *NotFoundError) Error() string { return fmt.Sprintf("no run %q is recorded", e.ID) }
 
-// idForm is that of backup points and runs, docs/reference.md.
-var idForm = regexp.MustCompile(`^\d{8}_\d{6}(_\d+)?$`)
-
 // IDs lists the runs that are recorded, newest first.
-func IDs(root layout.Root) ([]string, error) {
-	entries, err := os.ReadDir(root.RunsDir())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	var ids []string
-	for _, e := range entries {
-		if e.IsDir() && idForm.MatchString(e.Name()) {
-			ids = append(ids, e.Name())
-		}
-	}
-	slices.SortFunc(ids, compareIDs)
-	slices.Reverse(ids)
-	return ids, nil
-}
-
-// compareIDs sorts by time; of runs of one second, _10 comes after _9.
-func compareIDs(a, b string) int {
-	stamp := len("20060102_150405")
-	return cmp.Or(cmp.Compare(a[:stamp], b[:stamp]), cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
-}
+func IDs(root layout.Root) ([]string, error) { return run.IDs(root) }
 
 // Read reads what is recorded of a run; NotFoundError where nothing is. The
 // result is that of result.json, which was synced, where there is one.
 func Read(root layout.Root, id string) (*Record, error) {
-	if !idForm.MatchString(id) {
+	if !run.ValidID(id) {
 		return nil, &NotFoundError{ID: id}
 	}
 	data, err := readFile(file(root, id))
