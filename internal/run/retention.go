@@ -1,31 +1,18 @@
 package run
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 )
-
-// idForm is that of backup points and runs, docs/reference.md.
-var idForm = regexp.MustCompile(`^\d{8}_\d{6}(_\d+)?$`)
-
-// ValidID reports whether an id has the form of a run's.
-func ValidID(id string) bool { return idForm.MatchString(id) }
-
-// CompareIDs sorts by time; of runs of one second, _10 comes after _9.
-func CompareIDs(a, b string) int {
-	stamp := min(len(a), len(b), len("20060102_150405"))
-	return cmp.Or(cmp.Compare(a[:stamp], b[:stamp]), cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
-}
 
 // IDs lists the runs that something is kept of, newest first.
 func IDs(root layout.Root) ([]string, error) {
@@ -35,12 +22,11 @@ func IDs(root layout.Root) ([]string, error) {
 	}
 	var ids []string
 	for _, e := range entries {
-		if e.IsDir() && ValidID(e.Name()) {
+		if e.IsDir() && backup.IsStamp(e.Name()) {
 			ids = append(ids, e.Name())
 		}
 	}
-	slices.SortFunc(ids, CompareIDs)
-	slices.Reverse(ids)
+	slices.SortFunc(ids, func(a, b string) int { return backup.CompareStamps(b, a) })
 	return ids, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 )
@@ -54,7 +55,7 @@ func IDs(root layout.Root) ([]string, error) { return run.IDs(root) }
 // Read reads what is recorded of a run; NotFoundError where nothing is. The
 // result is that of result.json, which was synced, where there is one.
 func Read(root layout.Root, id string) (*Record, error) {
-	if !run.ValidID(id) {
+	if !backup.IsStamp(id) {
 		return nil, &NotFoundError{ID: id}
 	}
 	data, err := readFile(file(root, id))
