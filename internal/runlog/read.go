@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
@@ -44,10 +45,22 @@ type Step struct {
 // Ended reports whether the run has come to an end, good or bad.
 func (r *Record) Ended() bool { return r.Result != nil }
 
-// NotFoundError says that no run of that id was recorded.
-type NotFoundError struct{ ID string }
+// NotFoundError says that nothing is recorded of a run.
+type NotFoundError struct {
+	ID string // as it was asked for: an id, the number of a row of the history, or "last"
+}
 
-func (e *NotFoundError) Error() string { return fmt.Sprintf("no run %q is recorded", e.ID) }
+func (e *NotFoundError) Error() string {
+	switch _, err := strconv.ParseInt(e.ID, 10, 64); {
+	case e.ID == "last":
+		return "no run is recorded yet"
+	case err == nil:
+		return fmt.Sprintf("the history has no row %s", e.ID)
+	case !backup.IsStamp(e.ID):
+		return fmt.Sprintf("%q is neither a run, such as 20261125_120000, nor the number of a row of the history, nor \"last\"", e.ID)
+	}
+	return fmt.Sprintf("no run %q is recorded", e.ID)
+}
 
 // IDs lists the runs that are recorded, newest first.
 func IDs(root layout.Root) ([]string, error) { return run.IDs(root) }
@@ -103,6 +116,9 @@ func readFile(path string) ([]byte, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", filepath.Base(path))
 	}
 	if st.Size() > maxLog {
 		return nil, fmt.Errorf("%s has %d bytes, at most %d are read", filepath.Base(path), st.Size(), maxLog)
