@@ -137,7 +137,7 @@ func (p *runPage) head(d *runlog.Details) {
 			label, who = "Recovered", "by "+who+", until "+e.Time.UTC().Format(time.DateTime)+" UTC"
 		}
 		p.field(label, who)
-		p.field("", "observability-upgrade "+commandLine(e.Args))
+		p.line("%-10sobservability-upgrade %s", "", plan.Plain(commandLine(e.Args))) // whole, to be copied
 	}
 	var program []string
 	if d.Program != "" {
