@@ -128,6 +128,8 @@ func (p *runPage) head(d *runlog.Details) {
 	case slices.ContainsFunc(d.Audit, func(e audit.Entry) bool { return !recovery(e) }) || d.ID == "":
 	case d.Status == runlog.StatusRunning:
 		p.field("Who", "is written into the audit log when it ends")
+	case d.AuditUnread():
+		p.field("Who", "the audit log could not be read, see below")
 	default:
 		p.field("Who", "the audit log does not say")
 	}

@@ -73,7 +73,12 @@ type Details struct {
 	// Notified says whether a notification went out; nil: none was tried.
 	Notified *bool    `json:"notification_sent"`
 	Problems []string `json:"problems"` // what could not be read, and why
+
+	auditUnread bool
 }
+
+// AuditUnread reports whether the audit log may hold more than could be read.
+func (d *Details) AuditUnread() bool { return d.auditUnread }
 
 // Component is one component of a run, or one instance of it.
 type Component struct {
@@ -139,6 +144,7 @@ func Show(ctx context.Context, root layout.Root, ref string, now time.Time) (*De
 	if id != "" {
 		d.Audit, err = audit.Find(root.Audit(), id, d.StartedAt)
 		d.problem("who called for it", err)
+		d.auditUnread = err != nil
 		if d.Audit == nil {
 			d.Audit = []audit.Entry{}
 		}

@@ -308,7 +308,7 @@ func TestShowWithoutRights(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.Chmod(dir, 0o755) })
 	d := show(t, root, id)
-	if text := strings.Join(d.Problems, "\n"); !strings.Contains(text, "who called for it: ") || !strings.Contains(text, "evidence: ") || len(d.Steps) != 2 {
+	if text := strings.Join(d.Problems, "\n"); !strings.Contains(text, "who called for it: ") || !strings.Contains(text, "evidence: ") || !d.AuditUnread() || len(d.Steps) != 2 {
 		t.Errorf("%+v", d)
 	}
 }
