@@ -136,11 +136,15 @@ func (d *display) event(ev run.Event) {
 	case detail == "":
 		detail = "done"
 	}
-	label := string(ev.Step)
-	if ev.Step == run.StepUndo {
-		label = "rollback"
+	d.line("%-20s %-9s %s", name, stepLabel(ev.Step), detail)
+}
+
+// stepLabel is what people call a step.
+func stepLabel(st run.Step) string {
+	if st == run.StepUndo {
+		return "rollback"
 	}
-	d.line("%-20s %-9s %s", name, label, detail)
+	return string(st)
 }
 
 // setName names a component, or one instance of it.

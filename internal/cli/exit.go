@@ -137,7 +137,7 @@ func resultCode(ctx context.Context, e *resultError) (int, string) {
 	hint := "observability-upgrade status"
 	for _, o := range e.result.Components {
 		if o.Evidence != "" {
-			hint = fmt.Sprintf("observability-upgrade history --component=%s; what was found before the rollback is in %s", o.Name, o.Evidence)
+			hint = "observability-upgrade history show " + e.result.ID
 		}
 	}
 	switch e.result.Status {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -105,17 +106,20 @@ back by itself when health is not proved.`,
   observability-upgrade rollback --previous            # take the last run back`,
 		SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
 		Args:              usageArgs(unknownCommand),
-		PersistentPreRunE: func(*cobra.Command, []string) error { return g.init() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return g.init(cmd) },
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	f := cmd.PersistentFlags()
 	f.StringVar(&g.root, "root", "/", "directory below which all files are looked for")
-	f.StringVarP(&g.output, "output", "o", "text", "form of the result on standard output: text or json")
+	f.StringVarP(&g.output, "output", "o", "text", "form of the result on standard output: text or json; lists of the history also csv")
 	f.BoolVar(&g.noColor, "no-color", false, "no colours (the environment variable NO_COLOR does the same)")
 	f.StringVar(&g.logLevel, "log-level", "warn", "debug, info, warn or error; logs go to standard error")
 	f.StringVar(&g.logFormat, "log-format", "text", "text or json")
 	f.BoolVarP(&g.quiet, "quiet", "q", false, "no progress, only the result")
-	for flag, values := range map[string][]string{"output": {"text", "json"}, "log-level": {"debug", "info", "warn", "error"}, "log-format": {"text", "json"}} {
+	must(cmd.RegisterFlagCompletionFunc("output", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return outputs(cmd), cobra.ShellCompDirectiveNoFileComp
+	}))
+	for flag, values := range map[string][]string{"log-level": {"debug", "info", "warn", "error"}, "log-format": {"text", "json"}} {
 		must(cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
 	}
 	must(cmd.MarkPersistentFlagDirname("root"))
@@ -215,13 +219,26 @@ func unknownCommand(c *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath())
 }
 
+// printsCSV marks a command that has --output=csv.
+var printsCSV = map[string]string{"output": "csv"}
+
+// outputs are the forms in which a command can print its result.
+func outputs(cmd *cobra.Command) []string {
+	forms := []string{"text", "json"}
+	if more := cmd.Annotations["output"]; more != "" {
+		forms = append(forms, more)
+	}
+	return forms
+}
+
 // init checks the global flags and makes the logger.
-func (g *global) init() error {
+func (g *global) init(cmd *cobra.Command) error {
 	usage := func(flag, got, want string) error {
 		return &stack.UsageError{Message: fmt.Sprintf("--%s=%s: want %s", flag, got, want), Hint: "observability-upgrade --help"}
 	}
-	if g.output != "text" && g.output != "json" {
-		return usage("output", g.output, "text or json")
+	if forms := outputs(cmd); !slices.Contains(forms, g.output) {
+		last := len(forms) - 1
+		return usage("output", g.output, strings.Join(forms[:last], ", ")+" or "+forms[last])
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(g.logLevel)); err != nil {

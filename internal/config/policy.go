@@ -74,7 +74,8 @@ type Timeouts struct {
 
 // Retention says what is kept.
 type Retention struct {
-	Backups int `yaml:"backups"`
+	Backups int `yaml:"backups"` // backup points
+	Runs    int `yaml:"runs"`    // what is recorded of a run: steps, result, evidence, journal
 }
 
 // Paths moves directories.
@@ -118,7 +119,7 @@ func defaults() *Policy {
 		Verification:   Verification{Checksum: "required", Signature: "if_configured"},
 		ServiceManager: "auto", OnFailure: "abort",
 		Timeouts:  Timeouts{Stop: seconds(30), Start: seconds(60), Health: seconds(60), Download: seconds(600)},
-		Retention: Retention{Backups: 5},
+		Retention: Retention{Backups: 5, Runs: 200},
 		Hooks:     Hooks{Timeout: seconds(60)},
 	}
 }
@@ -204,6 +205,9 @@ func (p *Policy) validate() yamlfile.Errors {
 	}
 	if n := p.Retention.Backups; n < 1 {
 		v.fail([]any{"retention", "backups"}, "%d: at least 1 is kept, or nothing could be rolled back", n)
+	}
+	if n := p.Retention.Runs; n < 1 {
+		v.fail([]any{"retention", "runs"}, "%d: at least 1 is kept, that of the newest run", n)
 	}
 	if s := p.Paths.Staging; s != "" && (!filepath.IsAbs(s) || filepath.Clean(s) == "/") {
 		path := []any{"paths", "staging"}

@@ -117,10 +117,7 @@ type Request struct {
 // been touched).
 func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 	now := e.Now()
-	stamp := backup.Reserve(e.Root.Backups(), now)
-	if req.Operation == Restart {
-		stamp = backup.Reserve(e.Root.RunsDir(), now) // it has no backup point
-	}
+	stamp := backup.Reserve(e.Root.Backups(), now, e.Root.RunsDir()) // a restart has no backup point
 	r := &running{
 		Engine: e,
 		req:    req,
@@ -557,7 +554,7 @@ func (r *running) conclude(res *Result) error {
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return err
 		}
-		res.Warnings = append(res.Warnings, fmt.Sprintf("the run's summary could not be written: %v", err))
+		res.Warnings = append(res.Warnings, fmt.Sprintf("after the run: %v", err))
 	}
 	for _, dir := range r.head.StagingDirs {
 		if err := r.Host.RemoveAll(dir); err != nil {

@@ -80,7 +80,7 @@ func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (pr
 	if err := s.mayBegin(o.Auto && o.Begin && len(p.Steps()) > 0, time.Duration(p.EstimatedSeconds)*time.Second); err != nil {
 		return nil, err
 	}
-	p.ID = backup.Reserve(s.Root.Backups(), s.now())
+	p.ID = backup.Reserve(s.Root.Backups(), s.now(), s.Root.RunsDir())
 	p.BackupPath = filepath.Join(s.Root.Backups(), p.ID)
 	found := s.preflight(ctx, v, p, skipHealth, o.DataBackup)
 	signed, err := s.checkSignatures(p)

@@ -22,6 +22,7 @@ type RestartOptions struct {
 // Restarted is what became of a restart; its JSON form is the document of
 // `restart`.
 type Restarted struct {
+	ID          string          `json:"id"` // of the run, for `history show`
 	Components  []health.Report `json:"components"`
 	Integration []health.Check  `json:"integration,omitempty"` // after all were restarted
 }
@@ -76,6 +77,7 @@ func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error
 	engine := s.engine()
 	engine.ReloadConfig = func(ctx context.Context, ch run.Change) (bool, error) { return s.reload(ctx, targets[ch.Set()]) }
 	res, err := engine.Execute(ctx, req)
+	doc.ID = res.ID
 	var done []*inventory.Installed
 	for _, out := range res.Components {
 		if out.Status != run.NotAttempted {

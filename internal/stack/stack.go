@@ -328,7 +328,8 @@ func (s *Stack) engine() *run.Engine {
 }
 
 func (s *Stack) books() *run.Books {
-	return &run.Books{Root: s.Root, Host: s.host, Now: s.now, Retain: s.Policy.Retention.Backups, Rebuild: s.rebuildState, Notice: s.Notice}
+	keep := s.Policy.Retention
+	return &run.Books{Root: s.Root, Host: s.host, Now: s.now, Retain: keep.Backups, RetainRuns: keep.Runs, Rebuild: s.rebuildState, Notice: s.Notice}
 }
 
 // Services is the service manager in use.
