@@ -39,22 +39,6 @@ type Spread struct {
 	Total float64 `json:"total_seconds"`
 }
 
-// Count is how many rows of a component have a status.
-type Count struct {
-	Component string
-	Status    string
-	N         int64
-}
-
-// Histogram is how long a component was down in its upgrades. Upgrades without
-// an outage are not in it.
-type Histogram struct {
-	Component string
-	Count     uint64   // of upgrades with an outage
-	Sum       float64  // of their seconds
-	Buckets   []uint64 // outages up to each bound, in the order of the bounds
-}
-
 // measures are the expressions for how long an upgrade took and was down, which
 // are NULL where that is not known.
 func (d *DB) measures() (duration, downtime string) {
@@ -233,63 +217,4 @@ func (s *Stat) round() {
 		rate := float64(s.Success) / float64(s.Upgrades)
 		s.SuccessRate = &rate
 	}
-}
-
-// Counts tells how many rows there are per component and status, sorted by both.
-// A row that is rolled back later moves from one status to another.
-func (d *DB) Counts(ctx context.Context) ([]Count, error) {
-	if len(d.columns) == 0 {
-		return nil, nil
-	}
-	rows, err := d.sql.QueryContext(ctx, "SELECT component, status, COUNT(*) FROM upgrades GROUP BY component, status ORDER BY component, status")
-	if err != nil {
-		return nil, d.explain(fmt.Errorf("count the history: %w", err))
-	}
-	defer rows.Close()
-	var out []Count
-	for rows.Next() {
-		var c Count
-		if err := rows.Scan(&c.Component, &c.Status, &c.N); err != nil {
-			return nil, d.explain(fmt.Errorf("count the history: %w", err))
-		}
-		out = append(out, c)
-	}
-	return out, d.explain(rows.Err())
-}
-
-// Downtimes tells, per component that was down in an upgrade, sorted by name, how
-// often it was down for at most so many seconds. The bounds must rise; each
-// bucket holds those before it, as in a Prometheus histogram.
-func (d *DB) Downtimes(ctx context.Context, bounds []float64) ([]Histogram, error) {
-	for i, b := range bounds {
-		if math.IsNaN(b) || i > 0 && b <= bounds[i-1] {
-			return nil, fmt.Errorf("history: bounds %v do not rise", bounds)
-		}
-	}
-	if !d.columns["downtime_seconds"] {
-		return nil, nil
-	}
-	q := "SELECT component, COUNT(*), SUM(downtime_seconds)"
-	var args []any
-	for _, b := range bounds {
-		q, args = q+", SUM(downtime_seconds <= ?)", append(args, b)
-	}
-	rows, err := d.sql.QueryContext(ctx, q+" FROM upgrades WHERE downtime_seconds > 0 GROUP BY component ORDER BY component", args...)
-	if err != nil {
-		return nil, d.explain(fmt.Errorf("sum up the down times: %w", err))
-	}
-	defer rows.Close()
-	var out []Histogram
-	for rows.Next() {
-		h := Histogram{Buckets: make([]uint64, len(bounds))}
-		into := []any{&h.Component, &h.Count, &h.Sum}
-		for i := range h.Buckets {
-			into = append(into, &h.Buckets[i])
-		}
-		if err := rows.Scan(into...); err != nil {
-			return nil, d.explain(fmt.Errorf("sum up the down times: %w", err))
-		}
-		out = append(out, h)
-	}
-	return out, d.explain(rows.Err())
 }

@@ -138,34 +138,6 @@ func TestNearestRank(t *testing.T) {
 	}
 }
 
-func TestCountsAndDowntimes(t *testing.T) {
-	db := mustOpen(t, file(t))
-	record(t, db,
-		outcome("r1", "loki", 1, Success, time.Second, 500*time.Millisecond),
-		outcome("r2", "loki", 2, Success, time.Second, time.Second),
-		outcome("r3", "loki", 3, Failed, time.Second, 0),
-		outcome("r4", "loki", 4, RolledBack, time.Second, 70*time.Second),
-		outcome("r5", "tempo", 5, Failed, time.Second, 0),
-	)
-	counts, err := db.Counts(t.Context())
-	want := []Count{{"loki", Failed, 1}, {"loki", RolledBack, 1}, {"loki", Success, 2}, {"tempo", Failed, 1}}
-	if diff := cmp.Diff(want, counts); diff != "" || err != nil {
-		t.Error(diff, err)
-	}
-	got, err := db.Downtimes(t.Context(), []float64{0.5, 1, 60})
-	if diff := cmp.Diff([]Histogram{{Component: "loki", Count: 3, Sum: 71.5, Buckets: []uint64{1, 2, 2}}}, got); diff != "" || err != nil {
-		t.Error(diff, err)
-	}
-	if got, err := db.Downtimes(t.Context(), nil); err != nil || len(got) != 1 || len(got[0].Buckets) != 0 {
-		t.Errorf("without bounds: %v %v", got, err)
-	}
-	for _, bounds := range [][]float64{{1, 1}, {2, 1}, {math.NaN()}} {
-		if _, err := db.Downtimes(t.Context(), bounds); err == nil {
-			t.Errorf("%v: no error", bounds)
-		}
-	}
-}
-
 // A table of another program lacks columns until something is written; an empty
 // history has none at all.
 func TestStatsWithoutOwnColumns(t *testing.T) {
@@ -180,18 +152,12 @@ func TestStatsWithoutOwnColumns(t *testing.T) {
 	if len(got) != 2 || got[0].Component != "grafana" || got[0].Duration == nil || got[0].Duration.P95 != 45 || got[0].Downtime != nil {
 		t.Errorf("%+v", got)
 	}
-	if got, err := db.Downtimes(t.Context(), []float64{1}); err != nil || got != nil {
-		t.Errorf("%v %v", got, err)
-	}
 	empty, err := OpenReadOnly(t.Context(), file(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]Stat{{}}, stats(t, empty, Filter{})); diff != "" {
 		t.Error(diff)
-	}
-	if got, err := empty.Counts(t.Context()); err != nil || got != nil {
-		t.Errorf("%v %v", got, err)
 	}
 }
 
