@@ -68,6 +68,9 @@ func TestScripts(t *testing.T) {
 			"received":      received,
 			"queue":         queue,
 			"nowhere":       nowhere,
+			"records": func(ts *testscript.TestScript, neg bool, args []string) {
+				records(ts, neg, args, schemas)
+			},
 			"validate": func(ts *testscript.TestScript, neg bool, args []string) {
 				need(ts, neg, len(args) == 2, "validate SCHEMA FILE")
 				ts.Check(schemas.validate(args[0], []byte(ts.ReadFile(args[1]))))
