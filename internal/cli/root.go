@@ -23,6 +23,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/journald"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/stack"
+	"github.com/observability-upgrade/observability-upgrade/internal/trace"
 )
 
 // IO is where a command reads and writes; tests give their own.
@@ -251,8 +252,10 @@ func (g *global) color() bool {
 // open opens the stack with this command's front end attached.
 func (g *global) open(ctx context.Context) (*stack.Stack, *display, error) {
 	d := newDisplay(g)
+	t := trace.Open(ctx, trace.Options{Env: g.Env, Logger: g.logger, Version: Version().Version})
+	g.closers = append(g.closers, t)
 	s, err := stack.Open(ctx, stack.Options{
-		Root: layout.Root(g.root), Env: g.Env, Logger: g.logger, Progress: d, Events: d.event, Notice: d.notice,
+		Root: layout.Root(g.root), Env: g.Env, Logger: g.logger, Progress: d, Events: d.event, Notice: d.notice, Tracer: t,
 		Build: Version().Version, Guard: g.Guard,
 		ExitCode: func(err error) int { n, _ := classify(ctx, err); return n },
 	})

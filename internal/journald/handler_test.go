@@ -28,7 +28,7 @@ type fake struct {
 }
 
 func newFake(t *testing.T) *fake {
-	dir, err := os.MkdirTemp("", "obsup") // a socket's path must be short
+	dir, err := os.MkdirTemp("", "obsup") //nolint:usetesting // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +236,7 @@ func TestFallback(t *testing.T) {
 		t.Errorf("%v %s", got, &lines)
 	}
 
-	var without = New(Options{Socket: f.path + "-none"})
+	without := New(Options{Socket: f.path + "-none"})
 	defer without.Close()
 	if err := without.Handle(t.Context(), slog.NewRecord(time.Now(), slog.LevelInfo, "m", 0)); err == nil {
 		t.Error("a socket that is not there took a record")
@@ -300,4 +300,23 @@ func TestIsStderr(t *testing.T) {
 			t.Errorf("JOURNAL_STREAM=%s: %t", value, got)
 		}
 	}
+}
+
+// Whatever is logged comes out as it went in, as one field: nothing can forge
+// another.
+func FuzzField(f *testing.F) {
+	f.Add("detail", "one line")
+	f.Add("error", "two\nPRIORITY=0\n")
+	f.Add("", "\x00\n\xff=")
+	f.Fuzz(func(t *testing.T, key, value string) {
+		data := appendAttr(record(6, value), "", slog.String(key, value))
+		got := (&fake{t: t}).decode(data)
+		want := map[string]string{"PRIORITY": "6", "SYSLOG_IDENTIFIER": Identifier, "MESSAGE": value}
+		if key != "" {
+			want[Name(key)] = value
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
 }

@@ -51,7 +51,7 @@ func (s *sender) try(data []byte) error {
 	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
-	s.close()
+	_ = s.close() // it is of no use any more
 	if fresh {
 		return err
 	}
