@@ -180,12 +180,22 @@ func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, d *display, lo
 	if o.json() {
 		res.Warnings = append(warnings, res.Warnings...)
 	}
-	if res.Status == run.StatusNothingToDo && !o.json() {
-		for _, h := range prop.Plan.Held {
+	if res.Status == run.StatusNothingToDo {
+		o.tellHeld(prop.Plan.Held)
+	}
+	return res, err
+}
+
+// tellHeld says why there was nothing to do although there are newer versions.
+func (o *applyOptions) tellHeld(held []plan.Held) {
+	for _, h := range held {
+		switch {
+		case o.records:
+			o.logger.Info("held: "+h.Reason, "component", h.Component, "from", h.Current.String(), "to", h.Candidate.String())
+		case !o.json():
 			fmt.Fprintf(o.Err, "held: %s %s → %s: %s\n", h.Component, h.Current, h.Candidate, h.Reason)
 		}
 	}
-	return res, err
 }
 
 // finish prints a run's result and turns it into the command's error.

@@ -54,6 +54,12 @@ func (g *global) exit(ctx context.Context, err error) int {
 		return exitOK
 	}
 	n, hint := classify(ctx, err)
+	if g.logger == nil { // a mistake in the flags came first
+		_ = g.startLog() // it is the flags' mistake that is told
+	}
+	if g.records {
+		g.logger.Error(err.Error(), "hint", hint, "exit_code", n)
+	}
 	var res *resultError
 	if g.json() {
 		if errors.As(err, &res) {
@@ -65,6 +71,9 @@ func (g *global) exit(ctx context.Context, err error) int {
 		enc := json.NewEncoder(g.Out)
 		enc.SetEscapeHTML(false)
 		_ = enc.Encode(doc)
+		return n
+	}
+	if g.records {
 		return n
 	}
 	fmt.Fprintf(g.Err, "error: %v\n", err)

@@ -16,11 +16,14 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+	"github.com/observability-upgrade/observability-upgrade/internal/journald"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/stack"
+	"github.com/observability-upgrade/observability-upgrade/internal/trace"
 )
 
 // IO is where a command reads and writes; tests give their own.
@@ -33,6 +36,7 @@ type IO struct {
 	OutTTY   bool
 	Width    int
 	Program  string       // path of this program, for processes that go on without it
+	Journal  string       // socket of the journal that Err is connected to; "" where it is not
 	Guard    hostfs.Guard // fault injection in tests
 }
 
@@ -48,6 +52,9 @@ func System() IO {
 	if w, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil && w > 0 {
 		o.Width = w
 	}
+	if journald.IsStderr() {
+		o.Journal = journald.Socket
+	}
 	return o
 }
 
@@ -61,8 +68,11 @@ type global struct {
 	logFormat string
 	quiet     bool
 
-	logger *slog.Logger
-	args   []string
+	flags   *pflag.FlagSet // those of all commands
+	logger  *slog.Logger   // nil until the flags are parsed
+	records bool           // progress and errors are log records, not lines for people
+	closers []io.Closer    // closed when the command has ended
+	args    []string
 }
 
 // Main runs the program and returns its exit code.
@@ -88,7 +98,17 @@ func Run(ctx context.Context, args []string, o IO) int {
 	root.SetOut(o.Out)
 	root.SetErr(o.Err)
 	err := root.ExecuteContext(ctx)
+	defer g.close()
 	return g.exit(ctx, err)
+}
+
+// close ends what was opened for the command, the newest first.
+func (g *global) close() {
+	for _, c := range slices.Backward(g.closers) {
+		if err := c.Close(); err != nil {
+			g.logger.Debug("not closed", "error", err)
+		}
+	}
 }
 
 func newRoot(g *global) *cobra.Command {
@@ -110,10 +130,11 @@ back by itself when health is not proved.`,
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	f := cmd.PersistentFlags()
+	g.flags = f
 	f.StringVar(&g.root, "root", "/", "directory below which all files are looked for")
 	f.StringVarP(&g.output, "output", "o", "text", "form of the result on standard output: text or json; lists of the history also csv")
 	f.BoolVar(&g.noColor, "no-color", false, "no colours (the environment variable NO_COLOR does the same)")
-	f.StringVar(&g.logLevel, "log-level", "warn", "debug, info, warn or error; logs go to standard error")
+	f.StringVar(&g.logLevel, "log-level", "warn", "debug, info, warn or error; logs go to standard error (info where progress is logged too: as JSON, in the journal)")
 	f.StringVar(&g.logFormat, "log-format", "text", "text or json")
 	f.BoolVarP(&g.quiet, "quiet", "q", false, "no progress, only the result")
 	must(cmd.RegisterFlagCompletionFunc("output", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -124,8 +145,12 @@ back by itself when health is not proved.`,
 	}
 	must(cmd.MarkPersistentFlagDirname("root"))
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		if wantsJSON(g.args) {
-			g.output = "json" // parsing stopped at the mistake, maybe before it
+		// Parsing stopped at the mistake, maybe before these.
+		if asks(g.args, "output", "o", "json") {
+			g.output = "json"
+		}
+		if asks(g.args, "log-format", "", "json") {
+			g.logFormat = "json"
 		}
 		return &stack.UsageError{Message: err.Error(), Hint: c.CommandPath() + " --help"}
 	})
@@ -162,23 +187,6 @@ func strictHelp(root *cobra.Command) {
 		c.InitDefaultHelpFlag()
 		return c.Help()
 	}
-}
-
-// wantsJSON looks for --output=json in arguments that cannot be parsed.
-func wantsJSON(args []string) bool {
-	for i, a := range args {
-		switch a {
-		case "--":
-			return false
-		case "--output=json", "-o=json", "-ojson":
-			return true
-		case "--output", "-o":
-			if i+1 < len(args) && args[i+1] == "json" {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // wrapArgs makes cobra's complaints about arguments usage errors like those
@@ -233,25 +241,12 @@ func outputs(cmd *cobra.Command) []string {
 
 // init checks the global flags and makes the logger.
 func (g *global) init(cmd *cobra.Command) error {
-	usage := func(flag, got, want string) error {
-		return &stack.UsageError{Message: fmt.Sprintf("--%s=%s: want %s", flag, got, want), Hint: "observability-upgrade --help"}
-	}
 	if forms := outputs(cmd); !slices.Contains(forms, g.output) {
 		last := len(forms) - 1
-		return usage("output", g.output, strings.Join(forms[:last], ", ")+" or "+forms[last])
+		return badFlag("output", g.output, strings.Join(forms[:last], ", ")+" or "+forms[last])
 	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(g.logLevel)); err != nil {
-		return usage("log-level", g.logLevel, "debug, info, warn or error")
-	}
-	opts := &slog.HandlerOptions{Level: level}
-	switch g.logFormat {
-	case "text":
-		g.logger = slog.New(slog.NewTextHandler(g.Err, opts))
-	case "json":
-		g.logger = slog.New(slog.NewJSONHandler(g.Err, opts))
-	default:
-		return usage("log-format", g.logFormat, "text or json")
+	if err := g.startLog(); err != nil {
+		return err
 	}
 	if st, err := os.Stat(g.root); err != nil || !st.IsDir() {
 		return &stack.UsageError{Message: fmt.Sprintf("--root=%s is not a directory", g.root), Hint: "mkdir -p " + g.root}
@@ -273,8 +268,10 @@ func (g *global) color() bool {
 // open opens the stack with this command's front end attached.
 func (g *global) open(ctx context.Context) (*stack.Stack, *display, error) {
 	d := newDisplay(g)
+	t := trace.Open(ctx, trace.Options{Env: g.Env, Logger: g.logger, Version: Version().Version})
+	g.closers = append(g.closers, t)
 	s, err := stack.Open(ctx, stack.Options{
-		Root: layout.Root(g.root), Env: g.Env, Logger: g.logger, Progress: d, Events: d.event, Notice: d.notice,
+		Root: layout.Root(g.root), Env: g.Env, Logger: g.logger, Progress: d, Events: d.event, Notice: d.notice, Tracer: t,
 		Build: Version().Version, Program: g.Program, Guard: g.Guard,
 		ExitCode: func(err error) int { n, _ := classify(ctx, err); return n },
 	})

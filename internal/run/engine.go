@@ -151,7 +151,8 @@ type running struct {
 	point    *backup.Point
 	outcomes []Outcome
 	warnings []string
-	stuck    bool // an undo could not restore the files: the journal stays open
+	stuck    bool    // an undo could not restore the files: the journal stays open
+	working  *Change // the one at work, for its events
 
 	prints  map[string]health.Fingerprint // how data must answer after the change, by Change.Set
 	was     map[string]health.Fingerprint // how it answered before
@@ -292,6 +293,7 @@ func (r *running) takeBackup(ctx context.Context) error {
 // its new version; the outcome says what state it is in now.
 func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 	start := r.Now()
+	r.working = &ch
 	out := Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: Failed}
 	err := r.note(stepChange, ch)
 	if err == nil && len(ch.Swaps) > 0 {
@@ -588,28 +590,6 @@ func (r *running) result(status string) Result {
 		}
 	}
 	return res
-}
-
-func (r *running) warn(format string, args ...any) {
-	msg := fmt.Sprintf(format, args...)
-	r.warnings = append(r.warnings, msg)
-	r.Logger.Warn(msg, "run", r.head.ID)
-}
-
-func (r *running) tell(ev Event) {
-	ev.Run, ev.Time = r.head.ID, r.Now()
-	level := slog.LevelDebug
-	if ev.Done {
-		level = slog.LevelInfo
-	}
-	attrs := []any{"run", r.head.ID, "component", ev.Component, "instance", ev.Instance, "step", string(ev.Step), "done", ev.Done}
-	if ev.Err != nil {
-		attrs = append(attrs, "error", ev.Err)
-	}
-	r.Logger.Log(context.Background(), level, "step", attrs...)
-	if r.Report != nil {
-		r.Report(ev)
-	}
 }
 
 func seconds(d time.Duration) float64 {

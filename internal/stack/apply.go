@@ -65,12 +65,16 @@ func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (pr
 	if err := s.mayBegin(o.Auto && o.Begin, 0); err != nil {
 		return nil, err
 	}
-	v, err := s.Look(ctx, o)
+	looking, end := s.Tracer.Span(ctx, "look")
+	v, err := s.Look(looking, o)
+	end(err)
 	if err != nil {
 		return nil, err
 	}
 	report := s.recordCheck(v, o, o.Auto && o.Begin)
+	_, end = s.Tracer.Span(ctx, "plan")
 	p, err := plan.Make(v.Input)
+	end(err)
 	if err != nil {
 		return nil, planError(err)
 	}
@@ -82,13 +86,27 @@ func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (pr
 	}
 	p.ID = backup.Reserve(s.Root.Backups(), s.now(), s.Root.RunsDir())
 	p.BackupPath = filepath.Join(s.Root.Backups(), p.ID)
-	found := s.preflight(ctx, v, p, skipHealth, o.DataBackup)
-	signed, err := s.checkSignatures(p)
+	prop = &Proposal{Plan: p, View: v, look: o}
+	checking, end := s.Tracer.Span(ctx, "preflight")
+	err = s.check(checking, prop, skipHealth)
 	if err != nil {
+		end(err)
 		return nil, err
 	}
-	p.Checks = append(append(found.Checks, signed...), s.checkAway(ctx, v, p)...)
-	return &Proposal{Plan: p, View: v, Baseline: found.Baseline, look: o}, ctx.Err()
+	end(prop.Refusal())
+	return prop, ctx.Err()
+}
+
+// check makes the checks before anything is touched.
+func (s *Stack) check(ctx context.Context, prop *Proposal, skipHealth bool) error {
+	found := s.preflight(ctx, prop.View, prop.Plan, skipHealth, prop.look.DataBackup)
+	signed, err := s.checkSignatures(prop.Plan)
+	if err != nil {
+		return err
+	}
+	prop.Baseline = found.Baseline
+	prop.Plan.Checks = append(append(found.Checks, signed...), s.checkAway(ctx, prop.View, prop.Plan)...)
+	return nil
 }
 
 // planError tells mistakes in what was asked for from refusals.
@@ -227,7 +245,7 @@ func (s *Stack) prepareAll(ctx context.Context, prop *Proposal, steps []plan.Ste
 			refused = append(refused, run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: run.NotAttempted, Error: fmt.Sprintf("its step to %s was refused", st.From)})
 			continue
 		}
-		p, err := s.prepare(ctx, store, st, prop.View.Installed[st.Component], dirs[i])
+		p, err := s.prepareStep(ctx, store, st, prop.View.Installed[st.Component], dirs[i])
 		if err == nil {
 			ready = append(ready, p)
 			continue

@@ -37,7 +37,9 @@ func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error
 	if err != nil {
 		return doc, err
 	}
-	found, err := s.Inventory(ctx, comps)
+	looking, end := s.Tracer.Span(ctx, "look")
+	found, err := s.Inventory(looking, comps)
+	end(err)
 	if err != nil {
 		return doc, err
 	}

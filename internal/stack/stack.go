@@ -43,6 +43,7 @@ type Options struct {
 	Progress artifact.Progress // downloads; may be nil
 	Events   func(run.Event)   // steps of a run; may be nil
 	Notice   func(string)      // things a person should know; may be nil
+	Tracer   Tracer            // may be nil
 	Build    string            // this program's version
 	Program  string            // path of this program, which delivers notifications in a process of its own; may be empty
 	ExitCode func(error) int   // what the audit log gives as the exit code; may be nil
@@ -85,6 +86,9 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 	}
 	if s.Notice == nil {
 		s.Notice = func(string) {}
+	}
+	if s.Tracer == nil {
+		s.Tracer = untraced{}
 	}
 	var errs [4]error
 	s.Policy, errs[0] = config.LoadPolicy(o.Root, o.Env)
@@ -142,6 +146,7 @@ func (s *Stack) Close() error {
 func (s *Stack) report(ev run.Event) {
 	s.log.Event(ev)
 	s.tell.event(ev)
+	s.Tracer.Event(ev)
 	if s.Events != nil {
 		s.Events(ev)
 	}
@@ -222,6 +227,10 @@ func (s *Stack) probe(ctx context.Context, path string, v component.VersionProbe
 // Mutate runs do under the lock, after recovering what an interrupted run left
 // behind, and writes the outcome to the audit log.
 func (s *Stack) Mutate(ctx context.Context, command string, args []string, do func(ctx context.Context) (string, error)) error {
+	return s.traced(ctx, command, func(ctx context.Context) error { return s.underLock(ctx, command, args, do) })
+}
+
+func (s *Stack) underLock(ctx context.Context, command string, args []string, do func(ctx context.Context) (string, error)) error {
 	l, err := lock.Acquire(s.Root.Lock(), "observability-upgrade "+command)
 	if err != nil {
 		return err
@@ -244,10 +253,7 @@ func (s *Stack) Mutate(ctx context.Context, command string, args []string, do fu
 	s.writeTextfile()
 	entry := audit.Entry{Command: command, Args: args, Outcome: "ok", RunID: id}
 	if err != nil {
-		entry.Outcome, entry.Detail, entry.ExitCode = "error", err.Error(), 1
-		if s.ExitCode != nil {
-			entry.ExitCode = s.ExitCode(err)
-		}
+		entry.Outcome, entry.Detail, entry.ExitCode = "error", err.Error(), s.exitCode(err)
 	}
 	log := audit.New(s.host, s.Root.Audit())
 	if auditErr := log.Write(entry); auditErr != nil && !errors.Is(auditErr, hostfs.ErrCrashed) {

@@ -21,7 +21,10 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/notify/notifytest"
 )
 
-const schemaDir = "../../schemas"
+const (
+	schemaDir = "../../schemas"
+	logRecord = "log-record" // of a line on standard error
+)
 
 // schemaSet holds the compiled schemas by their short names.
 type schemaSet map[string]*jsonschema.Schema
@@ -59,10 +62,10 @@ func (set schemaSet) validate(name string, data []byte) error {
 	return s.Validate(doc)
 }
 
-// TestSchemas plays a day with the program, checks every document it prints
-// against its schema, and then takes each required key and each value of a
-// fixed set out of the document: a schema that still allows it would prove
-// nothing.
+// TestSchemas plays a day with the program, checks every document it prints and
+// every line it logs against its schema, and then takes each required key and each
+// value of a fixed set out of the document: a schema that still allows it would
+// prove nothing.
 func TestSchemas(t *testing.T) {
 	schemas := loadSchemas(t)
 	path, err := exec.LookPath(program)
@@ -158,12 +161,15 @@ func TestSchemas(t *testing.T) {
 			}
 		}
 		var out, logs bytes.Buffer
-		args := append([]string{program, "--root=" + string(box.Root), "--output=json"}, strings.Fields(p.args)...)
+		args := append([]string{program, "--root=" + string(box.Root), "--output=json", "--log-format=json"}, strings.Fields(p.args)...)
 		got := cli.Run(t.Context(), args, cli.IO{In: strings.NewReader(""), Out: &out, Err: &logs, Env: func(string) string { return "" }, Program: path})
 		if got != p.code {
 			t.Fatalf("%s: exit code %d, want %d\n%s%s", name, got, p.code, out.Bytes(), logs.Bytes())
 		}
 		check(name, p.schema, out.Bytes())
+		for line := range bytes.Lines(logs.Bytes()) {
+			check(name+" logs", logRecord, line)
+		}
 	}
 	for i, r := range server.Requests() {
 		check(fmt.Sprintf("webhook %d", i), "webhook", r.Body)
