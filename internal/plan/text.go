@@ -182,6 +182,7 @@ func WriteCheck(w io.Writer, r CheckReport, st Style) error {
 		}
 	}
 	p.checkUpdates(updates)
+	p.vulnerable(r.Components)
 	p.checkList("Held back:", yellow, kept)
 	p.checkList("Left alone:", "", elsewhere)
 	p.checkCurrent(current, len(r.Components))

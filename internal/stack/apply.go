@@ -149,6 +149,9 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 	}
 	result, err := s.engine().Execute(ctx, req)
 	s.reloadStale(ctx, &result)
+	if !errors.Is(err, hostfs.ErrCrashed) {
+		s.assessAgain(ctx)
+	}
 	result.Components = append(result.Components, refused...)
 	if len(refused) > 0 && result.Status == run.StatusSuccess {
 		result.Status = run.StatusFailed

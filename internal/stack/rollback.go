@@ -273,5 +273,8 @@ func (s *Stack) Rollback(ctx context.Context, p *RollbackPlan, trigger string) (
 		Operation: run.Rollback, Trigger: trigger, Changes: p.Changes, Subjects: p.subjects, Plan: doc, ContinueOnFailure: true,
 	})
 	s.reloadStale(ctx, &res)
+	if !errors.Is(err, hostfs.ErrCrashed) {
+		s.assessAgain(ctx)
+	}
 	return res, err
 }

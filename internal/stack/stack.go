@@ -217,7 +217,13 @@ func (s *Stack) Mutate(ctx context.Context, command string, args []string, do fu
 	if err == nil {
 		id, err = do(ctx)
 	}
-	entry := audit.Entry{Command: command, Args: args, Outcome: "ok", RunID: id}
+	s.audit(audit.Entry{Command: command, Args: args, RunID: id}, err)
+	return err
+}
+
+// audit writes how a command ended to the audit log.
+func (s *Stack) audit(entry audit.Entry, err error) {
+	entry.Outcome = "ok"
 	if err != nil {
 		entry.Outcome, entry.Detail, entry.ExitCode = "error", err.Error(), 1
 		if s.ExitCode != nil {
@@ -228,7 +234,6 @@ func (s *Stack) Mutate(ctx context.Context, command string, args []string, do fu
 	if auditErr := log.Write(entry); auditErr != nil && !errors.Is(auditErr, hostfs.ErrCrashed) {
 		s.Notice(fmt.Sprintf("audit log: %v", auditErr))
 	}
-	return err
 }
 
 // recoverFirst finishes an interrupted run before anything new begins.
