@@ -89,6 +89,9 @@ func vulnerabilitiesText(doc vulnerability.Document, st plan.Style) string {
 		b.WriteString("\nNo component was found on this host: observability-upgrade components list\n")
 	}
 	for _, r := range doc.Components {
+		if r.Reason == doc.Database.Problem {
+			r.Reason = "" // told once
+		}
 		b.WriteString("\n")
 		b.WriteString(resultText(r, st))
 	}
