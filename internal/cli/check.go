@@ -47,11 +47,13 @@ func (o *checkOptions) run(ctx context.Context) error {
 	}
 	defer s.Close()
 	defer d.close()
-	view, err := s.Look(ctx, stack.LookOptions{Components: o.components, Target: plan.Latest, Refresh: o.refresh})
+	look := stack.LookOptions{Components: o.components, Target: plan.Latest, Refresh: o.refresh}
+	view, err := s.Look(ctx, look)
 	var unknown *stack.UpstreamUnknownError
 	if err != nil && !errors.As(err, &unknown) {
 		return err
 	}
+	s.RecordCheck(view, look, true)
 	report := plan.Check(view.Input)
 	if unknown != nil && !o.json() {
 		if perr := plan.WriteCheck(o.Out, report, o.style()); perr != nil {

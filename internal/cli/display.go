@@ -120,7 +120,7 @@ func (d *display) close() {
 func (d *display) event(ev run.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !ev.Done && ev.Step != run.StepUndo && ev.Step != run.StepHealth {
+	if ev.Step == run.StepEnd || !ev.Done && ev.Step != run.StepUndo && ev.Step != run.StepHealth {
 		return
 	}
 	name := setName(ev.Component, ev.Instance)

@@ -9,6 +9,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
+	"github.com/observability-upgrade/observability-upgrade/internal/notify"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/stack"
 	"github.com/observability-upgrade/observability-upgrade/internal/vulnerability"
@@ -59,7 +60,9 @@ func (g *global) exit(ctx context.Context, err error) int {
 		if errors.As(err, &res) {
 			return n // the result document was printed and holds the errors
 		}
-		doc := map[string]any{"error": map[string]any{"code": n, "message": err.Error(), "hint": hint}}
+		doc := struct {
+			Error *errorDocument `json:"error"`
+		}{errorOf(ctx, err)}
 		enc := json.NewEncoder(g.Out)
 		enc.SetEscapeHTML(false)
 		_ = enc.Encode(doc)
@@ -72,6 +75,18 @@ func (g *global) exit(ctx context.Context, err error) int {
 	return n
 }
 
+// errorDocument is an error in JSON mode.
+type errorDocument struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+}
+
+func errorOf(ctx context.Context, err error) *errorDocument {
+	code, hint := classify(ctx, err)
+	return &errorDocument{Code: code, Message: err.Error(), Hint: hint}
+}
+
 // classify is the one place that turns an error into an exit code and a hint.
 func classify(ctx context.Context, err error) (code int, hint string) {
 	var (
@@ -80,6 +95,7 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		unknown  *stack.UpstreamUnknownError
 		held     *lock.HeldError
 		unsafe   *lock.UnsafeError
+		planted  *notify.UnsafeError
 		rollback *run.RollbackError
 		result   *resultError
 		missing  *backup.NotFoundError
@@ -99,7 +115,7 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		return exitUsage, "observability-upgrade rollback --list"
 	case errors.As(err, &held):
 		return exitLocked, fmt.Sprintf("wait for process %d to end; `observability-upgrade status` shows it", held.PID)
-	case errors.As(err, &unsafe):
+	case errors.As(err, &unsafe), errors.As(err, &planted):
 		return exitRefused, "do what the message says and run the same command again"
 	case errors.As(err, &rollback):
 		return exitRollback, fmt.Sprintf("observability-upgrade status; then mend %s and run observability-upgrade recover", rollback.Component)

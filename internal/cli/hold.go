@@ -25,8 +25,8 @@ func newHold(g *global) *cobra.Command {
 		Use:   "hold COMPONENT[@VERSIONS] --reason=TEXT",
 		Short: "Keep a component from being upgraded, or from some versions",
 		Long: `Keep a component from being upgraded, or from going to some versions: one, or a
-range such as 3.x or ">=3.0.0". check and plan show the hold with its reason.
-Naming a version with --component=NAME@VERSION goes there all the same.
+range such as 3.x or ">=3.0.0". Versions among which the installed one is keep the
+component where it is. check and plan show the hold with its reason. Naming a version with --component=NAME@VERSION goes there all the same.
 
 Holds are kept on this host, in var/lib/observability/holds.json; those that
 configuration management sets belong under holds in upgrade-policy.yaml.`,

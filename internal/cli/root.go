@@ -31,6 +31,7 @@ type IO struct {
 	ErrTTY   bool // progress bars may be drawn on Err
 	OutTTY   bool
 	Width    int
+	Program  string       // path of this program, for processes that go on without it
 	Guard    hostfs.Guard // fault injection in tests
 }
 
@@ -40,6 +41,9 @@ func System() IO {
 	o.InTTY = term.IsTerminal(int(os.Stdin.Fd()))
 	o.OutTTY = term.IsTerminal(int(os.Stdout.Fd()))
 	o.ErrTTY = term.IsTerminal(int(os.Stderr.Fd()))
+	if path, err := os.Executable(); err == nil {
+		o.Program = path
+	}
 	if w, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil && w > 0 {
 		o.Width = w
 	}
@@ -123,7 +127,9 @@ back by itself when health is not proved.`,
 	})
 	cmd.AddCommand(
 		newCheck(g), newPlan(g), newApply(g), newRollback(g), newRecover(g), newStatus(g), newVerify(g), newRestart(g),
-		newVulnerabilities(g), newHold(g), newUnhold(g), newConfig(g), newAutoEnable(g), newAutoDisable(g), newAutoStatus(g), newHistory(g), newComponents(g), newAdopt(g), newDemo(g), newVersion(g),
+		newHold(g), newUnhold(g), newConfig(g), newAutoEnable(g), newAutoDisable(g), newAutoStatus(g),
+		newHistory(g), newVulnerabilities(g), newNotify(g), newMetrics(g), newMonitoring(g),
+		newComponents(g), newAdopt(g), newDemo(g), newVersion(g),
 	)
 	cmd.InitDefaultCompletionCmd()
 	strictHelp(cmd)

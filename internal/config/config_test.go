@@ -161,7 +161,7 @@ func TestPolicyEverything(t *testing.T) {
 		Ignore: []Ignored{{"GO-2024-3240", "grafana", "no invites here", "2027-01-31"}, {ID: "CVE-2026-1", Reason: "not reachable"}},
 	}
 	want.MaintenanceWindows = []Window{{"Saturday", "22:00", "06:00", "Europe/Berlin"}, {Start: "02:00", End: "04:00"}}
-	want.AlertGate = &AlertGate{"http://localhost:9090", []string{firingCritical, `up{job="api"} == 0`}, "warn"}
+	want.AlertGate = &AlertGate{"http://localhost:9090", []string{`ALERTS{alertstate="firing",severity="critical"}`, `up{job="api"} == 0`}, "warn"}
 	// Secret formats itself as [redacted]; compare the values.
 	if p.Upstream != want.Upstream {
 		t.Errorf("upstream differs: %q %q", string(p.Upstream.GitHub.Token), string(p.Upstream.GitLab.Token))
@@ -383,6 +383,61 @@ func TestNotifications(t *testing.T) {
 	// It is not enabled, so its secret is not looked for.
 	if webhook.Enabled || string(webhook.Webhook.Headers["Authorization"]) != "Bearer ${SECRET:webhook-token}" {
 		t.Errorf("got %+v", webhook.Webhook)
+	}
+}
+
+// Names are free where a type is given, and what is left out is filled in.
+func TestNotificationTypes(t *testing.T) {
+	r := newRoot(t)
+	data, err := os.ReadFile("testdata/notifications/types.good.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, r.Notifications(), string(data), 0o644)
+	n, err := LoadNotifications(r, environment())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, ch := range n.Channels {
+		got = append(got, ch.Name+" "+ch.Type)
+	}
+	if want := []string{"email email", "local-mail email", "on-call shoutrrr", "tickets webhook", "chat slack"}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	mail, local, phone, hook, off := n.Channels[0].Email, n.Channels[1].Email, n.Channels[2].Shoutrrr, n.Channels[3].Webhook, n.Channels[4].Slack
+	if mail.TLS != ImplicitTLS || mail.Timeout.Std() != 10*time.Second || local.TLS != Opportunistic || local.Timeout.Std() != 30*time.Second {
+		t.Errorf("%+v, %+v", mail, local)
+	}
+	if string(phone.URL) != "ntfy://ntfy.example.com/wt" || hook.Method != "POST" || string(hook.Headers["Authorization"]) != "Bearer wt" || string(hook.HMACSecret) != "wt" {
+		t.Errorf("%s, %+v", string(phone.URL), hook)
+	}
+	if off.Timeout != 0 || string(off.WebhookURL) != "${SECRET:missing}" {
+		t.Errorf("a channel that is off is as written: %+v", off)
+	}
+	if len(n.Secrets) != 4 || string(n.Secrets[0]) != "wt" {
+		t.Errorf("%d secrets", len(n.Secrets))
+	}
+	if !n.Channels[0].Wants("upgrade_failed") || n.Channels[0].Wants("upgrade_started") || n.Channels[4].Wants("upgrade_failed") {
+		t.Error("wrong events")
+	}
+	if _, ok := n.Channel("on-call"); !ok {
+		t.Error("a channel is not found")
+	}
+	shown, err := yaml.Marshal(n)
+	if err != nil || strings.Contains(string(shown), "wt") || !strings.Contains(string(shown), "  type: shoutrrr\n") || !strings.Contains(string(shown), "  config:\n") {
+		t.Errorf("%v\n%s", err, shown)
+	}
+	// What is shown is read again as what it was, secrets aside.
+	var again Notifications
+	if err := yamlfile.Decode("shown", shown, &again); err != nil || len(again.Channels) != 5 || again.Channels[1].Email.SMTPHost != "localhost" {
+		t.Errorf("%v\n%s", err, shown)
+	}
+	for password, want := range map[string]string{"": Opportunistic, "username: u, password: p,": StartTLS} {
+		write(t, r.Notifications(), "channels: [{name: email, enabled: true, config: {to: [a@b], from: a@b, smtp_host: h, "+password+" smtp_port: 587}, events: [upgrade_failed]}]", 0o644)
+		if n, err := LoadNotifications(r, environment()); err != nil || n.Channels[0].Email.TLS != want {
+			t.Errorf("%q: %v", password, err)
+		}
 	}
 }
 

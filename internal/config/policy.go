@@ -30,8 +30,10 @@ type Policy struct {
 	OnFailure          string          `yaml:"on_failure"` // abort | continue
 	Paths              Paths           `yaml:"paths"`
 	Holds              []Hold          `yaml:"holds"`
-	Pins               []Hold          `yaml:"pins"`                // a version is required: the component stays within it
-	AlertGate          *AlertGate      `yaml:"alert_gate"`          // nil: none
+	Pins               []Hold          `yaml:"pins"`       // a version is required: the component stays within it
+	AlertGate          *AlertGate      `yaml:"alert_gate"` // nil: none
+	Hooks              Hooks           `yaml:"hooks"`
+	Metrics            Metrics         `yaml:"metrics"`             // where they are written, besides being served
 	AutoUpgrade        *AutoUpgrade    `yaml:"auto_upgrade"`        // nil: not given here
 	MaintenanceWindows []Window        `yaml:"maintenance_windows"` // nil: not given here
 	Vulnerabilities    Vulnerabilities `yaml:"vulnerabilities"`
@@ -81,6 +83,11 @@ type Paths struct {
 	Staging string `yaml:"staging"`
 }
 
+// Metrics says where metrics are written, besides being served.
+type Metrics struct {
+	Textfile string `yaml:"textfile"` // file for node_exporter's textfile collector, absolute and ending in .prom; empty: none
+}
+
 // Hold keeps a component from versions.
 type Hold struct {
 	Component string `yaml:"component"`
@@ -113,6 +120,7 @@ func defaults() *Policy {
 		ServiceManager: "auto", OnFailure: "abort",
 		Timeouts:        Timeouts{Stop: seconds(30), Start: seconds(60), Health: seconds(60), Download: seconds(600)},
 		Retention:       Retention{Backups: 5},
+		Hooks:           Hooks{Timeout: seconds(60)},
 		Vulnerabilities: Vulnerabilities{Enabled: true, Database: "https://vuln.go.dev", MaxAge: seconds(7 * 24 * 3600)},
 	}
 }
@@ -211,6 +219,11 @@ func (p *Policy) validate() yamlfile.Errors {
 		}
 	}
 	v.alertGate(p.AlertGate)
+	v.hooks(p.Hooks)
+	if s := p.Metrics.Textfile; s != "" && (!filepath.IsAbs(s) || filepath.Ext(s) != ".prom" || strings.HasSuffix(s, "/.prom")) {
+		path := []any{"metrics", "textfile"}
+		v.fail(path, "%s: want the absolute path of a file that ends in .prom, which is what node_exporter reads", v.quote(path, s))
+	}
 	v.autoUpgrade(p.AutoUpgrade)
 	v.windows(p.MaintenanceWindows)
 	v.vulnerabilities(p.Vulnerabilities)

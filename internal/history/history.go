@@ -48,6 +48,10 @@ type Upgrade struct {
 	Evidence          string        `json:"evidence_path"`
 }
 
+// Undone reports whether the upgrade had succeeded and a person took it back
+// later.
+func (u Upgrade) Undone() bool { return u.Status == RolledBack && u.ErrorMessage == "" }
+
 func (u Upgrade) validate() error {
 	switch {
 	case u.Timestamp.IsZero():

@@ -320,13 +320,20 @@ func (c *candidate) blacklisted(in Input, v component.Version) verdict {
 	return verdict{causeBlacklist, slices.Min(reasons)}
 }
 
+// held says which hold keeps the component from a version. A hold of versions
+// among which the installed one is keeps it there: whoever holds what is installed
+// means it to stay.
 func (c *candidate) held(in Input, v component.Version) verdict {
 	var reasons []string
 	for _, h := range in.Holds {
-		if h.Component != c.name || !contains(h.Range, v) || !h.Until.IsZero() && !in.Now.Before(h.Until) {
+		stays := !c.Current.IsZero() && h.Range != nil && contains(h.Range, c.Current)
+		if h.Component != c.name || !stays && !contains(h.Range, v) || !h.Until.IsZero() && !in.Now.Before(h.Until) {
 			continue
 		}
 		text := fmt.Sprintf("%s is on hold", v)
+		if stays {
+			text = fmt.Sprintf("it is on hold at %s", c.Current)
+		}
 		if !h.Until.IsZero() {
 			text += " until " + h.Until.Format(time.DateOnly)
 		}
@@ -351,6 +358,9 @@ func (c *candidate) failedHere(v component.Version) verdict {
 		return verdict{}
 	}
 	text := fmt.Sprintf("%s failed here", v)
+	if last.TakenBack {
+		text = fmt.Sprintf("%s was rolled back here by hand", v)
+	}
 	if !last.At.IsZero() {
 		text += " on " + last.At.Format(time.DateOnly)
 	}

@@ -72,7 +72,7 @@ func TestChoose(t *testing.T) {
 		{"hold has ended", standard, func(in *Input) { in.Holds = []Hold{{Component: "prometheus", Until: now}} }, ActionUpgrade, "3.0.0", "", 4, component.BumpMajor, "3.0.0"},
 		{"held at the newest", []string{"2.48.1"}, func(in *Input) { in.Holds = []Hold{{Component: "prometheus"}} }, ActionSkip, "", "up to date", 0, component.BumpNone, "2.48.1"},
 		{"newest failed here", standard, func(in *Input) {
-			in.Installed[0].Failed = []Failed{{ver("3.0.0"), "not ready within 60s", time.Date(2026, 11, 23, 1, 0, 0, 0, time.UTC)}}
+			in.Installed[0].Failed = []Failed{{Version: ver("3.0.0"), Reason: "not ready within 60s", At: time.Date(2026, 11, 23, 1, 0, 0, 0, time.UTC)}}
 		}, ActionHold, "", "3.0.0 failed here on 2026-11-23: not ready within 60s; name it with --component=prometheus@3.0.0 to try again", 4, component.BumpMajor, "3.0.0"},
 		{"older one failed", standard, func(in *Input) { in.Installed[0].Failed = []Failed{{Version: ver("2.49.1")}} }, ActionUpgrade, "3.0.0", "", 4, component.BumpMajor, "3.0.0"},
 		{"newest blacklisted, next failed", standard, func(in *Input) {

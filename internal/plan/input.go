@@ -73,6 +73,8 @@ type Failed struct {
 	Version component.Version
 	Reason  string
 	At      time.Time
+	// TakenBack: it did not fail; a person rolled it back. Reason is empty.
+	TakenBack bool
 }
 
 // Hold is a person's wish that a component not go to some versions.

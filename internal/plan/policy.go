@@ -23,6 +23,9 @@ func (in Input) policy(name string) Policy {
 	return p
 }
 
+// PolicyOf is what an unattended run obeys for a component.
+func (in Input) PolicyOf(name string) Policy { return in.policy(name) }
+
 // permitted judges a release by the policy of its component.
 func (c *candidate) permitted(in Input, r component.Release) verdict {
 	if !in.Auto {

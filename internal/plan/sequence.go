@@ -2,6 +2,7 @@ package plan
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
@@ -16,7 +17,7 @@ type walk struct {
 	at    []int         // where every candidate is; not only those of the group
 	moves []move
 	last  component.Role // of the last move
-	wide  bool           // moves to nodes that are a detour are tried too
+	mode  mode
 	seen  map[string]bool
 	work  int
 }
@@ -24,8 +25,31 @@ type walk struct {
 // walkLimit bounds the states that one search for an order visits.
 const walkLimit = 20_000
 
-func (s *solver) walk(group []int, wide bool) *walk {
-	w := &walk{s: s, left: map[int][]int{}, at: make([]int, len(s.cands)), wide: wide, seen: map[string]bool{}}
+// mode is how freely an order is sought.
+type mode struct {
+	free bool // what a component depends on need not go before it
+	wide bool // moves to nodes that are a detour are tried too
+}
+
+// modes are tried one after another. The matrix is a matter of what works
+// together, depends_on one of what goes first: where the two cannot both be kept,
+// the matrix is.
+var modes = []mode{{}, {wide: true}, {free: true}, {free: true, wide: true}}
+
+// modesOf leaves out what cannot make a difference for a group.
+func (s *solver) modesOf(group []int) []mode {
+	for _, i := range group {
+		for _, j := range s.deps[i] {
+			if s.target[i] > 0 && s.target[j] > 0 {
+				return modes
+			}
+		}
+	}
+	return modes[:2]
+}
+
+func (s *solver) walk(group []int, m mode) *walk {
+	w := &walk{s: s, left: map[int][]int{}, at: make([]int, len(s.cands)), mode: m, seen: map[string]bool{}}
 	for _, i := range group {
 		if s.target[i] > 0 {
 			w.group = append(w.group, i)
@@ -43,26 +67,21 @@ func (s *solver) walk(group []int, wide bool) *walk {
 // are on their ways. Safe steps are taken at once: they can only help. What is
 // left is searched whole.
 func (s *solver) stuck(group []int) []int {
-	for _, wide := range []bool{false, true} {
-		w := s.walk(group, wide)
+	var w *walk
+	for _, m := range s.modesOf(group) {
+		w = s.walk(group, m)
 		w.safeSteps()
-		if w.done() {
+		if w.done() || w.search(false) {
 			return nil
-		}
-		if w.search(false) {
-			return nil
-		}
-		if wide {
-			var core []int
-			for _, i := range w.group {
-				if w.at[i] != s.target[i] {
-					core = append(core, i)
-				}
-			}
-			return core
 		}
 	}
-	return nil
+	var core []int
+	for _, i := range w.group {
+		if w.at[i] != s.target[i] {
+			core = append(core, i)
+		}
+	}
+	return core
 }
 
 // sequence is the order of the group's steps: what fixes a known vulnerability
@@ -70,23 +89,46 @@ func (s *solver) stuck(group []int) []int {
 // role, then the first name. The group is known
 // to have an order.
 func (s *solver) sequence(group []int) []move {
-	for _, wide := range []bool{false, true} {
-		if w := s.walk(group, wide); w.search(true) {
-			return w.moves
+	all := s.modesOf(group)
+	for n := 0; n < len(all); n += 2 {
+		for _, m := range all[n : n+2] {
+			if w := s.walk(group, m); w.search(true) {
+				return s.ordered(w)
+			}
 		}
-	}
-	// The pretty order was too far to seek; any that is compatible will do.
-	for _, wide := range []bool{false, true} {
-		w := s.walk(group, wide)
-		w.safeSteps()
-		if w.search(false) {
-			return w.moves
+		// The pretty order was too far to seek; any that is compatible will do.
+		for _, m := range all[n : n+2] {
+			w := s.walk(group, m)
+			w.safeSteps()
+			if w.search(false) {
+				return s.ordered(w)
+			}
 		}
 	}
 	for _, i := range group { // not reached: stuck found an order
 		s.target[i] = 0
 	}
 	return nil
+}
+
+// ordered is the order that was found; a person is told where it is not that of
+// depends_on.
+func (s *solver) ordered(w *walk) []move {
+	if !w.mode.free {
+		return w.moves
+	}
+	at := make([]int, len(s.cands))
+	told := map[[2]int]bool{}
+	for _, m := range w.moves {
+		for _, j := range s.deps[m.cand] {
+			if pair := [2]int{m.cand, j}; at[j] != s.target[j] && !told[pair] {
+				told[pair] = true
+				s.told = append(s.told, fmt.Sprintf("%s goes before %s, which it depends on: the other way round they would not fit together in between", s.cands[m.cand].name, s.cands[j].name))
+			}
+		}
+		at[m.cand] = m.to
+	}
+	return w.moves
 }
 
 func (w *walk) done() bool {
@@ -120,7 +162,7 @@ func (w *walk) nexts(i int) []int {
 	u, t, left := w.at[i], w.s.target[i], w.left[i]
 	var out []int
 	for v := t; v > u; v-- {
-		if left[v] >= 0 && (left[v] < left[u] || w.wide) && w.s.cands[i].ladder.passes(u, v) {
+		if left[v] >= 0 && (left[v] < left[u] || w.mode.wide) && w.s.cands[i].ladder.passes(u, v) {
 			out = append(out, v)
 		}
 	}
@@ -131,9 +173,11 @@ func (w *walk) nexts(i int) []int {
 // valid reports whether candidate i may step to node v now: what it depends on
 // is done, and no rule is broken.
 func (w *walk) valid(i, v int) bool {
-	for _, j := range w.s.deps[i] {
-		if w.at[j] != w.s.target[j] {
-			return false
+	if !w.mode.free {
+		for _, j := range w.s.deps[i] {
+			if w.at[j] != w.s.target[j] {
+				return false
+			}
 		}
 	}
 	return w.fits(i, v, func(j int) (int, int) { return w.at[j], w.at[j] })

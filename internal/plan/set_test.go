@@ -288,6 +288,17 @@ func TestOrder(t *testing.T) {
 	if got := order(in); got != "Alerting: alert; Exporters: exp" {
 		t.Error(got)
 	}
+	// The matrix wins over dependencies too, and a person is told.
+	ship := comp("ship", component.RoleShipper, "2.9.0", "3.2.0")
+	store := comp("store", component.RoleDatastore, "2.9.0", "3.2.0")
+	in = input(with(ship, "store"), store)
+	in.Rules = []Rule{{"store", rng("3.x"), "ship", rng("3.x"), ""}}
+	if got := order(in); got != "Shippers: ship; Data Stores: store" {
+		t.Error(got)
+	}
+	if w := strings.Join(make1(t, in).Warnings, "\n"); !strings.Contains(w, "ship goes before store, which it depends on") {
+		t.Errorf("warnings %q", w)
+	}
 	_, err := Make(input(with(e, "db1"), with(d1, "db2"), with(d2, "exp"), a))
 	var cycle *CycleError
 	if !errors.As(err, &cycle) || !strings.Contains(err.Error(), "db1 -> db2 -> exp -> db1") {

@@ -39,7 +39,7 @@ func golden(t *testing.T, name string, got []byte) {
 func troubled() Input {
 	prom := comp("prometheus", component.RoleDatastore, "2.48.1", "3.0.0", "2.55.1", "2.49.0", "2.48.1")
 	node := comp("node_exporter", component.RoleExporter, "1.7.0", "1.8.0", "1.7.0")
-	node.Failed = []Failed{{ver("1.8.0"), "not ready within 60s", time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)}}
+	node.Failed = []Failed{{Version: ver("1.8.0"), Reason: "not ready within 60s", At: time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)}}
 	loki := comp("loki", component.RoleDatastore, "2.9.3", "3.0.0", "2.9.4", "2.9.3")
 	alert := comp("alertmanager", component.RoleAlerting, "0.25.0", "0.26.0")
 	graf := comp("grafana", component.RoleUI, "10.4.1", "11.0.0")

@@ -169,7 +169,7 @@ type Step string
 // The steps, in the order they happen. Their names are the journal's record
 // kinds.
 const (
-	stepBegin  Step = "begin"
+	StepBegin  Step = "begin"
 	StepBackup Step = "backup"
 	stepChange Step = "change"
 	StepPlace  Step = "place"
@@ -190,12 +190,14 @@ const (
 	StepUndo        Step = "undo"
 	stepUndone      Step = "undone"
 	stepRecorded    Step = "recorded"
-	stepEnd         Step = "end"
+	StepEnd         Step = "end"
 )
 
 // Event tells an onlooker how a run goes on. Events are for people; nothing
-// depends on them.
+// depends on them. The first of a run, and of its recovery, is StepBegin; the
+// last is StepEnd, unless the run is cut off.
 type Event struct {
+	Run       string // the run's id
 	Time      time.Time
 	Component string // "" for the run as a whole
 	Instance  string // of several; may be empty
@@ -203,6 +205,10 @@ type Event struct {
 	Done      bool   // false: it begins
 	Detail    string // what was done, or what went wrong
 	Err       error
+
+	Begin *Header // with StepBegin
+	Plan  any     // with StepBegin: the request's; nil in a recovery
+	End   *Result // with StepEnd
 }
 
 // Why an interrupted component was undone; the version is not to blame.

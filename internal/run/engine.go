@@ -138,9 +138,10 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 	if r.journal, err = journal.Create(e.Host, e.Root.JournalDir(), r.head.ID, e.Now); err != nil {
 		return r.result(StatusFailed), err
 	}
-	if err := r.note(stepBegin, r.head); err != nil {
+	if err := r.note(StepBegin, r.head); err != nil {
 		return r.result(StatusFailed), err
 	}
+	r.tell(Event{Step: StepBegin, Begin: &r.head, Plan: req.Plan})
 	return r.execute(ctx)
 }
 
@@ -540,28 +541,36 @@ func (r *running) status(ctx context.Context) string {
 // still needs recovery.
 func (r *running) finish(status string) (Result, error) {
 	res := r.result(status)
+	err := r.conclude(&res)
+	if !errors.Is(err, hostfs.ErrCrashed) {
+		r.tell(Event{Step: StepEnd, Done: true, Detail: res.Status, End: &res})
+	}
+	return res, err
+}
+
+func (r *running) conclude(res *Result) error {
 	if r.stuck {
-		return res, nil
+		return nil
 	}
 	ctx := context.Background()
-	if err := r.Recorder.Finish(ctx, r.head, res); err != nil {
+	if err := r.Recorder.Finish(ctx, r.head, *res); err != nil {
 		if errors.Is(err, hostfs.ErrCrashed) {
-			return res, err
+			return err
 		}
 		res.Warnings = append(res.Warnings, fmt.Sprintf("the run's summary could not be written: %v", err))
 	}
 	for _, dir := range r.head.StagingDirs {
 		if err := r.Host.RemoveAll(dir); err != nil {
 			if errors.Is(err, hostfs.ErrCrashed) {
-				return res, err
+				return err
 			}
 			res.Warnings = append(res.Warnings, fmt.Sprintf("staging: %v", err))
 		}
 	}
-	if err := r.note(stepEnd, note{Status: status}); err != nil {
-		return res, err
+	if err := r.note(StepEnd, note{Status: res.Status}); err != nil {
+		return err
 	}
-	return res, r.journal.Close(filepath.Join(r.Root.RunsDir(), r.head.ID, "journal"))
+	return r.journal.Close(filepath.Join(r.Root.RunsDir(), r.head.ID, "journal"))
 }
 
 func (r *running) result(status string) Result {
@@ -591,7 +600,7 @@ func (r *running) warn(format string, args ...any) {
 }
 
 func (r *running) tell(ev Event) {
-	ev.Time = r.Now()
+	ev.Run, ev.Time = r.head.ID, r.Now()
 	level := slog.LevelDebug
 	if ev.Done {
 		level = slog.LevelInfo

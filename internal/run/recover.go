@@ -41,7 +41,7 @@ func FindInterrupted(dir string) (*Interrupted, error) {
 	for _, rec := range records {
 		in.Step = Step(rec.Kind)
 		switch in.Step {
-		case stepBegin:
+		case StepBegin:
 			var h Header
 			if err := rec.Decode(&h); err != nil {
 				return nil, err
@@ -114,6 +114,7 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 	if ended != "" {
 		return nil, r.journal.Close(filepath.Join(e.Root.RunsDir(), r.head.ID, "journal"))
 	}
+	r.tell(Event{Step: StepBegin, Begin: &r.head, Detail: "recovery of an interrupted run"})
 	var failure error
 	takenBack := half(order, r.unreached(order))
 	settled := map[*progress]Outcome{}
@@ -147,7 +148,7 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 	}
 	var n note
 	switch st := Step(rec.Kind); st {
-	case stepBegin:
+	case StepBegin:
 		return order, ended, rec.Decode(&r.head)
 	case stepChange:
 		p := &progress{}
@@ -155,7 +156,7 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 			return nil, "", err
 		}
 		return append(order, p), ended, nil
-	case stepEnd:
+	case StepEnd:
 		err := rec.Decode(&n)
 		return order, n.Status, err
 	case StepBackup:

@@ -25,10 +25,23 @@ type Proposal struct {
 	Plan     *plan.Plan
 	View     *View
 	Baseline preflight.Baseline // what was broken before and is not held against the upgrade
+
+	look LookOptions
 }
 
 // Failed lists the pre-flight checks that failed.
 func (p *Proposal) Failed() []component.Check { return preflight.Failed(p.Plan.Checks) }
+
+// Warned lists the pre-flight checks that warned.
+func (p *Proposal) Warned() []component.Check {
+	var out []component.Check
+	for _, c := range p.Plan.Checks {
+		if c.Status == component.CheckWarn {
+			out = append(out, c)
+		}
+	}
+	return out
+}
 
 // Refusal is the error for pre-flight checks that failed; nil where none did.
 func (p *Proposal) Refusal() error {
@@ -53,6 +66,7 @@ func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (*P
 	if err != nil {
 		return nil, err
 	}
+	s.RecordCheck(v, o, o.Auto && o.Begin)
 	p, err := plan.Make(v.Input)
 	if err != nil {
 		return nil, planError(err)
@@ -68,7 +82,7 @@ func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (*P
 		return nil, err
 	}
 	p.Checks = append(append(found.Checks, signed...), s.checkAway(ctx, v, p)...)
-	return &Proposal{Plan: p, View: v, Baseline: found.Baseline}, ctx.Err()
+	return &Proposal{Plan: p, View: v, Baseline: found.Baseline, look: o}, ctx.Err()
 }
 
 // planError tells mistakes in what was asked for from refusals.
@@ -120,6 +134,12 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 		}
 		return res, err
 	}
+	// Downloads take as long as they take: the window may be about to close by now.
+	if err := s.mayBegin(prop.look.Auto && prop.look.Begin, time.Duration(prop.Plan.EstimatedSeconds)*time.Second); err != nil {
+		s.clearStaging(stagingNames(steps)...)
+		res.Status, res.Components = run.StatusCancelled, unattempted(steps)
+		return res, err
+	}
 	req := run.Request{
 		Operation: run.Apply, Trigger: o.Trigger, Plan: prop.Plan, ContinueOnFailure: o.ContinueOnFailure,
 	}
@@ -147,17 +167,41 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 	for _, dir := range stagingNames(steps) {
 		req.StagingDirs = append(req.StagingDirs, filepath.Join(s.staging(), dir))
 	}
+	told := hook{trigger: o.Trigger, components: unattempted(steps)}
+	if err := s.hooksBefore(ctx, told); err != nil {
+		s.clearStaging(stagingNames(steps)...)
+		res.Components = unattempted(steps)
+		if ctx.Err() != nil {
+			res.Status = run.StatusCancelled
+		}
+		s.hooksAfter(ctx, told, &res)
+		return res, err
+	}
 	result, err := s.engine().Execute(ctx, req)
+	s.hooksAfter(ctx, told, &result)
 	s.reloadStale(ctx, &result)
 	if !errors.Is(err, hostfs.ErrCrashed) {
 		s.assessAgain(ctx)
 	}
+	s.recordAfter(prop.View, prop.look, reached(result))
 	result.Components = append(result.Components, refused...)
 	if len(refused) > 0 && result.Status == run.StatusSuccess {
 		result.Status = run.StatusFailed
 		err = errors.Join(err, fmt.Errorf("%s was left out: %s", refused[0].Name, refused[0].Error))
 	}
 	return result, err
+}
+
+// reached is the version that each component of a run is at afterwards, as far as
+// that is known.
+func reached(res run.Result) map[string]component.Version {
+	at := map[string]component.Version{}
+	for _, o := range res.Components {
+		if o.Status == run.Upgraded {
+			at[o.Name] = o.To
+		}
+	}
+	return at
 }
 
 // prepareAll prepares every step before anything stops. With continueOn, steps

@@ -85,6 +85,11 @@ func (s *Stack) Look(ctx context.Context, o LookOptions) (*View, error) {
 		return nil, err
 	}
 	v.Input = s.planInput(found, results, st, o)
+	if o.Auto {
+		if err := s.addTakenBack(ctx, &v.Input); err != nil {
+			return nil, err
+		}
+	}
 	if v.Input.Holds, err = s.holds(); err != nil {
 		return nil, err
 	}
@@ -139,6 +144,35 @@ func (s *Stack) planInput(found []*inventory.Installed, results map[string]upstr
 	}
 	s.addRules(&in)
 	return in
+}
+
+// addTakenBack keeps unattended runs from installing again what a person rolled
+// back: until a newer version appears, or somebody installs that one by hand.
+func (s *Stack) addTakenBack(ctx context.Context, in *plan.Input) error {
+	db, err := history.OpenReadOnly(ctx, s.Root.History())
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for i := range in.Installed {
+		p := &in.Installed[i]
+		rows, err := db.List(ctx, history.Filter{Component: p.Component.Name, Limit: 100})
+		if err != nil {
+			return err
+		}
+		seen := map[string]bool{}
+		for _, r := range rows {
+			v, err := component.ParseVersion(r.NewVersion)
+			if err != nil || seen[r.NewVersion] {
+				continue
+			}
+			seen[r.NewVersion] = true // the newest row of a version counts
+			if r.Status == history.RolledBack && r.ErrorMessage == "" && r.RollbackTimestamp != nil {
+				p.Failed = append(p.Failed, plan.Failed{Version: v, At: *r.RollbackTimestamp, TakenBack: true})
+			}
+		}
+	}
+	return nil
 }
 
 // estimates tells how long a component's upgrade took here before, so that the

@@ -27,6 +27,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
+	"github.com/observability-upgrade/observability-upgrade/internal/runlog"
 	"github.com/observability-upgrade/observability-upgrade/internal/service"
 	"github.com/observability-upgrade/observability-upgrade/internal/service/process"
 	"github.com/observability-upgrade/observability-upgrade/internal/service/systemd"
@@ -45,6 +46,7 @@ type Options struct {
 	Build    string            // this program's version
 	ExitCode func(error) int   // what the audit log gives as the exit code; may be nil
 	Guard    hostfs.Guard      // fault injection in tests; nil otherwise
+	Now      func() time.Time  // time.Now when nil
 	// Window judges the maintenance windows for the pre-flight checks; nil leaves
 	// them out. See preflight.Input.
 	Window func(ctx context.Context) component.Check
@@ -63,6 +65,8 @@ type Stack struct {
 	host     *hostfs.Host
 	prober   *health.Prober
 	now      func() time.Time
+	log      *runlog.Writer
+	totals   totals
 
 	holdsLock bool // while Mutate runs
 }
@@ -70,7 +74,10 @@ type Stack struct {
 // Open reads the configuration and connects to the service manager. Errors in
 // configuration wrap ErrConfig; nothing is written.
 func Open(ctx context.Context, o Options) (*Stack, error) {
-	s := &Stack{Options: o, now: time.Now, host: &hostfs.Host{Guard: o.Guard}}
+	s := &Stack{Options: o, now: o.Now, host: &hostfs.Host{Guard: o.Guard}}
+	if s.now == nil {
+		s.now = time.Now
+	}
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -91,6 +98,7 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 	if wrong, _ := config.Cross(s.Policy, s.Matrix, s.Catalogue.Names()); len(wrong) > 0 {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, wrong)
 	}
+	s.log = runlog.NewWriter(o.Root, s.Logger)
 	s.http = &http.Client{Transport: newTransport()}
 	var err error
 	if s.services, err = s.openServices(ctx); err != nil {
@@ -122,7 +130,18 @@ func newTransport() *http.Transport {
 }
 
 // Close releases the connection to the service manager.
-func (s *Stack) Close() error { return s.services.Close() }
+func (s *Stack) Close() error {
+	s.log.Close()
+	return s.services.Close()
+}
+
+// report hands an event of a run to all who look on.
+func (s *Stack) report(ev run.Event) {
+	s.log.Event(ev)
+	if s.Events != nil {
+		s.Events(ev)
+	}
+}
 
 func (s *Stack) openServices(ctx context.Context) (service.Manager, error) {
 	kind := s.Policy.ServiceManager
@@ -217,6 +236,8 @@ func (s *Stack) Mutate(ctx context.Context, command string, args []string, do fu
 	if err == nil {
 		id, err = do(ctx)
 	}
+	s.recordBackups()
+	s.writeTextfile()
 	s.audit(audit.Entry{Command: command, Args: args, RunID: id}, err)
 	return err
 }
@@ -285,7 +306,13 @@ func Summary(r run.Result) string {
 // Recover finishes interrupted runs; the caller holds the lock. Results are
 // those of the runs recovered.
 func (s *Stack) Recover(ctx context.Context) ([]run.Result, error) {
-	return s.engine().Recover(ctx)
+	results, err := s.engine().Recover(ctx)
+	for i := range results {
+		if r := &results[i]; r.Operation == run.Apply {
+			s.hooksAfter(ctx, hook{trigger: r.Trigger}, r)
+		}
+	}
+	return results, err
 }
 
 func (s *Stack) engine() *run.Engine {
@@ -294,7 +321,7 @@ func (s *Stack) engine() *run.Engine {
 		Root: s.Root, Host: s.host, Services: s.services, Prober: s.prober,
 		Recorder: s.books(),
 		Timeouts: run.Timeouts{Stop: t.Stop.Std(), Start: t.Start.Std(), Health: t.Health.Std()},
-		Now:      s.now, Logger: s.Logger, Report: s.Events, Build: s.Build,
+		Now:      s.now, Logger: s.Logger, Report: s.report, Build: s.Build,
 		Balancer: s.openBalancer, Remote: runRemote,
 	}
 }

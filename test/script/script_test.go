@@ -46,6 +46,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Values[sandboxKey{}] = new(demo.Sandbox)
+			env.Values[receiversKey{}] = new(receivers)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -60,6 +61,13 @@ func TestScripts(t *testing.T) {
 			"lock":     holdLock,
 			"tree":     tree,
 			"flipbyte": flipByte,
+
+			"receive":       receive,
+			"notifications": notifications,
+			"answer":        answer,
+			"received":      received,
+			"queue":         queue,
+			"nowhere":       nowhere,
 			"validate": func(ts *testscript.TestScript, neg bool, args []string) {
 				need(ts, neg, len(args) == 2, "validate SCHEMA FILE")
 				ts.Check(schemas.validate(args[0], []byte(ts.ReadFile(args[1]))))
