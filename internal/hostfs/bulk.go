@@ -92,6 +92,15 @@ func cloneFile(src, dst string, st fs.FileInfo) error {
 	return copyContent(src, dst, func(*os.File) error { return copyAttrs(src, dst, st, nil) })
 }
 
+// SyncAll makes durable all that was written to the file system of path, such as
+// many small files, at once.
+func (h *Host) SyncAll(path string) error {
+	if err := h.Check("sync", path); err != nil {
+		return err
+	}
+	return syncFS(path)
+}
+
 // syncFS makes all that was written to the file system of path durable.
 func syncFS(path string) error {
 	d, err := os.Open(path)
