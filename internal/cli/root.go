@@ -77,6 +77,7 @@ type global struct {
 
 // Main runs the program and returns its exit code.
 func Main(args []string, o IO) int {
+	keepMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	return Run(ctx, args, o)

@@ -51,6 +51,12 @@ func TestScripts(t *testing.T) {
 			env.Values[collectorKey{}] = new(tracetest.Collector)
 			return nil
 		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "root" {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			return os.Geteuid() == 0, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"sandbox":  makeSandbox,
 			"pair":     pair,
