@@ -80,6 +80,7 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		held     *lock.HeldError
 		unsafe   *lock.UnsafeError
 		rollback *run.RollbackError
+		stopped  *run.NotStartedError
 		result   *resultError
 		missing  *backup.NotFoundError
 		damaged  *journal.DamagedError
@@ -98,6 +99,8 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		return exitLocked, fmt.Sprintf("wait for process %d to end; `observability-upgrade status` shows it", held.PID)
 	case errors.As(err, &unsafe):
 		return exitRefused, "do what the message says and run the same command again"
+	case errors.As(err, &stopped):
+		return exitRollback, stopped.Next()
 	case errors.As(err, &rollback):
 		return exitRollback, fmt.Sprintf("observability-upgrade status; then mend %s and run observability-upgrade recover", rollback.Component)
 	case errors.As(err, &damaged):

@@ -55,6 +55,7 @@ type global struct {
 	logLevel  string
 	logFormat string
 	quiet     bool
+	here      bool
 
 	logger *slog.Logger
 	args   []string
@@ -111,6 +112,7 @@ back by itself when health is not proved.`,
 	f.StringVar(&g.logLevel, "log-level", "warn", "debug, info, warn or error; logs go to standard error")
 	f.StringVar(&g.logFormat, "log-format", "text", "text or json")
 	f.BoolVarP(&g.quiet, "quiet", "q", false, "no progress, only the result")
+	f.BoolVar(&g.here, "here", false, "leave out instances on other hosts; the host that leads a rolling change asks the others so")
 	for flag, values := range map[string][]string{"output": {"text", "json"}, "log-level": {"debug", "info", "warn", "error"}, "log-format": {"text", "json"}} {
 		must(cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
 	}
@@ -252,7 +254,7 @@ func (g *global) open(ctx context.Context) (*stack.Stack, *display, error) {
 	d := newDisplay(g)
 	s, err := stack.Open(ctx, stack.Options{
 		Root: layout.Root(g.root), Env: g.Env, Logger: g.logger, Progress: d, Events: d.event, Notice: d.notice,
-		Build: Version().Version, Guard: g.Guard,
+		Build: Version().Version, Guard: g.Guard, Here: g.here,
 		ExitCode: func(err error) int { n, _ := classify(ctx, err); return n },
 	})
 	return s, d, err

@@ -70,7 +70,7 @@ func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (*P
 	if err != nil {
 		return nil, err
 	}
-	p.Checks = append(append(found.Checks, signed...), s.checkAway(ctx, v, p)...)
+	p.Checks = append(append(append(found.Checks, s.checkData(v, p, o.DataBackup)...), signed...), s.checkAway(ctx, v, p, awayFlags(o.DataBackup, o.Force, skipHealth, run.Graceful))...)
 	return &Proposal{Plan: p, View: v, Baseline: found.Baseline, look: o}, ctx.Err()
 }
 
@@ -95,6 +95,8 @@ type ApplyOptions struct {
 	SkipHealth        bool
 	DataBackup        bool // keep a copy of the data of every component upgraded
 	Strategy          run.Strategy
+
+	force bool // as the plan was made with
 }
 
 // Apply carries out a proposal; the caller holds the lock. Everything is
@@ -103,6 +105,7 @@ type ApplyOptions struct {
 // them are at their new version.
 func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.Result, error) {
 	started := s.now()
+	o.force = prop.look.Force
 	res := run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: o.Trigger, StartedAt: started, Status: run.StatusFailed}
 	steps := prop.Plan.Steps()
 	if len(steps) == 0 {
@@ -263,7 +266,7 @@ func (s *Stack) changes(p *prepared, o ApplyOptions, placed map[string]string) (
 	var out []run.Change
 	for _, one := range parts(p.in) {
 		if one.Remote() {
-			if ch := s.awayChange(p.in, one, p.step.From, p.step.To, o.SkipHealth); ch != nil {
+			if ch := s.awayChange(p.in, one, p.step.From, p.step.To, o); ch != nil {
 				out = append(out, *ch)
 			}
 			continue
@@ -274,10 +277,15 @@ func (s *Stack) changes(p *prepared, o ApplyOptions, placed map[string]string) (
 		if sig := p.staged.Signed; sig.Type != "" {
 			ch.Signature = &state.SignatureVerified{Type: sig.Type, Key: sig.Key, Version: p.step.To.String()}
 		}
-		ch.Data, err = s.dataOf(one, s.needOf(one.Component, p.step.Reversible, ch.To.Less(ch.From), o.DataBackup))
-		if err != nil {
+		need := s.needOf(one.Component, p.step.Reversible, ch.To.Less(ch.From), o.DataBackup)
+		why := ""
+		if ch.Data, why, err = s.dataOf(p.in, one, need); err != nil {
 			return nil, err
 		}
+		if why != "" {
+			s.Notice(fmt.Sprintf("%s: no copy of its data is kept: %s", one.Set(), why))
+		}
+		ch.TakeBack = need.takeBack
 		out = append(out, ch)
 	}
 	return out, nil
@@ -286,11 +294,16 @@ func (s *Stack) changes(p *prepared, o ApplyOptions, placed map[string]string) (
 // swaps are the files of a step that change places.
 func (s *Stack) swaps(p *prepared, placed map[string]string) ([]run.Swap, error) {
 	var swaps []run.Swap
+	by := map[string]string{}
 	for _, f := range p.staged.Files {
 		path, ok := p.in.Binaries[f.Name]
 		if !ok {
 			continue // not installed on this host: nothing to replace
 		}
+		if other := by[path]; other != "" {
+			return nil, fmt.Errorf("its programs %s and %s are links to one file, %s: expected a file each", other, f.Name, path)
+		}
+		by[path] = f.Name
 		old, ok := placed[path]
 		if !ok {
 			var err error

@@ -17,6 +17,7 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
 	"github.com/observability-upgrade/observability-upgrade/internal/audit"
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/catalogue"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/config"
@@ -44,6 +45,7 @@ type Options struct {
 	Events   func(run.Event)   // steps of a run; may be nil
 	Notice   func(string)      // things a person should know; may be nil
 	Build    string            // this program's version
+	Here     bool              // leave out instances on other hosts
 	ExitCode func(error) int   // what the audit log gives as the exit code; may be nil
 	Guard    hostfs.Guard      // fault injection in tests; nil otherwise
 	Now      func() time.Time  // time.Now when nil
@@ -67,7 +69,8 @@ type Stack struct {
 	now      func() time.Time
 	log      *runlog.Writer
 
-	holdsLock bool // while Mutate runs
+	holdsLock bool                     // while Mutate runs
+	surveys   map[string]backup.Survey // of data directories, as they were first looked at
 }
 
 // Open reads the configuration and connects to the service manager. Errors in
