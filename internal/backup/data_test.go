@@ -19,6 +19,17 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 )
 
+// Temporary directories are in memory where they can be: these tests sync thousands
+// of times.
+func TestMain(m *testing.M) {
+	if st, err := os.Stat("/dev/shm"); err == nil && st.IsDir() && os.Getenv("TMPDIR") == "" {
+		if err := os.Setenv("TMPDIR", "/dev/shm"); err != nil {
+			panic(err)
+		}
+	}
+	m.Run()
+}
+
 const ulid = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 // tsdb is a data directory in the form of Prometheus'.

@@ -279,6 +279,41 @@ func TestOneRestoreAfterAnother(t *testing.T) {
 	}
 }
 
+// A restore that cannot copy says that the data is untouched, and leaves nothing
+// behind; one that has moved data keeps what it put aside.
+func TestRestoreThatCannotGoOn(t *testing.T) {
+	full := errors.New("no space left on device")
+	for op, untouched := range map[string]bool{"copy": true, "write": true, "rename": false} {
+		dir, dirs := scattered(t)
+		set := newSet(t, dir, "lock")
+		spoil(t, dirs)
+		want, n := readAll(t, dirs), 0
+		guard := func(o, target string) error {
+			if o == op && strings.Contains(target, "hdd/old") { // the last of three directories
+				n++
+				return full
+			}
+			return nil
+		}
+		err := RestoreData(t.Context(), &hostfs.Host{Guard: guard}, set, quiet)
+		if !errors.Is(err, full) || n == 0 || errors.As(err, new(*UntouchedError)) != untouched {
+			t.Fatalf("%s: %v", op, err)
+		}
+		kept := 0
+		for _, d := range dirs {
+			if err := DropReplaced(&hostfs.Host{}, d); err != nil {
+				kept++
+			}
+		}
+		if untouched && kept > 0 || !untouched && kept == 0 {
+			t.Errorf("%s: %d directories keep what was put aside", op, kept)
+		}
+		if d := cmp.Diff(want, readAll(t, dirs)); untouched && d != "" {
+			t.Errorf("%s: -before +after\n%s", op, d)
+		}
+	}
+}
+
 // A service that was started on data half put back has made its own anew: that
 // makes way, and nothing is lost.
 func TestRestoreAfterTheServiceCameInBetween(t *testing.T) {

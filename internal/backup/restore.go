@@ -46,8 +46,13 @@ func RestoreData(ctx context.Context, h *hostfs.Host, set *DataSet, tell func(by
 // the copy then; doing it again begins anew.
 func (d *DataSet) restore(ctx context.Context, h *hostfs.Host, tell func(int64)) (misplaced, err error) {
 	var all []*restore
+	begun := false
 	for _, p := range d.parts() {
-		r, err := p.prepare(ctx, h, tell)
+		r, again, err := p.prepare(ctx, h, tell)
+		begun = begun || again
+		if err != nil && !begun {
+			err = &UntouchedError{Err: err}
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -70,6 +75,17 @@ func (d *DataSet) restore(ctx context.Context, h *hostfs.Host, tell func(int64))
 	return misplaced, nil
 }
 
+// UntouchedError says that data could not be put back, and that what is there is
+// untouched.
+type UntouchedError struct{ Err error }
+
+func (e *UntouchedError) Error() string {
+	return fmt.Sprintf("%v; the data that is there was not touched", e.Err)
+}
+
+// Unwrap is the cause.
+func (e *UntouchedError) Unwrap() error { return e.Err }
+
 // restore is the work in one directory.
 type restore struct {
 	part
@@ -78,47 +94,48 @@ type restore struct {
 
 func (r *restore) at(name string) string { return filepath.Join(r.path, restoreDir, name) }
 
-// prepare copies a part beside the data and proves the copy.
-func (p part) prepare(ctx context.Context, h *hostfs.Host, tell func(int64)) (*restore, error) {
-	r := &restore{part: p}
+// prepare copies a part beside the data and proves the copy. again tells that a
+// restore of the same had done so already, and may have gone further.
+func (p part) prepare(ctx context.Context, h *hostfs.Host, tell func(int64)) (r *restore, again bool, err error) {
+	r = &restore{part: p}
 	switch st, err := os.Lstat(p.path); {
 	case errors.Is(err, fs.ErrNotExist):
 		if err := h.MkdirAll(p.path, 0o755); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if err := h.Adopt(p.stored(), p.path); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	case err != nil:
-		return nil, err
+		return nil, false, err
 	case !st.IsDir():
-		return nil, fmt.Errorf("%s, which the data of %s belongs to: expected a directory, found none; it was one when the copy was taken", p.path, p.set.Name)
+		return nil, false, fmt.Errorf("%s, which the data of %s belongs to: expected a directory, found none; it was one when the copy was taken", p.path, p.set.Name)
 	}
 	id := p.set.Sum + " " + hostfs.DigestBytes(formatSums(p.set.sums)) + " " + p.set.point + "\n"
 	if have, err := os.ReadFile(r.at("copied")); err == nil {
 		if old, mine := strings.CutPrefix(string(have), id); mine {
 			r.old = strings.TrimSpace(old)
-			return r, nil
+			return r, true, nil
 		}
 	}
 	// What another restore moved out stays: only what it brought goes.
 	for _, name := range []string{"copied", "out", "new"} {
 		if err := h.RemoveAll(r.at(name)); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	if r.old = r.free("old"); r.old == "" {
-		return nil, fmt.Errorf("%s is full of what earlier restores moved out: look at it and remove it", r.at(""))
+		return nil, false, fmt.Errorf("%s is full of what earlier restores moved out: look at it and remove it", r.at(""))
 	}
 	if err := h.MkdirAll(r.at(r.old), 0o700); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	got, err := h.CopyBulk(p.stored(), r.at("new"), hostfs.Bulk{
 		Immutable: func(rel string) bool { return p.immutable(rel) && p.set.sums[filepath.Join(p.prefix, rel)] == "" },
 		Stop:      ctx.Err, Tell: tell,
 	})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for name, want := range p.set.sums {
 		rel, err := filepath.Rel(p.prefix, name)
@@ -126,10 +143,10 @@ func (p part) prepare(ctx context.Context, h *hostfs.Host, tell func(int64)) (*r
 			continue // of another part
 		}
 		if sum := got.Sums[rel]; sum != want {
-			return nil, errors.Join(p.set.damaged(name, sum), h.RemoveAll(r.at("new")))
+			return nil, false, errors.Join(p.set.damaged(name, sum), h.RemoveAll(r.at("new")))
 		}
 	}
-	return r, h.WriteFile(r.at("copied"), []byte(id+r.old+"\n"), 0o600)
+	return r, false, h.WriteFile(r.at("copied"), []byte(id+r.old+"\n"), 0o600)
 }
 
 // free finds a name in the working directory that is not taken, or an empty
@@ -240,11 +257,14 @@ func (r *restore) dropEarlier(h *hostfs.Host) error {
 }
 
 // DropReplaced removes what a restore put aside in a directory. Where a restore
-// has begun and not ended it removes nothing.
+// has moved data out and not ended it removes nothing.
 func DropReplaced(h *hostfs.Host, path string) error {
 	work := filepath.Join(path, restoreDir)
-	if _, err := os.Lstat(filepath.Join(work, "copied")); err == nil {
-		return fmt.Errorf("%s: a restore has begun there and not ended: what it put aside is kept", work)
+	if marker, err := os.ReadFile(filepath.Join(work, "copied")); err == nil {
+		lines := strings.Split(strings.TrimSpace(string(marker)), "\n")
+		if left, err := os.ReadDir(filepath.Join(work, lines[len(lines)-1])); err != nil || len(left) > 0 {
+			return fmt.Errorf("%s: a restore has moved data there and not ended: what it put aside is kept", work)
+		}
 	}
 	return h.RemoveAll(work)
 }

@@ -229,7 +229,11 @@ func (r *running) putData(ctx context.Context, ch Change) error {
 		if err != nil {
 			return "", err
 		}
-		return "the data of backup " + ch.Data.From, backup.RestoreData(ctx, r.Host, set, r.meter(ch, StepRestore, "put back so far"))
+		err = backup.RestoreData(ctx, r.Host, set, r.meter(ch, StepRestore, "put back so far"))
+		if errors.As(err, new(*backup.UntouchedError)) {
+			delete(r.dirty, ch.key()) // there is nothing to take back
+		}
+		return "the data of backup " + ch.Data.From, err
 	})
 }
 

@@ -193,8 +193,11 @@ func (r *running) restore(ctx context.Context, ch Change, ready func(time.Time))
 	if _, err := r.stop(ctx, ch); err != nil {
 		return true, err
 	}
-	if taken, err = r.takeBack(ctx, ch); err != nil || !taken {
-		return err == nil, errors.Join(lost, err, r.start(ctx, ch))
+	if taken, err = r.takeBack(ctx, ch); err != nil {
+		return false, errors.Join(lost, err) // it is not started on data half put back
+	}
+	if !taken {
+		return true, errors.Join(lost, r.start(ctx, ch))
 	}
 	r.warn("%v; its data was put back as it was before the run", lost)
 	return true, r.startOld(ctx, ch, ready)

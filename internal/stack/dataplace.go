@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -87,28 +88,42 @@ func (s *Stack) mayMove(whole, in *inventory.Installed, dir string) error {
 	return nil
 }
 
-// otherData lists the data directories of other components, and of the other
-// instances of this one.
+// otherData lists the data directories of the other components that are installed,
+// and of the other instances of this one.
 func (s *Stack) otherData(whole, in *inventory.Installed) map[string]string {
 	out := map[string]string{}
-	for _, c := range s.Catalogue.All() {
-		if c.Name == in.Component.Name || c.Data.Path == "" {
-			continue
-		}
-		path := s.Root.Path(component.Vars{Name: c.Name}.Expand(strings.TrimPrefix(c.Data.Path, "{root}")))
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			out[c.Name] = real
-		}
-	}
-	for _, one := range whole.Copies {
-		if one.Instance == in.Instance || one.Remote() {
-			continue
+	add := func(one *inventory.Installed) {
+		if one.Remote() || one.Component.Name == in.Component.Name && one.Instance == in.Instance {
+			return
 		}
 		if dir := s.dataDir(one); dir != "" {
 			out[one.Set()] = dir
 		}
 	}
+	for _, other := range s.neighbours {
+		if other.Component.Name != in.Component.Name {
+			for _, one := range parts(other) {
+				add(one)
+			}
+		}
+	}
+	for _, one := range whole.Copies {
+		add(one)
+	}
 	return out
+}
+
+// meetNeighbours notes what else is installed, for otherData. It looks nothing up
+// elsewhere: instances that are not listed here count as their component.
+func (s *Stack) meetNeighbours(ctx context.Context) error {
+	st, err := s.State()
+	if err != nil {
+		return err
+	}
+	f := s.finder()
+	f.Instances = nil
+	s.neighbours, err = f.Find(ctx, s.Catalogue.All(), st.Components)
+	return err
 }
 
 // resolved is a path with its links followed, as far as it exists.

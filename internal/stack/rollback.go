@@ -68,6 +68,9 @@ func (s *Stack) PlanRollback(ctx context.Context, o RollbackOptions) (*RollbackP
 	if err := backup.Verify(ctx, p); err != nil {
 		return nil, &RefusedError{Check: "backup integrity", Err: err, Next: "observability-upgrade rollback --list"}
 	}
+	if err := s.meetNeighbours(ctx); err != nil {
+		return nil, err
+	}
 	plan := &RollbackPlan{Point: p}
 	for _, bc := range p.Manifest.Components {
 		if len(only) > 0 && !slices.Contains(only, bc.Name) {

@@ -3,6 +3,8 @@ package stack
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -64,6 +66,9 @@ func (s *Stack) rollbackData(ctx context.Context, p *RollbackPlan, whole, in *in
 			return refuse("a copy of its data as it is now cannot be kept: %s", why)
 		}
 	}
+	if err := strangers(set, ch.Data); err != nil {
+		return refuse("%w", err)
+	}
 	ch.Data.From = p.Point.Timestamp
 	for _, pl := range append([]backup.Place{{Path: set.Path}}, set.Places...) {
 		ch.Data.Restores = append(ch.Data.Restores, pl.Path)
@@ -99,6 +104,20 @@ func (s *Stack) mayRestore(ctx context.Context, whole, in *inventory.Installed, 
 		return fmt.Errorf("its data cannot be put back: %s", why)
 	}
 	return backup.VerifyData(ctx, set, s.proving(in, set.Bytes))
+}
+
+// strangers refuses to put data into a place that the data of now has no part in,
+// and that is in use.
+func strangers(set *backup.DataSet, now *run.Data) error {
+	for _, pl := range set.Places {
+		if slices.ContainsFunc(now.Places, func(have backup.Place) bool { return have.Path == pl.Path }) {
+			continue
+		}
+		if entries, err := os.ReadDir(pl.Path); err == nil && len(entries) > 0 {
+			return fmt.Errorf("a part of its data was in %s when the backup was taken; %s leads there no more, and something is in it now: look at it, and move it away", pl.Path, filepath.Join(set.Path, pl.Name))
+		}
+	}
+	return nil
 }
 
 // proving tells now and then how far the proof of a copy is.

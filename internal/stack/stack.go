@@ -69,8 +69,9 @@ type Stack struct {
 	now      func() time.Time
 	log      *runlog.Writer
 
-	holdsLock bool                     // while Mutate runs
-	surveys   map[string]backup.Survey // of data directories, as they were first looked at
+	holdsLock  bool                     // while Mutate runs
+	surveys    map[string]backup.Survey // of data directories, as they were first looked at
+	neighbours []*inventory.Installed   // what is installed, as far as it was looked for
 }
 
 // Open reads the configuration and connects to the service manager. Errors in
