@@ -212,10 +212,16 @@ func (l *limited) String() string { return l.buf.String() }
 // RunTool runs a verified tool, as the caller, on this host's configuration and
 // returns what it printed. Any exit code but 0 is an error.
 func RunTool(ctx context.Context, args []string, timeout time.Duration) (string, error) {
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "HOME=/nonexistent"}
+	return RunCommand(ctx, args, env, timeout)
+}
+
+// RunCommand is RunTool with an environment of the caller's choice.
+func RunCommand(ctx context.Context, args, env []string, timeout time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "HOME=/nonexistent"}
+	cmd.Env = env
 	cmd.Dir = "/"
 	var out limited
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -14,13 +14,14 @@
 package backup
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 )
@@ -139,7 +140,7 @@ func List(dir string) ([]*Point, error) {
 	}
 	var points []*Point
 	for _, e := range entries {
-		if !e.IsDir() || !isStamp(e.Name()) {
+		if !e.IsDir() || !IsStamp(e.Name()) {
 			continue
 		}
 		p, err := load(filepath.Join(dir, e.Name()))
@@ -148,7 +149,7 @@ func List(dir string) ([]*Point, error) {
 		}
 		points = append(points, p)
 	}
-	sort.Slice(points, func(i, j int) bool { return stampLess(points[j].Timestamp, points[i].Timestamp) })
+	slices.SortFunc(points, func(a, b *Point) int { return CompareStamps(b.Timestamp, a.Timestamp) })
 	return points, nil
 }
 
@@ -191,9 +192,9 @@ func load(path string) (*Point, error) {
 	return p, err
 }
 
-// isStamp accepts YYYYMMDD_HHMMSS and, where several fell into one second,
-// YYYYMMDD_HHMMSS_2 and up.
-func isStamp(name string) bool {
+// IsStamp reports whether a name is that of a point, or of a run: YYYYMMDD_HHMMSS
+// or, where several fell into one second, YYYYMMDD_HHMMSS_2 and up.
+func IsStamp(name string) bool {
 	if len(name) < len(StampLayout) {
 		return false
 	}
@@ -207,13 +208,9 @@ func isStamp(name string) bool {
 	return len(rest) > 1 && rest[0] == '_' && strings.Trim(rest[1:], "0123456789") == ""
 }
 
-func stampLess(a, b string) bool {
+// CompareStamps sorts names that IsStamp accepts by time; of one second, _10
+// comes after _9.
+func CompareStamps(a, b string) int {
 	n := len(StampLayout)
-	if a[:n] != b[:n] {
-		return a[:n] < b[:n]
-	}
-	if len(a) != len(b) {
-		return len(a) < len(b)
-	}
-	return a < b
+	return cmp.Or(cmp.Compare(a[:n], b[:n]), cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }

@@ -44,16 +44,19 @@ type Request struct {
 }
 
 // Reserve picks the name of the next point: the time in UTC, with a number
-// added where that second is taken. Nothing is created.
-func Reserve(dir string, now time.Time) string {
+// added where that second is taken, in dir or in the other directories whose
+// entries are named so. Nothing is created.
+func Reserve(dir string, now time.Time, others ...string) string {
 	stamp := now.UTC().Format(StampLayout)
 	name := stamp
-	for n := 2; ; n++ {
-		if _, err := os.Lstat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
-			return name
-		}
+	taken := func(dir string) bool {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		return err == nil // what is wrong with a directory shows when it is written
+	}
+	for n := 2; taken(dir) || slices.ContainsFunc(others, taken); n++ {
 		name = fmt.Sprintf("%s_%d", stamp, n)
 	}
+	return name
 }
 
 // Take writes a backup point under the given name and syncs it whole before it

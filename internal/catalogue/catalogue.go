@@ -218,7 +218,17 @@ func (l *loader) override(name, file string, n *yamlfile.Node) {
 	if given := n.Get("name"); given != nil && given.Kind == yamlfile.String && given.Text != name {
 		l.errs = append(l.errs, n.Errorf([]any{"name"}, "%q is not the file's name; rename the file %s.yaml, or write name: %s", given.Text, given.Text, name))
 	}
-	l.merged[name], l.origins[name] = l.underFamily(name, lay(l.base[name], n)), file
+	merged := l.underFamily(name, lay(l.base[name], n))
+	if otherProject(l.merged[name], n) {
+		// What the built-in program does says nothing of this one.
+		own := l.underFamily(name, n)
+		for _, key := range []string{"functional", "integration", "config", "reload", "data"} {
+			if merged = merged.Without(key); own.Get(key) != nil {
+				merged = merged.With(key, own.Get(key))
+			}
+		}
+	}
+	l.merged[name], l.origins[name] = merged, file
 }
 
 // lay merges a definition over another. Where fields are alternatives to each
@@ -230,6 +240,11 @@ func lay(base, over *yamlfile.Node) *yamlfile.Node {
 	for _, key := range []string{"asset", "arches", "checksums", "binaries"} {
 		if over.Get(key) != nil {
 			base = base.Without("variants") // they differ from what is replaced
+		}
+	}
+	if over.Get("binaries") != nil {
+		if v := base.Get("version"); v != nil { // which of the replaced binaries is asked
+			base = base.With("version", v.Without("path").Without("binary"))
 		}
 	}
 	for _, key := range []string{"reload", "instances"} {
@@ -244,6 +259,14 @@ func lay(base, over *yamlfile.Node) *yamlfile.Node {
 		base = base.With("source", s.Without("repo").Without("path").Without("url"))
 	}
 	return yamlfile.Merge(base, over)
+}
+
+// otherProject reports whether a definition takes its releases from another
+// project than the one it is laid over. One of the same name under another owner
+// is a mirror or a fork: it behaves as what it is made from.
+func otherProject(base, over *yamlfile.Node) bool {
+	b, o := base.Get("source").Get("repo"), over.Get("source").Get("repo")
+	return b != nil && o != nil && !strings.EqualFold(path.Base(b.Text), path.Base(o.Text))
 }
 
 func changesType(base, over *yamlfile.Node) bool {

@@ -249,6 +249,39 @@ func TestOverride(t *testing.T) {
 	}
 }
 
+// TestOverrideWhole gives each built-in name a definition that is whole in itself:
+// what is replaced must not shine through. Another project's program is not
+// judged by what the built-in one does.
+func TestOverrideWhole(t *testing.T) {
+	for _, name := range builtIn(t).Names() {
+		whole := func(repo string) map[string]string {
+			return map[string]string{name + ".yaml": strings.ReplaceAll("name: NAME\nrole: exporter\nsource: {type: github, repo: "+repo+", tag: \"v{version}\"}\n"+
+				"asset: \"NAME-{version}.{os}-{arch}.tar.gz\"\nchecksums: sha256sums.txt\n"+
+				"binaries:\n  - {name: NAME, path: \"NAME-{version}.{os}-{arch}/NAME\", install: /usr/local/bin/NAME}\n"+
+				"version: {args: [--version], regexp: 'version (\\S+)'}\nservice: NAME.service\nhealth: {url: \"http://localhost:1/-/ready\"}\n", "NAME", name)}
+		}
+		c, err := load(t, whole("example/my-own"))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		d, _ := c.Get(name)
+		if main, _ := d.MainBinary(); main.Install != "/usr/local/bin/"+name || len(d.Variants) > 0 {
+			t.Errorf("%s: %+v", name, d)
+		}
+		if b, _ := builtIn(t).Get(name); b.Source.Repo != "" && (len(d.Functional)+len(d.Integration)+len(d.Data.Fingerprint)+len(d.Config.Check) > 0) {
+			t.Errorf("%s is judged as the built-in program: %+v", name, d)
+		}
+	}
+	c, err := load(t, map[string]string{"prometheus.yaml": "source: {repo: mirror/prometheus}\n"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, _ := c.Get("prometheus"); len(d.Functional) == 0 || len(d.Config.Check) == 0 {
+		t.Errorf("a mirror of it is no longer judged as Prometheus: %+v", d)
+	}
+}
+
 // TestBad reads every folder of testdata/bad as a components.d and compares all
 // errors with the folder's golden file.
 func TestBad(t *testing.T) {

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -81,13 +84,13 @@ func (o *applyOptions) run(ctx context.Context) error {
 		return o.dry(ctx, s, look)
 	}
 	if !o.yes && !o.InTTY {
-		return notATerminal("apply")
+		return o.notATerminal()
 	}
 	var res run.Result
 	err = s.Mutate(ctx, "apply", o.args, func(ctx context.Context) (string, error) {
 		var err error
-		res, err = o.apply(ctx, s, look)
-		return res.ID, err
+		res, err = o.apply(ctx, s, d, look)
+		return res.ID, outcome(res, err)
 	})
 	return o.finish(ctx, d, res, err)
 }
@@ -104,11 +107,26 @@ func (o *applyOptions) trigger() string {
 	return "auto"
 }
 
-func notATerminal(command string) error {
+// notATerminal refuses to ask where nobody can answer.
+func (g *global) notATerminal() error {
+	words := []string{"observability-upgrade"}
+	for _, a := range append(slices.Clone(g.args), "--yes") {
+		words = append(words, shellWord(a))
+	}
 	return &stack.UsageError{
 		Message: "standard input is not a terminal, so nobody can confirm; nothing was done",
-		Hint:    "observability-upgrade " + command + " --yes",
+		Hint:    strings.Join(words, " "),
 	}
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+
+// shellWord is an argument as one types it.
+func shellWord(s string) string {
+	if plainWord.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func (o *applyOptions) dry(ctx context.Context, s *stack.Stack, look stack.LookOptions) error {
@@ -133,10 +151,17 @@ func (o *applyOptions) dry(ctx context.Context, s *stack.Stack, look stack.LookO
 	return err
 }
 
-func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, look stack.LookOptions) (run.Result, error) {
+func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, d *display, look stack.LookOptions) (run.Result, error) {
 	prop, err := s.Propose(ctx, look, o.skipHealth)
 	if err != nil {
 		return run.Result{}, err
+	}
+	var warnings []string
+	if len(prop.Plan.Steps()) > 0 && o.yes { // the plan, which tells them, is not shown
+		for _, c := range prop.Warned() {
+			warnings = append(warnings, strings.TrimPrefix(c.Component+": ", ": ")+strings.ReplaceAll(c.Name, "_", " ")+": "+c.Detail)
+			d.notice(warnings[len(warnings)-1])
+		}
 	}
 	if len(prop.Plan.Steps()) > 0 && !o.yes {
 		if err := plan.WritePlan(o.Err, prop.Plan, o.style()); err != nil {
@@ -152,12 +177,25 @@ func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, look stack.Loo
 		Trigger: o.trigger(), ContinueOnFailure: o.continueOn || s.Policy.OnFailure == "continue", SkipHealth: o.skipHealth, DataBackup: o.dataBackup,
 		Strategy: run.Strategy(o.strategy),
 	})
-	if res.Status == run.StatusNothingToDo && !o.json() {
-		for _, h := range prop.Plan.Held {
+	if o.json() {
+		res.Warnings = append(warnings, res.Warnings...)
+	}
+	if res.Status == run.StatusNothingToDo {
+		o.tellHeld(prop.Plan.Held)
+	}
+	return res, err
+}
+
+// tellHeld says why there was nothing to do although there are newer versions.
+func (o *applyOptions) tellHeld(held []plan.Held) {
+	for _, h := range held {
+		switch {
+		case o.records:
+			o.logger.Info("held: "+h.Reason, "component", h.Component, "from", h.Current.String(), "to", h.Candidate.String())
+		case !o.json():
 			fmt.Fprintf(o.Err, "held: %s %s → %s: %s\n", h.Component, h.Current, h.Candidate, h.Reason)
 		}
 	}
-	return res, err
 }
 
 // finish prints a run's result and turns it into the command's error.
@@ -172,18 +210,10 @@ func (g *global) finish(ctx context.Context, d *display, res run.Result, err err
 	if res.Status == "" {
 		return err // it never came to a run
 	}
-	switch res.Status {
-	case run.StatusSuccess, run.StatusNothingToDo, run.StatusDryRun:
-	default:
-		if err == nil {
-			err = fmt.Errorf("the run ended with status %s", res.Status)
-		}
-	}
+	err = outcome(res, err)
 	doc := resultDocument{Result: res}
 	if err != nil {
-		err = &resultError{result: res, err: err}
-		_, doc.Hint = classify(ctx, err)
-		doc.Error = err.Error()
+		doc.Error = errorOf(ctx, err)
 	}
 	if perr := g.print(doc, func(w io.Writer) error { return writeResult(w, res) }); perr != nil {
 		return errors.Join(err, perr)
@@ -191,11 +221,29 @@ func (g *global) finish(ctx context.Context, d *display, res run.Result, err err
 	return err
 }
 
+// outcome is the error of a run that did not do all it was to do, with its result,
+// by which the exit code is decided.
+func outcome(res run.Result, err error) error {
+	var have *resultError
+	switch {
+	case errors.As(err, &have), errors.Is(err, errCancelled):
+		return err
+	case res.Status == "":
+		return err
+	case err != nil:
+		return &resultError{result: res, err: err}
+	}
+	switch res.Status {
+	case run.StatusSuccess, run.StatusNothingToDo, run.StatusDryRun:
+		return nil
+	}
+	return &resultError{result: res, err: fmt.Errorf("the run ended with status %s", res.Status)}
+}
+
 // resultDocument is a run's result with what went wrong and what to type next.
 type resultDocument struct {
 	run.Result
-	Error string `json:"error,omitempty"`
-	Hint  string `json:"hint,omitempty"`
+	Error *errorDocument `json:"error,omitempty"`
 }
 
 func writeResult(w io.Writer, res run.Result) error {

@@ -18,7 +18,8 @@ import (
 )
 
 // display shows how a command goes on, on standard error: progress bars on a
-// terminal, a line per step elsewhere, nothing with --quiet.
+// terminal, a line per step elsewhere, nothing with --quiet. Where progress is
+// logged, it writes log records alone.
 type display struct {
 	g    *global
 	mu   sync.Mutex
@@ -29,7 +30,7 @@ type display struct {
 
 func newDisplay(g *global) *display {
 	d := &display{g: g, bar: map[string]*mpb.Bar{}, got: map[string]int64{}}
-	if g.ErrTTY && !g.quiet && g.Env("TERM") != "dumb" {
+	if g.ErrTTY && !g.quiet && !g.records && g.Env("TERM") != "dumb" {
 		d.bars = mpb.New(mpb.WithOutput(g.Err), mpb.WithWidth(40), mpb.WithRefreshRate(120*time.Millisecond))
 	}
 	return d
@@ -37,7 +38,7 @@ func newDisplay(g *global) *display {
 
 // line prints one line above any bars.
 func (d *display) line(format string, args ...any) {
-	if d.g.quiet {
+	if d.g.quiet || d.g.records {
 		return
 	}
 	msg := fmt.Sprintf(format, args...) + "\n"
@@ -51,6 +52,10 @@ func (d *display) line(format string, args ...any) {
 func (d *display) notice(msg string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.g.records {
+		d.g.logger.Warn(msg)
+		return
+	}
 	if d.g.quiet { // a warning is no progress: it is shown all the same
 		fmt.Fprintf(d.g.Err, "note: %s\n", msg)
 		return
@@ -63,6 +68,7 @@ func (d *display) Start(component, name string, total int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.got[component] = 0
+	d.g.logger.Debug(run.StepMessage, "component", component, "step", "download", "done", false, "detail", name)
 	if d.bars == nil {
 		if total > 0 {
 			d.line("%-20s download  %s (%s)", component, name, plan.Bytes(total))
@@ -100,13 +106,17 @@ func (d *display) Done(component string, err error) {
 		b.Wait()
 		delete(d.bar, component)
 	}
-	switch {
-	case err != nil:
-	case d.got[component] == 0:
-		d.line("%-20s verified  from the cache", component)
-	default:
-		d.line("%-20s verified  %s", component, plan.Bytes(d.got[component]))
+	if err != nil {
+		d.g.logger.Error(run.StepMessage, "component", component, "step", "download", "done", true, "error", err)
+		return
 	}
+	detail := plan.Bytes(d.got[component])
+	if d.got[component] == 0 {
+		detail = "from the cache"
+	}
+	d.line("%-20s verified  %s", component, detail)
+	d.g.logger.Info(run.StepMessage, "component", component, "step", "download", "done", true, "detail", detail, "bytes", d.got[component])
+	d.g.logger.Info(run.StepMessage, "component", component, "step", "verify", "done", true)
 }
 
 // close waits for the bars to be drawn to their end.
@@ -138,11 +148,15 @@ func (d *display) event(ev run.Event) {
 	case detail == "":
 		detail = "done"
 	}
-	label := string(ev.Step)
-	if ev.Step == run.StepUndo {
-		label = "rollback"
+	d.line("%-20s %-9s %s", name, stepLabel(ev.Step), detail)
+}
+
+// stepLabel is what people call a step.
+func stepLabel(st run.Step) string {
+	if st == run.StepUndo {
+		return "rollback"
 	}
-	d.line("%-20s %-9s %s", name, label, detail)
+	return string(st)
 }
 
 // setName names a component, or one instance of it.

@@ -9,6 +9,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
+	"github.com/observability-upgrade/observability-upgrade/internal/notify"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/stack"
 )
@@ -53,15 +54,26 @@ func (g *global) exit(ctx context.Context, err error) int {
 		return exitOK
 	}
 	n, hint := classify(ctx, err)
+	if g.logger == nil { // a mistake in the flags came first
+		_ = g.startLog() // it is the flags' mistake that is told
+	}
+	if g.records {
+		g.logger.Error(err.Error(), "hint", hint, "exit_code", n)
+	}
 	var res *resultError
 	if g.json() {
 		if errors.As(err, &res) {
 			return n // the result document was printed and holds the errors
 		}
-		doc := map[string]any{"error": map[string]any{"code": n, "message": err.Error(), "hint": hint}}
+		doc := struct {
+			Error *errorDocument `json:"error"`
+		}{errorOf(ctx, err)}
 		enc := json.NewEncoder(g.Out)
 		enc.SetEscapeHTML(false)
 		_ = enc.Encode(doc)
+		return n
+	}
+	if g.records {
 		return n
 	}
 	fmt.Fprintf(g.Err, "error: %v\n", err)
@@ -69,6 +81,18 @@ func (g *global) exit(ctx context.Context, err error) int {
 		fmt.Fprintf(g.Err, "next:  %s\n", hint)
 	}
 	return n
+}
+
+// errorDocument is an error in JSON mode.
+type errorDocument struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+}
+
+func errorOf(ctx context.Context, err error) *errorDocument {
+	code, hint := classify(ctx, err)
+	return &errorDocument{Code: code, Message: err.Error(), Hint: hint}
 }
 
 // classify is the one place that turns an error into an exit code and a hint.
@@ -79,6 +103,7 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		unknown  *stack.UpstreamUnknownError
 		held     *lock.HeldError
 		unsafe   *lock.UnsafeError
+		planted  *notify.UnsafeError
 		rollback *run.RollbackError
 		stopped  *run.NotStartedError
 		result   *resultError
@@ -97,7 +122,7 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		return exitUsage, "observability-upgrade rollback --list"
 	case errors.As(err, &held):
 		return exitLocked, fmt.Sprintf("wait for process %d to end; `observability-upgrade status` shows it", held.PID)
-	case errors.As(err, &unsafe):
+	case errors.As(err, &unsafe), errors.As(err, &planted):
 		return exitRefused, "do what the message says and run the same command again"
 	case errors.As(err, &stopped):
 		return exitRollback, stopped.Next()
@@ -124,7 +149,7 @@ func resultCode(ctx context.Context, e *resultError) (int, string) {
 	hint := "observability-upgrade status"
 	for _, o := range e.result.Components {
 		if o.Evidence != "" {
-			hint = fmt.Sprintf("observability-upgrade history --component=%s; what was found before the rollback is in %s", o.Name, o.Evidence)
+			hint = "observability-upgrade history show " + e.result.ID
 		}
 	}
 	switch e.result.Status {

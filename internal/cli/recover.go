@@ -55,7 +55,10 @@ func (o *recoverOptions) run(ctx context.Context) error {
 		}
 		var err error
 		results, err = s.Recover(ctx)
-		if len(results) > 0 {
+		if n := len(results); n > 0 {
+			if err != nil {
+				err = &resultError{result: results[n-1], err: err}
+			}
 			return results[0].ID, err
 		}
 		return "", err
@@ -81,7 +84,7 @@ func (o *recoverOptions) run(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		return errors.Join(&resultError{result: res, err: err}, perr)
+		return errors.Join(err, perr)
 	}
 	if res.Status == run.StatusRollbackFail {
 		return &resultError{result: res, err: errors.New("a component could not be brought back to health")}

@@ -72,7 +72,7 @@ func (o *rollbackOptions) run(ctx context.Context) error {
 	}
 	ask := !o.yes && !o.force
 	if ask && !o.InTTY {
-		return notATerminal("rollback --previous")
+		return o.notATerminal()
 	}
 	var res run.Result
 	err = s.Mutate(ctx, "rollback", o.args, func(ctx context.Context) (string, error) {
@@ -90,7 +90,7 @@ func (o *rollbackOptions) run(ctx context.Context) error {
 			}
 		}
 		res, err = s.Rollback(ctx, p, "manual")
-		return res.ID, err
+		return res.ID, outcome(res, err)
 	})
 	return o.finish(ctx, d, res, err)
 }

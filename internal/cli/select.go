@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -20,8 +21,28 @@ func (g *global) componentFlag(cmd *cobra.Command, into *[]string, withVersion b
 	if withVersion {
 		usage = "only this component, or NAME@VERSION for that very version (may be given several times)"
 	}
-	cmd.Flags().StringSliceVarP(into, "component", "c", nil, usage)
+	cmd.Flags().VarP(&nameList{into}, "component", "c", usage)
 	must(cmd.RegisterFlagCompletionFunc("component", g.completeComponents))
+}
+
+// nameList is a flag that may be given several times or with commas. An empty name
+// is refused: what an unset variable of a script leaves would mean everything.
+type nameList struct{ into *[]string }
+
+func (l *nameList) String() string { return strings.Join(*l.into, ",") }
+
+// Type is how help names the value.
+func (l *nameList) Type() string { return "names" }
+
+// Set adds names.
+func (l *nameList) Set(text string) error {
+	for _, name := range strings.Split(text, ",") {
+		if name = strings.TrimSpace(name); name == "" {
+			return errors.New("an empty name; leave the flag out to mean all components")
+		}
+		*l.into = append(*l.into, name)
+	}
+	return nil
 }
 
 func (g *global) completeComponents(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

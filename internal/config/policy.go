@@ -30,8 +30,10 @@ type Policy struct {
 	OnFailure          string         `yaml:"on_failure"` // abort | continue
 	Paths              Paths          `yaml:"paths"`
 	Holds              []Hold         `yaml:"holds"`
-	Pins               []Hold         `yaml:"pins"`                // a version is required: the component stays within it
-	AlertGate          *AlertGate     `yaml:"alert_gate"`          // nil: none
+	Pins               []Hold         `yaml:"pins"`       // a version is required: the component stays within it
+	AlertGate          *AlertGate     `yaml:"alert_gate"` // nil: none
+	Hooks              Hooks          `yaml:"hooks"`
+	Metrics            Metrics        `yaml:"metrics"`             // where they are written, besides being served
 	AutoUpgrade        *AutoUpgrade   `yaml:"auto_upgrade"`        // nil: not given here
 	MaintenanceWindows []Window       `yaml:"maintenance_windows"` // nil: not given here
 	File               string         `yaml:"-"`
@@ -72,12 +74,18 @@ type Timeouts struct {
 
 // Retention says what is kept.
 type Retention struct {
-	Backups int `yaml:"backups"`
+	Backups int `yaml:"backups"` // backup points
+	Runs    int `yaml:"runs"`    // what is recorded of a run: steps, result, evidence, journal
 }
 
 // Paths moves directories.
 type Paths struct {
 	Staging string `yaml:"staging"`
+}
+
+// Metrics says where metrics are written, besides being served.
+type Metrics struct {
+	Textfile string `yaml:"textfile"` // file for node_exporter's textfile collector, absolute and ending in .prom; empty: none
 }
 
 // Hold keeps a component from versions.
@@ -111,7 +119,8 @@ func defaults() *Policy {
 		Verification:   Verification{Checksum: "required", Signature: "if_configured"},
 		ServiceManager: "auto", OnFailure: "abort",
 		Timeouts:  Timeouts{Stop: seconds(30), Start: seconds(60), Health: seconds(60), Download: seconds(600)},
-		Retention: Retention{Backups: 5},
+		Retention: Retention{Backups: 5, Runs: 200},
+		Hooks:     Hooks{Timeout: seconds(60)},
 	}
 }
 
@@ -197,6 +206,9 @@ func (p *Policy) validate() yamlfile.Errors {
 	if n := p.Retention.Backups; n < 1 {
 		v.fail([]any{"retention", "backups"}, "%d: at least 1 is kept, or nothing could be rolled back", n)
 	}
+	if n := p.Retention.Runs; n < 1 {
+		v.fail([]any{"retention", "runs"}, "%d: at least 1 is kept, that of the newest run", n)
+	}
 	if s := p.Paths.Staging; s != "" && (!filepath.IsAbs(s) || filepath.Clean(s) == "/") {
 		path := []any{"paths", "staging"}
 		v.fail(path, "%s: want the absolute path of a directory of its own", v.quote(path, s))
@@ -209,6 +221,11 @@ func (p *Policy) validate() yamlfile.Errors {
 		}
 	}
 	v.alertGate(p.AlertGate)
+	v.hooks(p.Hooks)
+	if s := p.Metrics.Textfile; s != "" && (!filepath.IsAbs(s) || filepath.Ext(s) != ".prom" || strings.HasSuffix(s, "/.prom")) {
+		path := []any{"metrics", "textfile"}
+		v.fail(path, "%s: want the absolute path of a file that ends in .prom, which is what node_exporter reads", v.quote(path, s))
+	}
 	v.autoUpgrade(p.AutoUpgrade)
 	v.windows(p.MaintenanceWindows)
 	return v.errs

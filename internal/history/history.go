@@ -48,6 +48,10 @@ type Upgrade struct {
 	Evidence          string        `json:"evidence_path"`
 }
 
+// Undone reports whether the upgrade had succeeded and a person took it back
+// later.
+func (u Upgrade) Undone() bool { return u.Status == RolledBack && u.ErrorMessage == "" }
+
 func (u Upgrade) validate() error {
 	switch {
 	case u.Timestamp.IsZero():
@@ -124,11 +128,16 @@ func (d *DB) MarkNotified(ctx context.Context, runID string, sent bool) error {
 	return nil
 }
 
-// Filter narrows a list; zero fields match everything, Limit 0 has no limit.
+// Filter narrows what is read; zero fields match everything.
 type Filter struct {
-	Component, Status, RunID string
-	Since                    time.Time // rows of this second and later
-	Limit                    int
+	ID         int64    // of a row
+	Components []string // any of these
+	Status     string
+	RunID      string
+	Trigger    string    // manual | auto | scheduled
+	Since      time.Time // rows of this second and later
+	Until      time.Time // rows of this second and earlier
+	Limit      int       // of a list; 0 has none
 }
 
 // List returns rows, newest first.
@@ -161,25 +170,45 @@ func (d *DB) query(f Filter) (string, []any) {
 	for _, c := range readColumns {
 		cols = append(cols, d.column(c.name, c.expr, c.missing))
 	}
-	q := "SELECT " + strings.Join(cols, ", ") + " FROM upgrades"
-	var where []string
+	where, args := d.where(f)
+	const newest = " ORDER BY timestamp DESC, id DESC"
+	if f.Limit <= 0 {
+		return "SELECT " + strings.Join(cols, ", ") + " FROM upgrades" + where + newest, args
+	}
+	// Which rows is found in an index where there is one: of whole rows, all that
+	// match would have to be read to sort them.
+	q := "SELECT " + strings.Join(cols, ", ") + " FROM upgrades WHERE id IN (SELECT id FROM upgrades" + where + newest + " LIMIT ?)" + newest
+	return q, append(args, f.Limit)
+}
+
+// where is the condition of a filter, with a space before it; "" where all rows
+// match.
+func (d *DB) where(f Filter, more ...string) (string, []any) {
 	var args []any
-	for _, c := range []struct{ column, value string }{{"component", f.Component}, {"status", f.Status}, {"run_id", f.RunID}} {
+	for _, c := range []struct{ column, value string }{{"status", f.Status}, {"run_id", f.RunID}, {"triggered_by", f.Trigger}} {
 		if c.value != "" {
-			where, args = append(where, d.column(c.column, c.column, "NULL")+" = ?"), append(args, c.value)
+			more, args = append(more, d.column(c.column, c.column, "NULL")+" = ?"), append(args, c.value)
+		}
+	}
+	if f.ID != 0 {
+		more, args = append(more, "id = ?"), append(args, f.ID)
+	}
+	if len(f.Components) > 0 {
+		more = append(more, "component IN (?"+strings.Repeat(", ?", len(f.Components)-1)+")")
+		for _, name := range f.Components {
+			args = append(args, name)
 		}
 	}
 	if !f.Since.IsZero() {
-		where, args = append(where, "timestamp >= ?"), append(args, text(f.Since))
+		more, args = append(more, "timestamp >= ?"), append(args, text(f.Since))
 	}
-	if len(where) > 0 {
-		q += " WHERE " + strings.Join(where, " AND ")
+	if !f.Until.IsZero() {
+		more, args = append(more, "timestamp <= ?"), append(args, text(f.Until))
 	}
-	q += " ORDER BY timestamp DESC, id DESC"
-	if f.Limit > 0 {
-		q, args = q+" LIMIT ?", append(args, f.Limit)
+	if len(more) == 0 {
+		return "", nil
 	}
-	return q, args
+	return " WHERE " + strings.Join(more, " AND "), args
 }
 
 // readColumns are what scan expects, in its order. Casting keeps the driver from
@@ -256,13 +285,13 @@ ORDER BY timestamp DESC, id DESC LIMIT 1`).Scan(&runID)
 // SuccessesSince returns the upgrades of a component that succeeded in runs
 // started at t or later and were not rolled back, newest first.
 func (d *DB) SuccessesSince(ctx context.Context, component string, t time.Time) ([]Upgrade, error) {
-	return d.List(ctx, Filter{Component: component, Status: Success, Since: t})
+	return d.List(ctx, Filter{Components: []string{component}, Status: Success, Since: t})
 }
 
 // Durations is the median duration of a component's last ten successes; 0 when
 // there are none.
 func (d *DB) Durations(ctx context.Context, component string) (time.Duration, error) {
-	rows, err := d.List(ctx, Filter{Component: component, Status: Success, Limit: 10})
+	rows, err := d.List(ctx, Filter{Components: []string{component}, Status: Success, Limit: 10})
 	if err != nil || len(rows) == 0 {
 		return 0, err
 	}

@@ -162,11 +162,11 @@ func TestListFilters(t *testing.T) {
 		upgrade("r3", "loki", "3.0.0", "3.2.0", 3))
 	for want, f := range map[string]Filter{
 		"loki 3.2.0 success, prometheus 3.0.0 success, loki 3.1.0 failed, prometheus 2.0.0 success": {},
-		"loki 3.2.0 success, loki 3.1.0 failed":                                                     {Component: "loki"},
-		"loki 3.1.0 failed":                                                                         {Component: "loki", Status: Failed, RunID: "r2"},
+		"loki 3.2.0 success, loki 3.1.0 failed":                                                     {Components: []string{"loki"}},
+		"loki 3.1.0 failed":                                                                         {Components: []string{"loki"}, Status: Failed, RunID: "r2"},
 		"loki 3.2.0 success, prometheus 3.0.0 success":                                              {Limit: 2},
 		"loki 3.2.0 success, prometheus 3.0.0 success, loki 3.1.0 failed":                           {Since: day.Add(2 * time.Hour)},
-		"": {Component: "x' OR 1=1 --"},
+		"": {Components: []string{"x' OR 1=1 --"}},
 	} {
 		if got := names(list(t, db, f)); got != want {
 			t.Errorf("%+v: got %s, want %s", f, got, want)
@@ -203,7 +203,7 @@ func TestRollingBackRunByRun(t *testing.T) {
 	expect("r1", "loki 2.0.0 success")
 	mark(day, ids[0])
 	expect("", "")
-	rows := list(t, db, Filter{RunID: "r2", Component: "loki"})
+	rows := list(t, db, Filter{RunID: "r2", Components: []string{"loki"}})
 	if rows[0].Status != RolledBack || rows[0].RollbackTimestamp == nil || !rows[0].RollbackTimestamp.Equal(day) {
 		t.Errorf("marked twice: %+v", rows[0])
 	}
@@ -245,7 +245,7 @@ func TestEmptyHistory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rows := list(t, db, Filter{Component: "x", Limit: 1}); len(rows) != 0 {
+	if rows := list(t, db, Filter{Components: []string{"x"}, Limit: 1}); len(rows) != 0 {
 		t.Errorf("rows %v", rows)
 	}
 	id, rows, err := db.LastSuccessfulRun(t.Context())

@@ -224,6 +224,21 @@ func (h *Host) Rename(from, to string) error {
 	return syncDir(filepath.Dir(from))
 }
 
+// Link makes path a symbolic link to target, durably; one that leads there already
+// is left as it is, and anything else at path is fs.ErrExist.
+func (h *Host) Link(target, path string) error {
+	if have, err := os.Readlink(path); err == nil && have == target {
+		return nil
+	}
+	if err := h.Check("link", path); err != nil {
+		return err
+	}
+	if err := os.Symlink(target, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
 // Remove deletes one file; a missing one is no error.
 func (h *Host) Remove(path string) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {

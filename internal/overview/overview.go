@@ -33,18 +33,35 @@ type Overview struct {
 	// Preparing is set while a mutating command is at work that has not begun a
 	// run: it looks, downloads, verifies, or waits for an answer.
 	Preparing   *Process
-	Interrupted *runlog.Record     // a run that was cut off and not recovered yet
-	Runs        []state.RunSummary // newest first
-	Upgrades    []history.Upgrade  // rows of the history, newest first, at most RecentUpgrades
-	Holds       []plan.Hold        // that have not ended
-	Windows     Windows
-	Auto        Auto
-	Backups     []Backup // newest first
-	Problems    []string // what could not be read, and why
+	Interrupted *runlog.Record // a run that was cut off, or could not undo what failed, and was not recovered yet
+	// Broken are the components whose rollback failed in the newest run, and that no
+	// restart since has found healthy.
+	Broken   []string
+	Runs     []state.RunSummary // newest first
+	Upgrades []history.Upgrade  // rows of the history, newest first, at most RecentUpgrades
+	Totals   Totals             // of the whole history
+	Holds    []plan.Hold        // that have not ended
+	Windows  Windows
+	Auto     Auto
+	Backups  []Backup // newest first
+	Problems []string // what could not be read, and why
 }
 
 // RecentUpgrades bounds Overview.Upgrades.
 const RecentUpgrades = 200
+
+// Totals are what the rows of the history add up to.
+type Totals struct {
+	Counts    []history.Count             // by component and status
+	Downtimes map[string]history.Downtime // by component, with the bounds DowntimeBounds
+	Newest    []history.Upgrade           // of each component, sorted by it
+}
+
+// DowntimeBounds are the buckets of Totals.Downtimes, in seconds: from a restart
+// that nobody notices to one that outlasts every timeout.
+func DowntimeBounds() []float64 {
+	return []float64{0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600}
+}
 
 // Process is a command at work.
 type Process struct{ PID int }
@@ -74,7 +91,7 @@ type Windows struct {
 
 // Auto tells of unattended upgrades.
 type Auto struct {
-	Enabled  bool // the timer's unit of this program is installed
+	Enabled  bool // this program's timer is enabled
 	Policy   string
 	Schedule string
 }

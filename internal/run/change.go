@@ -211,14 +211,17 @@ type Event struct {
 	Time      time.Time
 	Component string // "" for the run as a whole
 	Instance  string // of several; may be empty
+	From, To  string // versions of the change that it is a step of; "" for the run as a whole
 	Step      Step
 	Done      bool   // false: it begins
 	Detail    string // what was done, or what went wrong
+	Reason    string // with StepUndo, as it begins: why
 	Err       error
 
-	Begin *Header // with StepBegin
-	Plan  any     // with StepBegin: the request's; nil in a recovery
-	End   *Result // with StepEnd
+	Begin    *Header // with StepBegin
+	Recovery bool    // with StepBegin: an interrupted run is brought to its end
+	Plan     any     // with StepBegin: the request's; nil in a recovery
+	End      *Result // with StepEnd
 }
 
 // Why an interrupted component was undone; the version is not to blame.

@@ -117,10 +117,7 @@ type Request struct {
 // been touched).
 func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 	now := e.Now()
-	stamp := backup.Reserve(e.Root.Backups(), now)
-	if req.Operation == Restart {
-		stamp = backup.Reserve(e.Root.RunsDir(), now) // it has no backup point
-	}
+	stamp := backup.Reserve(e.Root.Backups(), now, e.Root.RunsDir()) // a restart has no backup point
 	req.Changes = nameCopies(req.Changes)
 	r := e.newRunning()
 	r.req = req
@@ -151,7 +148,8 @@ type running struct {
 	point    *backup.Point
 	outcomes []Outcome
 	warnings []string
-	stuck    bool // an undo could not restore the files: the journal stays open
+	stuck    bool    // an undo could not restore the files: the journal stays open
+	working  *Change // the one at work, for its events
 
 	// By Change.key:
 	prints  map[string]health.Fingerprint // how data must answer after the change
@@ -303,6 +301,7 @@ func (r *running) takeBackup(ctx context.Context) error {
 // its new version; the outcome says what state it is in now.
 func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 	start := r.Now()
+	r.working = &ch
 	out := Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: Failed}
 	err := r.note(stepChange, ch)
 	if err == nil {

@@ -21,12 +21,14 @@ import (
 // database and one result file per run. Everything it writes is keyed by the
 // run, so writing it twice is writing it once.
 type Books struct {
-	Root    layout.Root
-	Host    *hostfs.Host
-	Now     func() time.Time
-	Retain  int                                            // backup points to keep
-	Rebuild func(ctx context.Context) (*state.File, error) // makes a state file anew where it cannot be read
-	Notice  func(string)                                   // told when that was done; may be nil
+	Root   layout.Root
+	Host   *hostfs.Host
+	Now    func() time.Time
+	Retain int // backup points to keep
+	// RetainRuns is how many runs are kept in the directory of runs; 0 keeps all.
+	RetainRuns int
+	Rebuild    func(ctx context.Context) (*state.File, error) // makes a state file anew where it cannot be read
+	Notice     func(string)                                   // told when that was done; may be nil
 }
 
 var _ Recorder = (*Books)(nil)
@@ -215,12 +217,21 @@ func (b *Books) editState(ctx context.Context, edit func(*state.File)) error {
 	return state.Save(b.Host, b.Root.State(), f)
 }
 
-// Finish writes the run's result and summary and removes backup points that are
-// no longer to be kept.
+// Finish writes the run's result and summary and removes backup points and runs
+// that are no longer to be kept.
 func (b *Books) Finish(ctx context.Context, run Header, res Result) error {
-	if run.Operation == Restart {
-		return nil
+	if run.Operation != Restart {
+		if err := b.summarize(ctx, run, res); err != nil {
+			return err
+		}
 	}
+	if err := b.pruneRuns(ctx, run); err != nil {
+		return fmt.Errorf("remove old runs: %w", err)
+	}
+	return nil
+}
+
+func (b *Books) summarize(ctx context.Context, run Header, res Result) error {
 	data, err := json.MarshalIndent(res, "", "  ")
 	if err != nil {
 		return err

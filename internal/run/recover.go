@@ -115,7 +115,7 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 	if ended != "" {
 		return nil, r.journal.Close(filepath.Join(e.Root.RunsDir(), r.head.ID, "journal"))
 	}
-	r.tell(Event{Step: StepBegin, Begin: &r.head, Detail: "recovery of an interrupted run"})
+	r.tell(Event{Step: StepBegin, Begin: &r.head, Recovery: true, Detail: "recovery of an interrupted run"})
 	var failure error
 	takenBack := half(order, r.unreached(order))
 	settled := map[*progress]Outcome{}
@@ -214,6 +214,7 @@ func (p *progress) note(st Step, n note) {
 // settle brings one component to a whole state and records it.
 func (r *running) settle(ctx context.Context, p *progress) (Outcome, error) {
 	ch := p.change
+	r.working = &ch
 	r.req.Changes = append(r.req.Changes, ch)
 	for _, done := range []*Outcome{p.recorded, p.committed, p.undone} {
 		if done == nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"time"
 
@@ -58,7 +57,7 @@ func (r *running) conclude(res *Result) error {
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return err
 		}
-		res.Warnings = append(res.Warnings, fmt.Sprintf("the run's summary could not be written: %v", err))
+		res.Warnings = append(res.Warnings, fmt.Sprintf("after the run: %v", err))
 	}
 	for _, dir := range r.head.StagingDirs {
 		if err := r.Host.RemoveAll(dir); err != nil {
@@ -92,28 +91,6 @@ func (r *running) result(status string) Result {
 		}
 	}
 	return res
-}
-
-func (r *running) warn(format string, args ...any) {
-	msg := fmt.Sprintf(format, args...)
-	r.warnings = append(r.warnings, msg)
-	r.Logger.Warn(msg, "run", r.head.ID)
-}
-
-func (r *running) tell(ev Event) {
-	ev.Run, ev.Time = r.head.ID, r.Now()
-	level := slog.LevelDebug
-	if ev.Done {
-		level = slog.LevelInfo
-	}
-	attrs := []any{"run", r.head.ID, "component", ev.Component, "instance", ev.Instance, "step", string(ev.Step), "done", ev.Done}
-	if ev.Err != nil {
-		attrs = append(attrs, "error", ev.Err)
-	}
-	r.Logger.Log(context.Background(), level, "step", attrs...)
-	if r.Report != nil {
-		r.Report(ev)
-	}
 }
 
 func seconds(d time.Duration) float64 {

@@ -45,7 +45,7 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 	if err := r.note(StepUndo, note{Component: ch.Component, Instance: ch.Instance, Reason: out.Error, Started: out.Started}); err != nil {
 		return err
 	}
-	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Detail: "back to " + ch.From.String()})
+	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Detail: "back to " + ch.From.String(), Reason: out.Error})
 	ready := func(t time.Time) {
 		// The whole time counts: what the failed version answered in between helped nobody.
 		out.Downtime = seconds(t.Sub(start))

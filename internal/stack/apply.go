@@ -32,6 +32,17 @@ type Proposal struct {
 // Failed lists the pre-flight checks that failed.
 func (p *Proposal) Failed() []component.Check { return preflight.Failed(p.Plan.Checks) }
 
+// Warned lists the pre-flight checks that warned.
+func (p *Proposal) Warned() []component.Check {
+	var out []component.Check
+	for _, c := range p.Plan.Checks {
+		if c.Status == component.CheckWarn {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 // Refusal is the error for pre-flight checks that failed; nil where none did.
 func (p *Proposal) Refusal() error {
 	failed := p.Failed()
@@ -47,31 +58,56 @@ func (p *Proposal) Refusal() error {
 
 // Propose looks, plans and runs the pre-flight checks. Nothing is changed. For an
 // unattended run that is to begin and may not, the error is WindowError.
-func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (*Proposal, error) {
+func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (prop *Proposal, err error) {
+	if o.Auto && o.Begin {
+		defer func() { s.refused(err) }()
+	}
 	if err := s.mayBegin(o.Auto && o.Begin, 0); err != nil {
 		return nil, err
 	}
-	v, err := s.Look(ctx, o)
+	looking, end := s.Tracer.Span(ctx, "look")
+	v, err := s.Look(looking, o)
+	end(err)
 	if err != nil {
 		return nil, err
 	}
-	s.RecordCheck(v, o, o.Auto && o.Begin)
+	report := s.recordCheck(v, o, o.Auto && o.Begin)
+	_, end = s.Tracer.Span(ctx, "plan")
 	p, err := plan.Make(v.Input)
+	end(err)
 	if err != nil {
 		return nil, planError(err)
+	}
+	if o.Auto && o.Begin {
+		s.announce(report, p)
 	}
 	if err := s.mayBegin(o.Auto && o.Begin && len(p.Steps()) > 0, time.Duration(p.EstimatedSeconds)*time.Second); err != nil {
 		return nil, err
 	}
-	p.ID = backup.Reserve(s.Root.Backups(), s.now())
+	p.ID = backup.Reserve(s.Root.Backups(), s.now(), s.Root.RunsDir())
 	p.BackupPath = filepath.Join(s.Root.Backups(), p.ID)
-	found := s.preflight(ctx, v, p, skipHealth, o.DataBackup)
-	signed, err := s.checkSignatures(p)
+	prop = &Proposal{Plan: p, View: v, look: o}
+	checking, end := s.Tracer.Span(ctx, "preflight")
+	err = s.check(checking, prop, skipHealth)
 	if err != nil {
+		end(err)
 		return nil, err
 	}
-	p.Checks = append(append(append(found.Checks, s.checkData(v, p, o.DataBackup)...), signed...), s.checkAway(ctx, v, p, awayFlags(o.DataBackup, o.Force, skipHealth, run.Graceful))...)
-	return &Proposal{Plan: p, View: v, Baseline: found.Baseline, look: o}, ctx.Err()
+	end(prop.Refusal())
+	return prop, ctx.Err()
+}
+
+// check makes the checks before anything is touched.
+func (s *Stack) check(ctx context.Context, prop *Proposal, skipHealth bool) error {
+	found := s.preflight(ctx, prop.View, prop.Plan, skipHealth, prop.look.DataBackup)
+	signed, err := s.checkSignatures(prop.Plan)
+	if err != nil {
+		return err
+	}
+	prop.Baseline = found.Baseline
+	prop.Plan.Checks = append(append(append(found.Checks, s.checkData(prop.View, prop.Plan, prop.look.DataBackup)...), signed...),
+		s.checkAway(ctx, prop.View, prop.Plan, awayFlags(prop.look.DataBackup, prop.look.Force, skipHealth, run.Graceful))...)
+	return nil
 }
 
 // planError tells mistakes in what was asked for from refusals.
@@ -104,6 +140,12 @@ type ApplyOptions struct {
 // result says what became of each component; the error is nil only when all of
 // them are at their new version.
 func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.Result, error) {
+	res, err := s.apply(ctx, prop, o)
+	s.tell.ended(res, err)
+	return res, err
+}
+
+func (s *Stack) apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.Result, error) {
 	started := s.now()
 	o.force = prop.look.Force
 	res := run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: o.Trigger, StartedAt: started, Status: run.StatusFailed}
@@ -159,7 +201,18 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 	for _, dir := range stagingNames(steps) {
 		req.StagingDirs = append(req.StagingDirs, filepath.Join(s.staging(), dir))
 	}
+	told := hook{trigger: o.Trigger, components: unattempted(steps)}
+	if err := s.hooksBefore(ctx, told); err != nil {
+		s.clearStaging(stagingNames(steps)...)
+		res.Components = unattempted(steps)
+		if ctx.Err() != nil {
+			res.Status = run.StatusCancelled
+		}
+		s.hooksAfter(ctx, told, &res)
+		return res, err
+	}
 	result, err := s.engine().Execute(ctx, req)
+	s.hooksAfter(ctx, told, &result)
 	s.reloadStale(ctx, &result)
 	s.recordAfter(prop.View, prop.look, reached(result))
 	result.Components = append(result.Components, refused...)
@@ -196,7 +249,7 @@ func (s *Stack) prepareAll(ctx context.Context, prop *Proposal, steps []plan.Ste
 			refused = append(refused, run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: run.NotAttempted, Error: fmt.Sprintf("its step to %s was refused", st.From)})
 			continue
 		}
-		p, err := s.prepare(ctx, store, st, prop.View.Installed[st.Component], dirs[i])
+		p, err := s.prepareStep(ctx, store, st, prop.View.Installed[st.Component], dirs[i])
 		if err == nil {
 			ready = append(ready, p)
 			continue

@@ -154,7 +154,7 @@ func (s *Stack) addTakenBack(ctx context.Context, in *plan.Input) error {
 	defer db.Close()
 	for i := range in.Installed {
 		p := &in.Installed[i]
-		rows, err := db.List(ctx, history.Filter{Component: p.Component.Name, Limit: 100})
+		rows, err := db.List(ctx, history.Filter{Components: []string{p.Component.Name}, Limit: 100})
 		if err != nil {
 			return err
 		}

@@ -22,6 +22,7 @@ type RestartOptions struct {
 // Restarted is what became of a restart; its JSON form is the document of
 // `restart`.
 type Restarted struct {
+	ID          string          `json:"id"` // of the run, for `history show`
 	Components  []health.Report `json:"components"`
 	Integration []health.Check  `json:"integration,omitempty"` // after all were restarted
 }
@@ -36,7 +37,9 @@ func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error
 	if err != nil {
 		return doc, err
 	}
-	found, err := s.Inventory(ctx, comps)
+	looking, end := s.Tracer.Span(ctx, "look")
+	found, err := s.Inventory(looking, comps)
+	end(err)
 	if err != nil {
 		return doc, err
 	}
@@ -79,6 +82,7 @@ func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error
 	engine := s.engine()
 	engine.ReloadConfig = func(ctx context.Context, ch run.Change) (bool, error) { return s.reload(ctx, targets[ch.Set()]) }
 	res, err := engine.Execute(ctx, req)
+	doc.ID = res.ID
 	var done []*inventory.Installed
 	for _, out := range res.Components {
 		if out.Status != run.NotAttempted {

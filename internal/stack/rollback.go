@@ -50,6 +50,13 @@ func (s *Stack) Backups() ([]*backup.Point, error) { return backup.List(s.Root.B
 // PlanRollback finds the backup point, proves it intact, and works out what
 // would change. Nothing is changed. It needs no network.
 func (s *Stack) PlanRollback(ctx context.Context, o RollbackOptions) (*RollbackPlan, error) {
+	ctx, end := s.Tracer.Span(ctx, "plan")
+	p, err := s.planRollback(ctx, o)
+	end(err)
+	return p, err
+}
+
+func (s *Stack) planRollback(ctx context.Context, o RollbackOptions) (*RollbackPlan, error) {
 	if _, err := s.Components(o.Components); err != nil {
 		return nil, err
 	}
@@ -328,5 +335,6 @@ func (s *Stack) Rollback(ctx context.Context, p *RollbackPlan, trigger string) (
 		Operation: run.Rollback, Trigger: trigger, Changes: p.Changes, Subjects: p.subjects, Plan: doc, ContinueOnFailure: true,
 	})
 	s.reloadStale(ctx, &res)
+	s.tell.ended(res, err)
 	return res, err
 }

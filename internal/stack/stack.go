@@ -44,8 +44,10 @@ type Options struct {
 	Progress artifact.Progress // downloads; may be nil
 	Events   func(run.Event)   // steps of a run; may be nil
 	Notice   func(string)      // things a person should know; may be nil
+	Tracer   Tracer            // may be nil
 	Build    string            // this program's version
 	Here     bool              // leave out instances on other hosts
+	Program  string            // path of this program, which delivers notifications in a process of its own; may be empty
 	ExitCode func(error) int   // what the audit log gives as the exit code; may be nil
 	Guard    hostfs.Guard      // fault injection in tests; nil otherwise
 	Now      func() time.Time  // time.Now when nil
@@ -68,6 +70,8 @@ type Stack struct {
 	prober   *health.Prober
 	now      func() time.Time
 	log      *runlog.Writer
+	tell     *teller
+	totals   totals
 
 	holdsLock  bool                     // while Mutate runs
 	surveys    map[string]backup.Survey // of data directories, as they were first looked at
@@ -87,10 +91,14 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 	if s.Notice == nil {
 		s.Notice = func(string) {}
 	}
-	var errs [3]error
+	if s.Tracer == nil {
+		s.Tracer = untraced{}
+	}
+	var errs [4]error
 	s.Policy, errs[0] = config.LoadPolicy(o.Root, o.Env)
 	s.Matrix, errs[1] = config.LoadMatrix(o.Root)
 	s.Catalogue, errs[2] = catalogue.Load(o.Root.ComponentsDir())
+	errs[3] = s.openNotifications()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -141,6 +149,8 @@ func (s *Stack) Close() error {
 // report hands an event of a run to all who look on.
 func (s *Stack) report(ev run.Event) {
 	s.log.Event(ev)
+	s.tell.event(ev)
+	s.Tracer.Event(ev)
 	if s.Events != nil {
 		s.Events(ev)
 	}
@@ -221,6 +231,10 @@ func (s *Stack) probe(ctx context.Context, path string, v component.VersionProbe
 // Mutate runs do under the lock, after recovering what an interrupted run left
 // behind, and writes the outcome to the audit log.
 func (s *Stack) Mutate(ctx context.Context, command string, args []string, do func(ctx context.Context) (string, error)) error {
+	return s.traced(ctx, command, func(ctx context.Context) error { return s.underLock(ctx, command, args, do) })
+}
+
+func (s *Stack) underLock(ctx context.Context, command string, args []string, do func(ctx context.Context) (string, error)) error {
 	l, err := lock.Acquire(s.Root.Lock(), "observability-upgrade "+command)
 	if err != nil {
 		return err
@@ -240,12 +254,10 @@ func (s *Stack) Mutate(ctx context.Context, command string, args []string, do fu
 		id, err = do(ctx)
 	}
 	s.recordBackups()
+	s.writeTextfile()
 	entry := audit.Entry{Command: command, Args: args, Outcome: "ok", RunID: id}
 	if err != nil {
-		entry.Outcome, entry.Detail, entry.ExitCode = "error", err.Error(), 1
-		if s.ExitCode != nil {
-			entry.ExitCode = s.ExitCode(err)
-		}
+		entry.Outcome, entry.Detail, entry.ExitCode = "error", err.Error(), s.exitCode(err)
 	}
 	log := audit.New(s.host, s.Root.Audit())
 	if auditErr := log.Write(entry); auditErr != nil && !errors.Is(auditErr, hostfs.ErrCrashed) {
@@ -303,7 +315,15 @@ func Summary(r run.Result) string {
 // Recover finishes interrupted runs; the caller holds the lock. Results are
 // those of the runs recovered.
 func (s *Stack) Recover(ctx context.Context) ([]run.Result, error) {
-	return s.engine().Recover(ctx)
+	results, err := s.engine().Recover(ctx)
+	for i := range results {
+		r := &results[i]
+		if r.Operation == run.Apply {
+			s.hooksAfter(ctx, hook{trigger: r.Trigger}, r)
+		}
+		s.tell.ended(*r, err)
+	}
+	return results, err
 }
 
 func (s *Stack) engine() *run.Engine {
@@ -318,7 +338,8 @@ func (s *Stack) engine() *run.Engine {
 }
 
 func (s *Stack) books() *run.Books {
-	return &run.Books{Root: s.Root, Host: s.host, Now: s.now, Retain: s.Policy.Retention.Backups, Rebuild: s.rebuildState, Notice: s.Notice}
+	keep := s.Policy.Retention
+	return &run.Books{Root: s.Root, Host: s.host, Now: s.now, Retain: keep.Backups, RetainRuns: keep.Runs, Rebuild: s.rebuildState, Notice: s.Notice}
 }
 
 // Services is the service manager in use.

@@ -215,8 +215,11 @@ func (s *Stack) AutoEnable(ctx context.Context, o AutoOptions) ([]string, error)
 		return changed, foreignUnit(err)
 	}
 	if !onHost {
-		s.Notice("the units were written below " + s.unitDir() + "; nothing was enabled, since that is not this host's systemd")
-		return changed, nil
+		links, err := timer.Enable(s.host, s.unitDir())
+		if len(changed)+len(links) > 0 {
+			s.Notice("the units below " + s.unitDir() + " run once a systemd starts there; this host's own was not asked")
+		}
+		return append(changed, links...), err
 	}
 	state, err := m.Timer(ctx, timer.Timer)
 	if err != nil {
@@ -278,6 +281,7 @@ func (s *Stack) AutoStatus(ctx context.Context) (*AutoStatus, error) {
 	doc.Policy, doc.Schedule = o.Policy, strings.Join(o.Schedule, "; ")
 	m, onHost := s.units()
 	if !onHost {
+		doc.Enabled = timer.Enabled(s.unitDir())
 		return doc, nil
 	}
 	t, err := m.Timer(ctx, timer.Timer)

@@ -70,7 +70,7 @@ WantedBy=timers.target
 }
 
 func serviceUnit(o Options) string {
-	return fmt.Sprintf(`%s
+	return fmt.Sprintf(`%[1]s
 [Unit]
 Description=Upgrade the observability stack unattended
 Documentation=https://github.com/observability-upgrade/observability-upgrade
@@ -80,14 +80,17 @@ After=network-online.target
 [Service]
 Type=oneshot
 Environment=OBSERVABILITY_UPGRADE_TRIGGER=scheduled
-ExecStart=%s apply --auto --policy=%s --quiet --log-level=info
+ExecStart=%[2]s apply --auto --policy=%[3]s --quiet --log-level=info
+# With the job end the processes it started, that which sends notifications too:
+# what is queued then is sent here.
+ExecStopPost=-%[2]s notify deliver --wait=10m --quiet
 # 8 is "outside the maintenance window", which is no failure of the unit.
 SuccessExitStatus=8
 TimeoutStartSec=infinity
 # A stop is a SIGTERM: the component at work is rolled back, which takes its time.
 TimeoutStopSec=15min
 KillMode=mixed
-%s`, marker, o.Program, o.Policy, hardening)
+%[4]s`, marker, o.Program, o.Policy, hardening)
 }
 
 // hardening is what the job leaves room for. Not possible: ProtectSystem and
@@ -111,7 +114,7 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 `
 
 func recoveryUnit(o Options) string {
-	return fmt.Sprintf(`%s
+	return fmt.Sprintf(`%[1]s
 [Unit]
 Description=Finish an interrupted observability upgrade
 Documentation=https://github.com/observability-upgrade/observability-upgrade
@@ -124,9 +127,12 @@ Wants=network-online.target
 
 [Service]
 Type=oneshot
-ExecStart=%s recover
+ExecStart=%[2]s recover
+# As in the service: what it has to tell is sent here.
+ExecStopPost=-%[2]s notify deliver --wait=10m --quiet
 TimeoutStartSec=30min
-%s
+TimeoutStopSec=15min
+%[3]s
 [Install]
 WantedBy=multi-user.target
 `, marker, o.Program, hardening)
@@ -173,11 +179,45 @@ func Write(h *hostfs.Host, dir string, o Options) (changed []string, err error) 
 	return changed, nil
 }
 
+// wants are the links that enable units, as systemctl makes them from [Install].
+var wants = map[string]string{Timer: "timers.target.wants", Recovery: "multi-user.target.wants"}
+
+// Enable links the timer and the recovery unit into the targets that want them, as
+// `systemctl --root=DIR enable` does: for a root that no systemd runs in now. It
+// reports which links were new.
+func Enable(h *hostfs.Host, dir string) (changed []string, err error) {
+	for _, unit := range []string{Timer, Recovery} {
+		link := filepath.Join(dir, wants[unit], unit)
+		if _, err := os.Lstat(link); err == nil {
+			continue
+		}
+		if err := h.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+			return changed, err
+		}
+		if err := h.Link(filepath.Join("..", unit), link); err != nil {
+			return changed, err
+		}
+		changed = append(changed, link)
+	}
+	return changed, nil
+}
+
+// Enabled reports whether the timer is linked into the target that wants it.
+func Enabled(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, wants[Timer], Timer))
+	return err == nil
+}
+
 // Remove takes the timer and its service away and reports which were there; the
 // recovery unit stays, since runs by hand can be interrupted too.
 func Remove(h *hostfs.Host, dir string) (removed []string, err error) {
 	for _, name := range []string{Timer, Service} {
 		if _, err := own(filepath.Join(dir, name)); err != nil {
+			return nil, err
+		}
+	}
+	if Enabled(dir) {
+		if err := h.Remove(filepath.Join(dir, wants[Timer], Timer)); err != nil {
 			return nil, err
 		}
 	}

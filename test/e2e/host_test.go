@@ -148,7 +148,7 @@ func (h *host) document(out any, code int, args ...string) {
 type result struct {
 	ID         string `json:"id"`
 	Status     string `json:"status"`
-	Error      string `json:"error"`
+	Error      struct{ Message, Hint string }
 	BackupPath string `json:"backup_path"`
 	Components []struct {
 		Name, Instance, From, To, Status, Error, Evidence string

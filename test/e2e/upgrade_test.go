@@ -205,7 +205,7 @@ func TestConfigCheckRefuses(t *testing.T) {
 	h.file("/etc/prometheus/prometheus.yml", "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: x, no_such_key: 1}]\n")
 	var res result
 	h.document(&res, 4, "apply", "--yes")
-	if res.Components[0].Status != "not_attempted" || !strings.Contains(res.Error, "no_such_key") {
+	if res.Components[0].Status != "not_attempted" || !strings.Contains(res.Error.Message, "no_such_key") {
 		t.Fatalf("%+v", res)
 	}
 	h.file("/etc/prometheus/prometheus.yml", "global: {scrape_interval: 1s}\nalerting: {alertmanagers: [{api_version: v1, static_configs: [{targets: [\"localhost:9093\"]}]}]}\n")

@@ -29,6 +29,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/service"
 	"github.com/observability-upgrade/observability-upgrade/internal/service/process"
+	"github.com/observability-upgrade/observability-upgrade/internal/trace/tracetest"
 )
 
 const program = "observability-upgrade"
@@ -46,6 +47,8 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Values[sandboxKey{}] = new(demo.Sandbox)
+			env.Values[receiversKey{}] = new(receivers)
+			env.Values[collectorKey{}] = new(tracetest.Collector)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -60,6 +63,23 @@ func TestScripts(t *testing.T) {
 			"lock":     holdLock,
 			"tree":     tree,
 			"flipbyte": flipByte,
+
+			"receive":       receive,
+			"notifications": notifications,
+			"answer":        answer,
+			"received":      received,
+			"told":          told,
+			"forget": func(ts *testscript.TestScript, neg bool, args []string) {
+				need(ts, neg, len(args) == 0, "forget")
+				ts.Value(receiversKey{}).(*receivers).hook.Forget()
+			},
+			"queue":   queue,
+			"nowhere": nowhere,
+			"collect": collect,
+			"spans":   spans,
+			"records": func(ts *testscript.TestScript, neg bool, args []string) {
+				records(ts, neg, args, schemas)
+			},
 			"validate": func(ts *testscript.TestScript, neg bool, args []string) {
 				need(ts, neg, len(args) == 2, "validate SCHEMA FILE")
 				ts.Check(schemas.validate(args[0], []byte(ts.ReadFile(args[1]))))
