@@ -12,6 +12,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/notify"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/stack"
+	"github.com/observability-upgrade/observability-upgrade/internal/vulnerability"
 )
 
 // The exit codes of the contract.
@@ -110,6 +111,8 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		missing  *backup.NotFoundError
 		damaged  *journal.DamagedError
 		window   *stack.WindowError
+		away     *vulnerability.UnreachableError
+		lying    *vulnerability.LyingError
 	)
 	switch {
 	case errors.As(err, &usage):
@@ -136,6 +139,10 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		return exitRefused, refused.Next
 	case errors.As(err, &unknown):
 		return exitUpstream, "check the network, the token and upstream.*.api_url in the policy, then: observability-upgrade check --refresh"
+	case errors.As(err, &away):
+		return exitUpstream, "check the network and vulnerabilities in the policy; what is here stays in use: observability-upgrade vulnerabilities"
+	case errors.As(err, &lying):
+		return exitError, "observability-upgrade vulnerabilities --refresh, later; then look at the source that the message names"
 	case errors.Is(err, errCancelled):
 		return exitOK, ""
 	case ctx.Err() != nil:

@@ -177,7 +177,7 @@ func writeHistory(w io.Writer, rows []history.Upgrade, narrowed bool, st plan.St
 			continue
 		}
 		change := fmt.Sprintf("%d, %s %s → %s: ", r.ID, r.Component, orDash(r.OldVersion), r.NewVersion)
-		if _, err := io.WriteString(w, "\n"+st.Wrap("", "  ", change+r.ErrorMessage)); err != nil {
+		if _, err := io.WriteString(w, "\n"+st.Paragraph("", "  ", plan.Default, change+r.ErrorMessage)); err != nil {
 			return err
 		}
 	}

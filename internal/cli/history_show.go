@@ -72,7 +72,7 @@ func (p *runPage) must(err error) {
 
 // field writes a labelled value, wrapped.
 func (p *runPage) field(label, value string) {
-	p.WriteString(p.Wrap(fmt.Sprintf("%-10s", label), strings.Repeat(" ", 10), value))
+	p.WriteString(p.Paragraph(fmt.Sprintf("%-10s", label), strings.Repeat(" ", 10), plan.Default, value))
 }
 
 func (p *runPage) run(d *runlog.Details) {
@@ -197,7 +197,7 @@ func commandLine(args []string) string {
 func (p *runPage) state(d *runlog.Details) {
 	say := func(text, next string) {
 		p.line("")
-		p.WriteString(p.Wrap("", "", text))
+		p.WriteString(p.Paragraph("", "", plan.Default, text))
 		if next != "" {
 			p.line("next:  %s", next)
 		}
@@ -256,11 +256,11 @@ func (p *runPage) components(d *runlog.Details) {
 		name := setName(c.Name, c.Instance)
 		if c.Error != "" {
 			p.line("")
-			p.WriteString(p.Wrap("", "  ", name+": "+c.Error))
+			p.WriteString(p.Paragraph("", "  ", plan.Default, name+": "+c.Error))
 		}
 		if c.RolledBackAt != nil {
 			p.line("")
-			p.WriteString(p.Wrap("", "  ", fmt.Sprintf("%s: taken back by the run of %s UTC", name, c.RolledBackAt.UTC().Format(time.DateTime))))
+			p.WriteString(p.Paragraph("", "  ", plan.Default, fmt.Sprintf("%s: taken back by the run of %s UTC", name, c.RolledBackAt.UTC().Format(time.DateTime))))
 		}
 	}
 }
@@ -269,9 +269,9 @@ func (p *runPage) paragraphs(title string, texts []string) {
 	if len(texts) == 0 {
 		return
 	}
-	p.line("\n%s", p.Bold(title))
+	p.line("\n%s", p.Paint(plan.Bold, title))
 	for _, t := range texts {
-		p.WriteString(p.Wrap("  ! ", "    ", t))
+		p.WriteString(p.Paragraph("  ! ", "    ", plan.Default, t))
 	}
 }
 
@@ -280,10 +280,10 @@ func (p *runPage) evidence(d *runlog.Details, e runlog.Evidence) {
 	if e.TakenAt != nil {
 		title += ", taken at +" + clock(e.TakenAt.Sub(d.StartedAt).Seconds())
 	}
-	p.line("\n%s:", p.Bold(title))
+	p.line("\n%s:", p.Paint(plan.Bold, title))
 	field := func(label, value string) {
 		if value != "" {
-			p.WriteString(p.Wrap(fmt.Sprintf("  %-10s", label), strings.Repeat(" ", 12), value))
+			p.WriteString(p.Paragraph(fmt.Sprintf("  %-10s", label), strings.Repeat(" ", 12), plan.Default, value))
 		}
 	}
 	p.line("  %s", plan.Plain(e.Path))
@@ -335,7 +335,7 @@ func (p *runPage) steps(d *runlog.Details) {
 	if len(d.Steps) == 0 {
 		return
 	}
-	p.line("\n%s", p.Bold("Steps, with the time since the start and how long each took:"))
+	p.line("\n%s", p.Paint(plan.Bold, "Steps, with the time since the start and how long each took:"))
 	told, of := 0, "-"
 	for i := range d.Steps {
 		s := &d.Steps[i]
@@ -366,7 +366,7 @@ func (p *runPage) steps(d *runlog.Details) {
 			p.line("%s", strings.TrimRight(lead, " "))
 			continue
 		}
-		p.WriteString(p.Wrap(lead+"  ", strings.Repeat(" ", 36), detail))
+		p.WriteString(p.Paragraph(lead+"  ", strings.Repeat(" ", 36), plan.Default, detail))
 	}
 	for ; told < len(d.Recoveries); told++ {
 		p.line("  %9s  recovery of the interrupted run", "+"+clock(d.Recoveries[told].Sub(d.StartedAt).Seconds()))

@@ -101,16 +101,16 @@ func (r *recorded) later(h run.Header, list ...run.Event) {
 }
 
 // after is a time of an event relative to its run's start.
-func after(ms int) time.Time { return time.Time{}.Add(time.Duration(ms) * time.Millisecond) }
+func moment(ms int) time.Time { return time.Time{}.Add(time.Duration(ms) * time.Millisecond) }
 
 // did is a step that began and ended.
 func did(step run.Step, set string, from, to int, detail string, failure ...string) []run.Event {
 	name, instance, _ := strings.Cut(set, "@")
-	end := run.Event{Step: step, Component: name, Instance: instance, Time: after(to), Done: true, Detail: detail}
+	end := run.Event{Step: step, Component: name, Instance: instance, Time: moment(to), Done: true, Detail: detail}
 	if len(failure) > 0 {
 		end.Err = errors.New(failure[0])
 	}
-	return []run.Event{{Step: step, Component: name, Instance: instance, Time: after(from)}, end}
+	return []run.Event{{Step: step, Component: name, Instance: instance, Time: moment(from)}, end}
 }
 
 func (r *recorded) result(res run.Result) *run.Result {
@@ -239,7 +239,7 @@ func (r *recorded) success() string {
 		did(run.StepPlace, "prometheus", 6702, 7050, ""), did(run.StepFingerprint, "prometheus", 7050, 7312, "3 values: targets, samples, scraped samples"),
 		did(run.StepStop, "prometheus", 7313, 37400, "killed after 30s"), did(run.StepSwap, "prometheus", 37400, 37402, ""), did(run.StepStart, "prometheus", 37402, 37602, ""),
 		did(run.StepHealth, "prometheus", 37603, 84200, "healthy at 2.55.1"),
-		{{Step: run.StepEnd, Time: after(84218), Done: true, End: res}},
+		{{Step: run.StepEnd, Time: moment(84218), Done: true, End: res}},
 	} {
 		events = append(events, s...)
 	}
@@ -286,7 +286,7 @@ func (r *recorded) rolledBack() string {
 		did(run.StepBackup, "", 1, 200, res.BackupPath), did(run.StepPlace, "alertmanager", 201, 230, ""), did(run.StepStop, "alertmanager", 231, 900, "stopped in 668ms"),
 		did(run.StepSwap, "alertmanager", 900, 901, ""), did(run.StepStart, "alertmanager", 901, 1320, ""), did(run.StepHealth, "alertmanager", 1321, 61390, "", why),
 		did(run.StepUndo, "alertmanager", 61420, 65020, "back at 0.27.0"),
-		{{Step: run.StepEnd, Time: after(65100), Done: true, End: res}},
+		{{Step: run.StepEnd, Time: moment(65100), Done: true, End: res}},
 	} {
 		events = append(events, s...)
 	}
@@ -307,7 +307,7 @@ func (r *recorded) recovered() string {
 	h.Trigger = "auto"
 	r.events(h, nil, append(append(append(did(run.StepBackup, "", 1, 90, h.BackupPath), did(run.StepDrain, "prometheus@a", 100, 400, "drained")...),
 		did(run.StepStop, "prometheus@a", 401, 600, "stopped in 199ms")...),
-		run.Event{Step: run.StepStart, Component: "prometheus", Instance: "a", Time: after(605)})...)
+		run.Event{Step: run.StepStart, Component: "prometheus", Instance: "a", Time: moment(605)})...)
 	res := r.result(run.Result{
 		ID: id, Operation: run.Apply, Trigger: "auto", StartedAt: h.StartedAt, Status: run.StatusInterrupted, BackupPath: h.BackupPath, Duration: 4000,
 		Components: []run.Outcome{
@@ -315,7 +315,7 @@ func (r *recorded) recovered() string {
 			{Name: "prometheus", Instance: "b", From: v("3.4.0"), To: v("3.5.0"), Status: run.NotAttempted},
 		},
 	})
-	r.later(h, append(append([]run.Event{{Step: run.StepBegin, Time: after(3_980_000), Begin: &h}}, did(run.StepUndo, "prometheus@a", 3_990_000, 3_999_600, "back at 3.4.0")...), run.Event{Step: run.StepEnd, Time: after(4_000_000), Done: true, End: res})...)
+	r.later(h, append(append([]run.Event{{Step: run.StepBegin, Time: moment(3_980_000), Begin: &h}}, did(run.StepUndo, "prometheus@a", 3_990_000, 3_999_600, "back at 3.4.0")...), run.Event{Step: run.StepEnd, Time: moment(4_000_000), Done: true, End: res})...)
 	r.called(audit.Entry{Time: h.StartedAt.Add(4000 * time.Second), Command: "recover", Args: []string{"recover"}, Outcome: "ok", RunID: id})
 	return id
 }
@@ -333,7 +333,7 @@ func TestShowGolden(t *testing.T) {
 				Components: []run.Outcome{{Name: "prometheus", From: v("2.55.1"), To: v("2.53.3"), Status: run.RolledBack, Downtime: 3, Duration: 8.2, Healthy: true}},
 			})
 			r.events(h, map[string]string{"operation": "rollback", "target": "20261125_120000"}, append(did(run.StepData, "prometheus", 900, 2000, "its data is put back as the backup point has it"),
-				run.Event{Step: run.StepEnd, Time: after(9300), Done: true, End: res})...)
+				run.Event{Step: run.StepEnd, Time: moment(9300), Done: true, End: res})...)
 			r.called(audit.Entry{Time: h.StartedAt.Add(10 * time.Second), Command: "rollback", Args: []string{"--root=/srv/a b", "rollback", "--previous", "--yes"}, Outcome: "ok", RunID: h.ID})
 			return "last"
 		},
@@ -347,7 +347,7 @@ func TestShowGolden(t *testing.T) {
 				},
 			})
 			r.events(h, nil, append(append(did(run.StepStop, "loki", 10, 20, "stopped in 10ms"), did(run.StepStart, "tempo", 8300, 9200, "", "main process exited, code=exited, status=2")...),
-				run.Event{Step: run.StepEnd, Time: after(9300), Done: true, End: res})...)
+				run.Event{Step: run.StepEnd, Time: moment(9300), Done: true, End: res})...)
 			return h.ID
 		},
 		"running": func(r *recorded) string {
@@ -360,13 +360,13 @@ func TestShowGolden(t *testing.T) {
 			h.StartedAt = now.Add(-10 * time.Second)
 			r.write(filepath.Join(r.root.JournalDir(), h.ID+".journal"), "", 0o600)
 			r.events(h, nil, append(append(append(append(r.tookBackup(h), did(run.StepPlace, "loki", 10, 20, "")...), did(run.StepHealth, "loki", 300, 4200, "healthy at 3.2.0")...), did(run.StepPlace, "tempo", 4300, 4400, "")...),
-				run.Event{Step: run.StepHealth, Component: "tempo", Time: after(5000)}, run.Event{Step: run.StepHealth, Component: "tempo", Time: after(9000), Detail: "replaying segment 12 of 40"})...)
+				run.Event{Step: run.StepHealth, Component: "tempo", Time: moment(5000)}, run.Event{Step: run.StepHealth, Component: "tempo", Time: moment(9000), Detail: "replaying segment 12 of 40"})...)
 			return "last"
 		},
 		"interrupted": func(r *recorded) string {
 			h := header("20261125_160000", run.Apply, 4, r.root, run.Planned{Name: "loki", From: "3.1.0", To: "3.2.0"}, run.Planned{Name: "tempo", From: "2.6.0", To: "2.7.0"})
 			r.write(filepath.Join(r.root.JournalDir(), h.ID+".journal"), "", 0o600)
-			r.events(h, nil, append(append(r.tookBackup(h), did(run.StepPlace, "loki", 10, 20, "")...), run.Event{Step: run.StepStop, Component: "loki", Time: after(300)})...)
+			r.events(h, nil, append(append(r.tookBackup(h), did(run.StepPlace, "loki", 10, 20, "")...), run.Event{Step: run.StepStop, Component: "loki", Time: moment(300)})...)
 			return h.ID
 		},
 		"rollback_failed": func(r *recorded) string {
@@ -376,7 +376,7 @@ func TestShowGolden(t *testing.T) {
 				ID: h.ID, Operation: run.Apply, Trigger: "manual", StartedAt: h.StartedAt, Status: run.StatusRollbackFail, BackupPath: h.BackupPath, Duration: 3700,
 				Components: []run.Outcome{{Name: "loki", From: v("3.1.0"), To: v("3.2.0"), Status: run.RollbackFailed, Error: "loki 3.2.0 is not healthy; /usr/local/bin/loki: read-only file system", Evidence: "/var/lib/observability/runs/20261125_170000/evidence/loki.json"}},
 			}
-			r.events(h, nil, append(append(r.tookBackup(h), did(run.StepUndo, "loki", 3_600_000, 3_660_000, "", "/usr/local/bin/loki: read-only file system")...), run.Event{Step: run.StepEnd, Time: after(3_700_000), Done: true, End: &res})...)
+			r.events(h, nil, append(append(r.tookBackup(h), did(run.StepUndo, "loki", 3_600_000, 3_660_000, "", "/usr/local/bin/loki: read-only file system")...), run.Event{Step: run.StepEnd, Time: moment(3_700_000), Done: true, End: &res})...)
 			return h.ID
 		},
 		"result_only": func(r *recorded) string {

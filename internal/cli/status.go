@@ -58,6 +58,11 @@ func (g *global) status(ctx context.Context) error {
 				fmt.Fprintf(w, "\n%s: %s\n", c.Name, c.Detail)
 			}
 		}
+		for _, c := range doc.Components {
+			if c.Vulnerable != nil && *c.Vulnerable {
+				fmt.Fprintf(w, "\n%s has known vulnerabilities: observability-upgrade vulnerabilities --component=%s\n", c.Name, c.Name)
+			}
+		}
 		if doc.LastRun != nil {
 			fmt.Fprintf(w, "\nLast run: %s, %s\n", doc.LastRun.ID, doc.LastRun.Status)
 		}

@@ -155,7 +155,11 @@ func TestPolicyEverything(t *testing.T) {
 	want.Verification = Verification{"if_available", "required", []string{"loki", "grafana"}}
 	want.ServiceManager, want.OnFailure, want.Retention, want.Paths.Staging = "process", "continue", Retention{Backups: 1, Runs: 20}, "/srv/staging"
 	want.Holds = []Hold{{"grafana", ">=12.0.0", "angular panels", "2026-12-31"}, {Component: "loki", Until: "2026-12-31T06:00:00Z"}}
-	want.AutoUpgrade = &AutoUpgrade{"patch_only", &three, map[string]AutoPolicy{"prometheus": {"minor", &thirty, &zero, ""}, "grafana": {Policy: "none"}}}
+	want.AutoUpgrade = &AutoUpgrade{"patch_only", &three, "any", map[string]AutoPolicy{"prometheus": {"minor", &thirty, &zero, "none", ""}, "grafana": {Policy: "none"}}}
+	want.Vulnerabilities = Vulnerabilities{
+		Enabled: false, Database: "/srv/vulndb", OSV: []string{"https://mirror.example.com/osv/Go/all.zip", "/srv/advisories"}, MaxAge: component.Duration(720 * time.Hour),
+		Ignore: []Ignored{{"GO-2024-3240", "grafana", "no invites here", "2027-01-31"}, {ID: "CVE-2026-1", Reason: "not reachable"}},
+	}
 	want.MaintenanceWindows = []Window{{"Saturday", "22:00", "06:00", "Europe/Berlin"}, {Start: "02:00", End: "04:00"}}
 	want.AlertGate = &AlertGate{"http://localhost:9090", []string{`ALERTS{alertstate="firing",severity="critical"}`, `up{job="api"} == 0`}, "warn"}
 	// Secret formats itself as [redacted]; compare the values.

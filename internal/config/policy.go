@@ -22,22 +22,23 @@ import (
 // Policy is etc/observability/upgrade-policy.yaml with defaults filled in
 // (docs/reference.md).
 type Policy struct {
-	Upstream           Upstream       `yaml:"upstream"`
-	Verification       Verification   `yaml:"verification"`
-	ServiceManager     string         `yaml:"service_manager"` // auto | systemd | process
-	Timeouts           Timeouts       `yaml:"timeouts"`
-	Retention          Retention      `yaml:"retention"`
-	OnFailure          string         `yaml:"on_failure"` // abort | continue
-	Paths              Paths          `yaml:"paths"`
-	Holds              []Hold         `yaml:"holds"`
-	Pins               []Hold         `yaml:"pins"`       // a version is required: the component stays within it
-	AlertGate          *AlertGate     `yaml:"alert_gate"` // nil: none
-	Hooks              Hooks          `yaml:"hooks"`
-	Metrics            Metrics        `yaml:"metrics"`             // where they are written, besides being served
-	AutoUpgrade        *AutoUpgrade   `yaml:"auto_upgrade"`        // nil: not given here
-	MaintenanceWindows []Window       `yaml:"maintenance_windows"` // nil: not given here
-	File               string         `yaml:"-"`
-	Root               *yamlfile.Node `yaml:"-"` // the file as written, secrets filled in; nil without a file
+	Upstream           Upstream        `yaml:"upstream"`
+	Verification       Verification    `yaml:"verification"`
+	ServiceManager     string          `yaml:"service_manager"` // auto | systemd | process
+	Timeouts           Timeouts        `yaml:"timeouts"`
+	Retention          Retention       `yaml:"retention"`
+	OnFailure          string          `yaml:"on_failure"` // abort | continue
+	Paths              Paths           `yaml:"paths"`
+	Holds              []Hold          `yaml:"holds"`
+	Pins               []Hold          `yaml:"pins"`       // a version is required: the component stays within it
+	AlertGate          *AlertGate      `yaml:"alert_gate"` // nil: none
+	Hooks              Hooks           `yaml:"hooks"`
+	Metrics            Metrics         `yaml:"metrics"`             // where they are written, besides being served
+	AutoUpgrade        *AutoUpgrade    `yaml:"auto_upgrade"`        // nil: not given here
+	MaintenanceWindows []Window        `yaml:"maintenance_windows"` // nil: not given here
+	Vulnerabilities    Vulnerabilities `yaml:"vulnerabilities"`
+	File               string          `yaml:"-"`
+	Root               *yamlfile.Node  `yaml:"-"` // the file as written, secrets filled in; nil without a file
 }
 
 // Upstream says where releases are listed.
@@ -118,9 +119,10 @@ func defaults() *Policy {
 		},
 		Verification:   Verification{Checksum: "required", Signature: "if_configured"},
 		ServiceManager: "auto", OnFailure: "abort",
-		Timeouts:  Timeouts{Stop: seconds(30), Start: seconds(60), Health: seconds(60), Download: seconds(600)},
-		Retention: Retention{Backups: 5, Runs: 200},
-		Hooks:     Hooks{Timeout: seconds(60)},
+		Timeouts:        Timeouts{Stop: seconds(30), Start: seconds(60), Health: seconds(60), Download: seconds(600)},
+		Retention:       Retention{Backups: 5, Runs: 200},
+		Hooks:           Hooks{Timeout: seconds(60)},
+		Vulnerabilities: Vulnerabilities{Enabled: true, Database: "https://vuln.go.dev", MaxAge: seconds(7 * 24 * 3600)},
 	}
 }
 
@@ -228,6 +230,7 @@ func (p *Policy) validate() yamlfile.Errors {
 	}
 	v.autoUpgrade(p.AutoUpgrade)
 	v.windows(p.MaintenanceWindows)
+	v.vulnerabilities(p.Vulnerabilities)
 	return v.errs
 }
 

@@ -202,6 +202,15 @@ func kind(m fs.FileMode) string {
 	return m.Type().String()
 }
 
+// SyncAll makes durable all that was written to the file system of path, such as
+// many small files, at once.
+func (h *Host) SyncAll(path string) error {
+	if err := h.Check("sync", path); err != nil {
+		return err
+	}
+	return syncFS(path)
+}
+
 // syncFS makes all that was written to the file system of path durable.
 func syncFS(path string) error {
 	d, err := os.Open(path)

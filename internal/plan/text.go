@@ -181,7 +181,9 @@ func WriteCheck(w io.Writer, r CheckReport, st Style) error {
 			elsewhere = append(elsewhere, c)
 		}
 	}
+	slices.SortStableFunc(updates, func(a, b Candidate) int { return min(1, len(b.Fixes)) - min(1, len(a.Fixes)) })
 	p.checkUpdates(updates)
+	p.vulnerable(r.Components)
 	p.checkList("Held back:", yellow, kept)
 	p.checkList("Left alone:", "", elsewhere)
 	p.checkCurrent(current, len(r.Components))

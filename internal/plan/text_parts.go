@@ -34,16 +34,6 @@ func (p *page) part(w io.Writer) error {
 	return err
 }
 
-// Wrap lays text out between the margins, broken at spaces: its first line begins
-// with first, the others with rest. Control characters are dropped, so that text
-// from elsewhere cannot steer a terminal. It ends with a line feed; of text that
-// is empty nothing is left.
-func (st Style) Wrap(first, rest, text string) string {
-	p := &page{Style: st}
-	p.wrapped(first, rest, "", text)
-	return p.String()
-}
-
 // Plain drops control characters, so that text from elsewhere cannot steer a
 // terminal; line feeds become spaces.
 func Plain(s string) string { return plain(s) }
@@ -54,6 +44,3 @@ func (st Style) Heading(s string) string {
 	p.title(s)
 	return p.String()
 }
-
-// Bold is s in bold, where there are colours.
-func (st Style) Bold(s string) string { return st.paint(bold, s) }

@@ -214,6 +214,9 @@ func (s *Stack) apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 	result, err := s.engine().Execute(ctx, req)
 	s.hooksAfter(ctx, told, &result)
 	s.reloadStale(ctx, &result)
+	if !errors.Is(err, hostfs.ErrCrashed) {
+		s.assessAgain(ctx)
+	}
 	s.recordAfter(prop.View, prop.look, reached(result))
 	result.Components = append(result.Components, refused...)
 	if len(refused) > 0 && result.Status == run.StatusSuccess {

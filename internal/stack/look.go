@@ -97,6 +97,9 @@ func (s *Stack) Look(ctx context.Context, o LookOptions) (*View, error) {
 	if err := s.addPolicies(&v.Input, o.Policy); err != nil {
 		return nil, err
 	}
+	if err := s.addSecurity(ctx, &v.Input, found); err != nil {
+		return nil, err
+	}
 	asked := 0
 	for name, r := range results {
 		asked++

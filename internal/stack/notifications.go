@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -161,10 +162,10 @@ func (t *teller) ended(res run.Result, err error) {
 }
 
 // refused tells of an unattended run that could not begin. What only has to wait,
-// as for a window or for another run, is not told.
+// as for a window, or was ended by a person is not told.
 func (s *Stack) refused(err error) {
 	var window *WindowError
-	if err == nil || errors.As(err, &window) {
+	if err == nil || errors.As(err, &window) || errors.Is(err, context.Canceled) {
 		return
 	}
 	t := s.tell

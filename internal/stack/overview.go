@@ -19,6 +19,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/runlog"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
 	"github.com/observability-upgrade/observability-upgrade/internal/timer"
+	"github.com/observability-upgrade/observability-upgrade/internal/vulnerability"
 )
 
 var _ overview.Source = (*Stack)(nil)
@@ -53,6 +54,7 @@ func (s *Stack) overview(ctx context.Context, pid int, held bool) (*overview.Ove
 	o.Check, err = overview.ReadCheck(s.Root)
 	problem("last check", err)
 	s.overviewComponents(o, st)
+	problem("known vulnerabilities", s.overviewVulnerabilities(o))
 	o.Runs = slices.Clone(st.UpgradeHistory)
 	slices.Reverse(o.Runs)
 	o.Upgrades, err = s.recentUpgrades(ctx)
@@ -111,6 +113,26 @@ func (s *Stack) overviewComponents(o *overview.Overview, st *state.File) {
 		}
 	}
 	slices.SortFunc(o.Components, func(a, b overview.Component) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// overviewVulnerabilities takes what the last assessment says of the versions that
+// are installed now.
+func (s *Stack) overviewVulnerabilities(o *overview.Overview) error {
+	doc, err := vulnerability.Load(s.Root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	o.VulnerabilityData = &doc.Database
+	for i := range o.Components {
+		c := &o.Components[i]
+		if r := doc.Of(c.Name); r.Version.String() == c.Version {
+			c.Vulnerability = &r
+		}
+	}
+	return nil
 }
 
 // reconcile brings what a check said up to the version that a run since left

@@ -336,5 +336,8 @@ func (s *Stack) Rollback(ctx context.Context, p *RollbackPlan, trigger string) (
 	})
 	s.reloadStale(ctx, &res)
 	s.tell.ended(res, err)
+	if !errors.Is(err, hostfs.ErrCrashed) {
+		s.assessAgain(ctx)
+	}
 	return res, err
 }

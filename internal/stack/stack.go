@@ -255,7 +255,13 @@ func (s *Stack) underLock(ctx context.Context, command string, args []string, do
 	}
 	s.recordBackups()
 	s.writeTextfile()
-	entry := audit.Entry{Command: command, Args: args, Outcome: "ok", RunID: id}
+	s.audit(audit.Entry{Command: command, Args: args, RunID: id}, err)
+	return err
+}
+
+// audit writes how a command ended to the audit log.
+func (s *Stack) audit(entry audit.Entry, err error) {
+	entry.Outcome = "ok"
 	if err != nil {
 		entry.Outcome, entry.Detail, entry.ExitCode = "error", err.Error(), s.exitCode(err)
 	}
@@ -263,7 +269,6 @@ func (s *Stack) underLock(ctx context.Context, command string, args []string, do
 	if auditErr := log.Write(entry); auditErr != nil && !errors.Is(auditErr, hostfs.ErrCrashed) {
 		s.Notice(fmt.Sprintf("audit log: %v", auditErr))
 	}
-	return err
 }
 
 // recoverFirst finishes an interrupted run before anything new begins.

@@ -140,6 +140,12 @@ func (s *Stack) Status(ctx context.Context) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	a := s.assessor()
+	defer a.Close()
+	known, err := a.All(ctx, subjects(found))
+	if err != nil {
+		return nil, err
+	}
 	doc := &Status{Components: []ComponentStatus{}}
 	here := local(found)
 	reports, err := s.probeAll(ctx, here, 0)
@@ -152,14 +158,15 @@ func (s *Stack) Status(ctx context.Context) (*Status, error) {
 	}
 	away := s.askInstances(ctx, found)
 	for _, in := range found {
-		known := st.Components[in.Component.Name]
+		recorded := st.Components[in.Component.Name]
 		c := ComponentStatus{
-			Name: in.Component.Name, Current: in.Version.String(), Previous: known.PreviousVersion,
+			Name: in.Component.Name, Current: in.Version.String(), Previous: recorded.PreviousVersion,
 			Service: in.Service.Label(), Active: in.Status.Active, Healthy: report[in].Healthy, Detail: report[in].Failures(),
+			Vulnerable: known.Of(in.Component.Name).Vulnerable(),
 		}
 		if len(in.Copies) > 0 {
 			c.Active, c.Healthy = true, true
-			c.addInstances(in, known, report, away)
+			c.addInstances(in, recorded, report, away)
 		}
 		if in.Unlisted != "" {
 			c.Active, c.Healthy, c.Unknown = false, false, true
@@ -167,8 +174,8 @@ func (s *Stack) Status(ctx context.Context) (*Status, error) {
 		if in.Problem != "" {
 			c.Detail = strings.TrimPrefix(c.Detail+"; "+in.Problem, "; ")
 		}
-		if !known.UpgradedAt.IsZero() {
-			at := known.UpgradedAt
+		if !recorded.UpgradedAt.IsZero() {
+			at := recorded.UpgradedAt
 			c.UpgradedAt = &at
 		}
 		doc.Components = append(doc.Components, c)

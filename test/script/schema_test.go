@@ -127,6 +127,10 @@ func TestSchemas(t *testing.T) {
 		{schema: "auto-status", args: "auto-enable --policy=minor"},
 		{schema: "auto-status", args: "auto-disable"},
 		{schema: "config-validate", args: "config validate"},
+		{schema: "vulnerabilities", args: "vulnerabilities"},
+		{schema: "vulnerabilities", args: "vulnerabilities --refresh", pre: func() error { return knowVulnerabilities(box) }},
+		{schema: "check", args: "check"},
+		{schema: "status", args: "status"},
 		{schema: "monitoring-install", args: "monitoring install"},
 		{schema: "notify-test", args: "notify test", code: 1, pre: func() error { return hooks(404) }},
 		{schema: "notify-deliver", args: "notify deliver", code: 1, pre: func() error { return queueFailure(box) }},
@@ -245,4 +249,40 @@ func TestSchemaFiles(t *testing.T) {
 			t.Errorf("%s.schema.json: keys may be added, so additionalProperties has no place in it", name)
 		}
 	}
+}
+
+// knowVulnerabilities gives the sandbox a database with a record about pulse.
+func knowVulnerabilities(box *demo.Sandbox) error {
+	record := `{"id":"GO-2026-9301","modified":"2026-11-24T02:00:00Z","aliases":["CVE-2026-9301"],"summary":"Pulse beats too fast",
+		"affected":[{"package":{"ecosystem":"Go","name":"example.com/pulse"},"ranges":[{"type":"SEMVER","events":[{"introduced":"0"},{"fixed":"9.0.0"}]}]}],
+		"database_specific":{"url":"https://pkg.go.dev/vuln/GO-2026-9301","review_status":"REVIEWED"}}`
+	for name, text := range map[string]string{
+		"index/db.json":        `{"modified":"2026-11-24T02:00:00Z"}`,
+		"index/modules.json":   `[{"path":"example.com/pulse","vulns":[{"id":"GO-2026-9301","modified":"2026-11-24T02:00:00Z"}]}]`,
+		"ID/GO-2026-9301.json": record,
+	} {
+		path := filepath.Join(box.Dir, "vulndb", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	for path, text := range map[string]string{
+		filepath.Join(box.Root.ComponentsDir(), "pulse.yaml"): "vulnerabilities: [{ecosystem: Go, package: example.com/pulse}]\n",
+		box.Root.Policy(): "vulnerabilities: {database: " + filepath.Join(box.Dir, "vulndb") + ", max_age: 876000h}\n",
+	} {
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		if _, err := f.WriteString(text); err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
