@@ -2,12 +2,9 @@ package backup
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -184,6 +181,15 @@ func (t *taker) component(s Subject) (Component, error) {
 		if err := keep(Config, filepath.Base(path), path, stored, false); err != nil {
 			return c, err
 		}
+		linked, err := LinkedFiles(path)
+		if err != nil {
+			return c, err
+		}
+		for _, file := range linked {
+			if err := keep(Config, filepath.Base(file), file, filepath.Join("config", s.Name+".linked", filepath.Base(file)), false); err != nil {
+				return c, err
+			}
+		}
 	}
 	for _, path := range s.Units {
 		if err := keep(Unit, filepath.Base(path), path, filepath.Join("systemd", filepath.Base(path)), false); err != nil {
@@ -191,6 +197,50 @@ func (t *taker) component(s Subject) (Component, error) {
 		}
 	}
 	return c, nil
+}
+
+// LinkedFiles lists the regular files outside a directory, or what a link to one
+// leads to, that links in it lead to, each once: they belong to the configuration
+// as much as those inside.
+func LinkedFiles(dir string) ([]string, error) {
+	files, _, err := linksOut(dir)
+	return files, err
+}
+
+// LinkedDirs lists the directories outside that links in a directory lead to: of
+// these a point keeps the link alone, as they may be anybody's.
+func LinkedDirs(dir string) ([]string, error) {
+	_, dirs, err := linksOut(dir)
+	return dirs, err
+}
+
+func linksOut(dir string) (files, dirs []string, err error) {
+	root, err := filepath.EvalSymlinks(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type()&fs.ModeSymlink == 0 {
+			return err
+		}
+		target, err := filepath.EvalSymlinks(path)
+		if err != nil || within(target, []string{root}) {
+			return nil //nolint:nilerr // it leads nowhere: the link is all there is
+		}
+		switch st, err := os.Stat(target); {
+		case err != nil:
+			return err
+		case st.IsDir() && !slices.Contains(dirs, target):
+			dirs = append(dirs, target)
+		case st.Mode().IsRegular() && !slices.Contains(files, target):
+			files = append(files, target)
+		}
+		return nil
+	})
+	return files, dirs, err
 }
 
 // sumTree returns the SHA-256 of every regular file below dir but SHA256SUMS and
@@ -201,7 +251,8 @@ func sumTree(dir string) (map[string]string, error) {
 		if err == nil && d.IsDir() && path == filepath.Join(dir, dataDir) {
 			return fs.SkipDir
 		}
-		if err != nil || !d.Type().IsRegular() {
+		// A crash may leave the other when SHA256SUMS was written anew.
+		if err != nil || !d.Type().IsRegular() || path == hostfs.Beside(filepath.Join(dir, sumsFile), "tmp") {
 			return err
 		}
 		rel, err := filepath.Rel(dir, path)
@@ -215,16 +266,7 @@ func sumTree(dir string) (map[string]string, error) {
 }
 
 func sumFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return sumLong(context.Background(), path, func(int64) {})
 }
 
 // formatSums writes the form that `sha256sum -c` reads: names with a backslash

@@ -130,7 +130,9 @@ func (d *display) close() {
 func (d *display) event(ev run.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if ev.Step == run.StepEnd || !ev.Done && ev.Step != run.StepUndo && ev.Step != run.StepHealth {
+	// Long work on data says how far it is.
+	far := (ev.Step == run.StepData || ev.Step == run.StepRestore) && ev.Detail != ""
+	if ev.Step == run.StepEnd || !ev.Done && ev.Step != run.StepUndo && ev.Step != run.StepHealth && !far {
 		return
 	}
 	name := setName(ev.Component, ev.Instance)

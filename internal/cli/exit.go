@@ -106,6 +106,7 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		unsafe   *lock.UnsafeError
 		planted  *notify.UnsafeError
 		rollback *run.RollbackError
+		stopped  *run.NotStartedError
 		result   *resultError
 		missing  *backup.NotFoundError
 		damaged  *journal.DamagedError
@@ -126,6 +127,8 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		return exitLocked, fmt.Sprintf("wait for process %d to end; `observability-upgrade status` shows it", held.PID)
 	case errors.As(err, &unsafe), errors.As(err, &planted):
 		return exitRefused, "do what the message says and run the same command again"
+	case errors.As(err, &stopped):
+		return exitRollback, stopped.Next()
 	case errors.As(err, &rollback):
 		return exitRollback, fmt.Sprintf("observability-upgrade status; then mend %s and run observability-upgrade recover", rollback.Component)
 	case errors.As(err, &damaged):

@@ -67,6 +67,7 @@ type global struct {
 	logLevel  string
 	logFormat string
 	quiet     bool
+	here      bool
 
 	flags   *pflag.FlagSet // those of all commands
 	logger  *slog.Logger   // nil until the flags are parsed
@@ -138,6 +139,7 @@ back by itself when health is not proved.`,
 	f.StringVar(&g.logLevel, "log-level", "warn", "debug, info, warn or error; logs go to standard error (info where progress is logged too: as JSON, in the journal)")
 	f.StringVar(&g.logFormat, "log-format", "text", "text or json")
 	f.BoolVarP(&g.quiet, "quiet", "q", false, "no progress, only the result")
+	f.BoolVar(&g.here, "here", false, "leave out instances on other hosts; the host that leads a rolling change asks the others so")
 	must(cmd.RegisterFlagCompletionFunc("output", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return outputs(cmd), cobra.ShellCompDirectiveNoFileComp
 	}))
@@ -273,7 +275,7 @@ func (g *global) open(ctx context.Context) (*stack.Stack, *display, error) {
 	g.closers = append(g.closers, t)
 	s, err := stack.Open(ctx, stack.Options{
 		Root: layout.Root(g.root), Env: g.Env, Logger: g.logger, Progress: d, Events: d.event, Notice: d.notice, Tracer: t,
-		Build: Version().Version, Program: g.Program, Guard: g.Guard,
+		Build: Version().Version, Program: g.Program, Guard: g.Guard, Here: g.here,
 		ExitCode: func(err error) int { n, _ := classify(ctx, err); return n },
 	})
 	return s, d, err

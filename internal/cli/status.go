@@ -39,6 +39,8 @@ func (g *global) status(ctx context.Context) error {
 			state := "healthy"
 			switch {
 			case c.Healthy:
+			case c.Unknown:
+				state = "NOT KNOWN"
 			case c.Active:
 				state = "UNHEALTHY"
 			default:

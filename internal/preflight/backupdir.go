@@ -4,6 +4,9 @@ import (
 	"context"
 	"os"
 	"syscall"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
 // checkBackupDir proves that a backup point can be written, and that nobody else
@@ -42,4 +45,23 @@ func (c *checker) checkBackupDir(context.Context) finding {
 		return found(ok(BackupReadiness, "", "%s can be made: %s can be written", dir, at))
 	}
 	return found(ok(BackupReadiness, "", "%s can be written", dir))
+}
+
+// checkLinked tells of directories that the configuration links to: a backup keeps
+// the links, and a rollback leaves alone what they lead to.
+func (c *checker) checkLinked(_ context.Context, st step) finding {
+	var checks []component.Check
+	vars := component.Vars{Name: st.in.Component.Name}
+	for _, p := range st.in.Component.Config.Paths {
+		path := c.Root.Path(vars.Expand(p))
+		dirs, err := backup.LinkedDirs(path)
+		if err != nil {
+			checks = append(checks, fail(BackupReadiness, st.Component, "ls -lR "+path, "%s: expected configuration that can be copied, found: %v", path, err))
+			continue
+		}
+		for _, dir := range dirs {
+			checks = append(checks, warn(BackupReadiness, st.Component, "", "a link in %s leads to %s: the link is kept in the backup, what the directory holds is not, and a rollback leaves it as it is", path, dir))
+		}
+	}
+	return found(checks...)
 }

@@ -8,6 +8,8 @@ package run
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
@@ -69,6 +71,10 @@ type Change struct {
 	Undoes     []int64           `json:"undoes,omitempty"` // history rows that a rollback marks
 	Warning    string            `json:"warning,omitempty"`
 	Data       *Data             `json:"data,omitempty"` // nil: it has none that matters
+	// TakeBack forbids an undo to start the old version on what the new one wrote:
+	// the copy of the data is put back first, and where there is none, the old
+	// version is left stopped.
+	TakeBack bool `json:"take_back,omitempty"`
 
 	// Signature is how the new version was verified by a signature; nil when it
 	// was not.
@@ -89,6 +95,9 @@ func (c *Change) Set() string {
 	}
 	return c.Component
 }
+
+// key names one change of a run: a component may be changed more than once.
+func (c *Change) key() string { return c.Set() + " " + c.From.String() + " " + c.To.String() }
 
 // title is the change in words.
 func (c *Change) title() string {
@@ -147,6 +156,7 @@ type Outcome struct {
 
 	Evidence string `json:"evidence,omitempty"` // directory with what was found before the undo
 	Healthy  bool   `json:"healthy"`            // the last health check passed
+	Started  bool   `json:"started,omitempty"`  // the new version was started: what failed may be its doing
 }
 
 // Result is what became of a run; its JSON form is that of `apply` and
@@ -221,3 +231,10 @@ const (
 	interruptedBetween  = "the run was interrupted before all instances were changed"
 	interruptedBefore   = "the run was interrupted before it was touched"
 )
+
+// interrupted reports whether an outcome's error is that it was interrupted.
+func interrupted(err string) bool {
+	return slices.ContainsFunc([]string{interruptedBySignal, interruptedByCrash, interruptedBetween, interruptedBefore}, func(why string) bool {
+		return strings.HasPrefix(err, why)
+	})
+}

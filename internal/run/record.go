@@ -115,7 +115,7 @@ func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outc
 			c.AddBackup(state.Backup{Version: out.From.String(), Timestamp: filepath.Base(run.BackupPath), Path: run.BackupPath})
 			c.ClearFailed(out.To.String())
 			f.Components[out.Name] = c
-		case run.Operation == Apply && out.Evidence != "" && out.Error != interruptedBySignal && out.Error != interruptedByCrash && out.Error != interruptedBetween:
+		case run.Operation == Apply && out.Started && !interrupted(out.Error):
 			c := f.Components[out.Name]
 			c.MarkFailed(state.FailedVersion{Version: out.To.String(), Reason: out.Error, FailedAt: run.StartedAt.UTC(), RunID: run.ID})
 			f.Components[out.Name] = c

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
-	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 )
@@ -88,7 +87,8 @@ type progress struct {
 	committed *Outcome
 	undone    *Outcome
 	recorded  *Outcome
-	reason    string
+	reason    string // why it was being undone
+	started   bool   // and whether the new version had been started by then
 }
 
 func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
@@ -96,7 +96,8 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &running{Engine: e, journal: w, prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, dirty: map[string]bool{}, drained: map[string]bool{}, already: map[string]bool{}}
+	r := e.newRunning()
+	r.journal = w
 	if len(records) == 0 {
 		// Not one record was acknowledged: nothing can have been done.
 		return nil, e.Host.Remove(path)
@@ -175,18 +176,18 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 			}
 		}
 		of.note(st, n)
-		set := of.change.Set()
+		key := of.change.key()
 		if st == StepDrain {
-			r.drained[set] = true
+			r.drained[key] = true
 		}
 		if st == StepStart || st == StepRestore {
-			r.dirty[set] = true
+			r.dirty[key] = true
 		}
 		if n.Fingerprint != nil {
-			r.prints[set] = *n.Fingerprint
+			r.prints[key] = *n.Fingerprint
 		}
 		if n.Was != nil {
-			r.was[set] = *n.Was
+			r.was[key] = *n.Was
 		}
 		return order, ended, nil
 	}
@@ -199,7 +200,7 @@ func (p *progress) note(st Step, n note) {
 		p.stopped = true
 	case StepUndo:
 		p.stopped = true
-		p.reason = n.Reason
+		p.reason, p.started = n.Reason, n.Started
 		p.committed, p.recorded = nil, nil // a recovery takes it back
 	case stepCommitted:
 		p.committed = n.Outcome
@@ -234,7 +235,7 @@ func (r *running) settle(ctx context.Context, p *progress) (Outcome, error) {
 		}
 		return out, r.note(stepRecorded, note{Component: ch.Component, Instance: ch.Instance, Outcome: &out})
 	}
-	out.Error = p.reason
+	out.Error, out.Started = p.reason, p.started
 	if out.Error == "" {
 		out.Error = interruptedByCrash
 	}

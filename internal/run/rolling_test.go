@@ -23,7 +23,8 @@ type fakeBalancer struct {
 	mu       sync.Mutex
 	admitted map[string]bool
 	did      []string
-	broken   bool // it answers nothing
+	broken   bool            // it answers nothing
+	by       map[string]bool // whom a person took out
 	wrong    []string
 }
 
@@ -57,7 +58,12 @@ func (s fakeServer) State(context.Context) (balancer.State, error) {
 }
 
 func (s fakeServer) Drain(context.Context) error { return s.set(false) }
-func (s fakeServer) Admit(context.Context) error { return s.set(true) }
+func (s fakeServer) Admit(context.Context) error {
+	if s.lb.by[s.name] {
+		return &balancer.NotOursError{Server: s.name, State: "by hand"}
+	}
+	return s.set(true)
+}
 
 func (s fakeServer) set(in bool) error {
 	s.lb.mu.Lock()
@@ -203,6 +209,26 @@ func TestRollingLeavesOthersDrains(t *testing.T) {
 		t.Fatalf("%+v, %v", res, err)
 	}
 	w.clean("no answer")
+}
+
+// What a person takes out while it is upgraded stays out; the upgrade is none the
+// worse for it.
+func TestRollingTakenOutMeanwhile(t *testing.T) {
+	w := pair(t)
+	w.lb.admitted["c"] = true
+	e := w.engine(nil)
+	e.Report = func(ev Event) {
+		if ev.Instance == "a" && ev.Step == StepStart {
+			w.lb.by = map[string]bool{"a": true}
+		}
+	}
+	res, err := e.Execute(t.Context(), w.rolling("prom 2.0.0"))
+	if err != nil || res.Status != StatusSuccess || w.lb.admitted["a"] || !w.lb.admitted["b"] || w.instance("a") != "2.0.0" {
+		t.Fatalf("%+v, %v, balancer %v", res, err, w.lb.admitted)
+	}
+	if !strings.Contains(strings.Join(res.Warnings, "\n"), "prom@a: a is out of the balancer (by hand)") {
+		t.Errorf("warnings %q", res.Warnings)
+	}
 }
 
 // Killed at any effect, recovery leaves both instances running and in the

@@ -42,7 +42,7 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 		return r.undoRestart(ctx, ch, out, start)
 	}
 	out.Evidence = r.saveEvidence(ctx, ch, out.Error)
-	if err := r.note(StepUndo, note{Component: ch.Component, Instance: ch.Instance, Reason: out.Error}); err != nil {
+	if err := r.note(StepUndo, note{Component: ch.Component, Instance: ch.Instance, Reason: out.Error, Started: out.Started}); err != nil {
 		return err
 	}
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Detail: "back to " + ch.From.String(), Reason: out.Error})
@@ -101,7 +101,7 @@ func (r *running) tellLeft(ch Change) {
 // bringBack restores an instance wherever it is. One that took traffic again is
 // drained first.
 func (r *running) bringBack(ctx context.Context, ch Change, ready func(time.Time)) (restored bool, err error) {
-	if r.drained[ch.Set()] {
+	if r.drained[ch.key()] {
 		if b, err := r.at(ch); err != nil {
 			r.warn("%s: %v", ch.Set(), err)
 		} else if err := b.Drain(ctx); err != nil {
@@ -172,9 +172,12 @@ func (r *running) restore(ctx context.Context, ch Change, ready func(time.Time))
 		}
 	}
 	taken := false
-	if ch.takesBack() && r.dirty[ch.Set()] {
+	if ch.TakeBack && r.dirty[ch.key()] {
 		if taken, err = r.takeBack(ctx, ch); err != nil {
 			return false, err
+		}
+		if !taken {
+			return true, &NotStartedError{Component: ch.Set(), Old: ch.From.String(), New: ch.To.String()}
 		}
 	}
 	if !ch.hasService() || !ch.WasActive {
@@ -190,8 +193,11 @@ func (r *running) restore(ctx context.Context, ch Change, ready func(time.Time))
 	if _, err := r.stop(ctx, ch); err != nil {
 		return true, err
 	}
-	if taken, err = r.takeBack(ctx, ch); err != nil || !taken {
-		return err == nil, errors.Join(lost, err, r.start(ctx, ch))
+	if taken, err = r.takeBack(ctx, ch); err != nil {
+		return false, errors.Join(lost, err) // it is not started on data half put back
+	}
+	if !taken {
+		return true, errors.Join(lost, r.start(ctx, ch))
 	}
 	r.warn("%v; its data was put back as it was before the run", lost)
 	return true, r.startOld(ctx, ch, ready)

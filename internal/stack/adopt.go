@@ -62,6 +62,9 @@ func (s *Stack) adoption(in *inventory.Installed, known state.Component) Adoptio
 		a.Action = "refused"
 		a.Reason = fmt.Sprintf("%s belongs to the package %s: upgrade it with the package manager, or move to upstream's binary (stop the service, install the binary to %s, point the unit's ExecStart there by a drop-in) and adopt again", in.Path, in.Owner, mainInstall(in.Component))
 		return a
+	case in.Unlisted != "":
+		a.Action, a.Reason = "refused", in.Problem
+		return a
 	case in.Version.IsZero():
 		a.Action = "refused"
 		a.Reason = "its version cannot be read: " + in.Problem

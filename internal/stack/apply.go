@@ -105,7 +105,8 @@ func (s *Stack) check(ctx context.Context, prop *Proposal, skipHealth bool) erro
 		return err
 	}
 	prop.Baseline = found.Baseline
-	prop.Plan.Checks = append(append(found.Checks, signed...), s.checkAway(ctx, prop.View, prop.Plan)...)
+	prop.Plan.Checks = append(append(append(found.Checks, s.checkData(prop.View, prop.Plan, prop.look.DataBackup)...), signed...),
+		s.checkAway(ctx, prop.View, prop.Plan, awayFlags(prop.look.DataBackup, prop.look.Force, skipHealth, run.Graceful))...)
 	return nil
 }
 
@@ -130,6 +131,8 @@ type ApplyOptions struct {
 	SkipHealth        bool
 	DataBackup        bool // keep a copy of the data of every component upgraded
 	Strategy          run.Strategy
+
+	force bool // as the plan was made with
 }
 
 // Apply carries out a proposal; the caller holds the lock. Everything is
@@ -144,6 +147,7 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 
 func (s *Stack) apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.Result, error) {
 	started := s.now()
+	o.force = prop.look.Force
 	res := run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: o.Trigger, StartedAt: started, Status: run.StatusFailed}
 	steps := prop.Plan.Steps()
 	if len(steps) == 0 {
@@ -318,7 +322,7 @@ func (s *Stack) changes(p *prepared, o ApplyOptions, placed map[string]string) (
 	var out []run.Change
 	for _, one := range parts(p.in) {
 		if one.Remote() {
-			if ch := s.awayChange(p.in, one, p.step.From, p.step.To, o.SkipHealth); ch != nil {
+			if ch := s.awayChange(p.in, one, p.step.From, p.step.To, o); ch != nil {
 				out = append(out, *ch)
 			}
 			continue
@@ -329,10 +333,15 @@ func (s *Stack) changes(p *prepared, o ApplyOptions, placed map[string]string) (
 		if sig := p.staged.Signed; sig.Type != "" {
 			ch.Signature = &state.SignatureVerified{Type: sig.Type, Key: sig.Key, Version: p.step.To.String()}
 		}
-		ch.Data, err = s.dataOf(one, s.needOf(one.Component, p.step.Reversible, ch.To.Less(ch.From), o.DataBackup))
-		if err != nil {
+		need := s.needOf(one.Component, p.step.Reversible, ch.To.Less(ch.From), o.DataBackup)
+		why := ""
+		if ch.Data, why, err = s.dataOf(p.in, one, need); err != nil {
 			return nil, err
 		}
+		if why != "" {
+			s.Notice(fmt.Sprintf("%s: no copy of its data is kept: %s", one.Set(), why))
+		}
+		ch.TakeBack = need.takeBack
 		out = append(out, ch)
 	}
 	return out, nil
@@ -341,11 +350,16 @@ func (s *Stack) changes(p *prepared, o ApplyOptions, placed map[string]string) (
 // swaps are the files of a step that change places.
 func (s *Stack) swaps(p *prepared, placed map[string]string) ([]run.Swap, error) {
 	var swaps []run.Swap
+	by := map[string]string{}
 	for _, f := range p.staged.Files {
 		path, ok := p.in.Binaries[f.Name]
 		if !ok {
 			continue // not installed on this host: nothing to replace
 		}
+		if other := by[path]; other != "" {
+			return nil, fmt.Errorf("its programs %s and %s are links to one file, %s: expected a file each", other, f.Name, path)
+		}
+		by[path] = f.Name
 		old, ok := placed[path]
 		if !ok {
 			var err error

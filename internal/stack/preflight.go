@@ -5,7 +5,6 @@ import (
 	"runtime"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
-	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
@@ -27,21 +26,6 @@ func (s *Stack) preflight(ctx context.Context, v *View, p *plan.Plan, skipHealth
 		TryWrite: s.host.TryWrite, History: s.historyOpens, Window: func(context.Context) component.Check { return s.checkWindow(p) },
 		Downloads: s.downloads(p, v), HTTP: s.http, Gate: s.alertGate(), Now: s.now,
 	})
-}
-
-// dataCopies lists the copies of data that the plan cannot do without.
-func (s *Stack) dataCopies(v *View, p *plan.Plan, asked bool) map[string]preflight.DataCopy {
-	out := map[string]preflight.DataCopy{}
-	for _, st := range p.Steps() {
-		for _, in := range v.Installed[st.Component].Local() {
-			dir := s.dataDir(in)
-			if dir == "" || !s.needOf(in.Component, st.Reversible, st.To.Less(st.From), asked).must {
-				continue
-			}
-			out[in.Set()] = preflight.DataCopy{Dir: dir, Bytes: backup.DataSize(dir, in.Component.Data.Backup.Exclude, s.Root.Backups())}
-		}
-	}
-	return out
 }
 
 // alertGate is the policy's gate, or nil.

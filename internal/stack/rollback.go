@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
@@ -27,7 +28,10 @@ type RollbackOptions struct {
 	// collected since is lost. It is done without asking where the older version
 	// cannot read what the newer one wrote.
 	RestoreData bool
-	Force       bool // go back over a one-way door without the data
+	// Force goes back over a one-way door without the data, by the instances that the
+	// state file remembers where they cannot be looked up, and without those on other
+	// hosts that cannot be asked.
+	Force bool
 }
 
 // RollbackPlan is what a rollback would do.
@@ -70,6 +74,9 @@ func (s *Stack) planRollback(ctx context.Context, o RollbackOptions) (*RollbackP
 	}
 	if err := backup.Verify(ctx, p); err != nil {
 		return nil, &RefusedError{Check: "backup integrity", Err: err, Next: "observability-upgrade rollback --list"}
+	}
+	if err := s.meetNeighbours(ctx); err != nil {
+		return nil, err
 	}
 	plan := &RollbackPlan{Point: p}
 	for _, bc := range p.Manifest.Components {
@@ -148,6 +155,14 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 	} else if in, err = s.lost(ctx, c, bc); err != nil {
 		return err
 	}
+	if in.Unlisted != "" {
+		if !o.Force {
+			return s.unlistedError(in, "a rollback of the plain service alone would leave them as they are; --force goes by those that the state file remembers")
+		}
+		if in, err = s.remembered(ctx, in); err != nil {
+			return err
+		}
+	}
 	to, err := component.ParseVersion(bc.Version)
 	if err != nil {
 		return &RefusedError{Component: bc.Name, Check: "backup", Err: err, Next: "observability-upgrade rollback --list"}
@@ -160,16 +175,30 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 		}
 		all = append(all, swaps...)
 	}
-	if len(all) == 0 && !o.RestoreData {
+	if err := s.sameFiles(in, bc, all); err != nil {
+		return err
+	}
+	away := slices.ContainsFunc(in.Copies, func(one *inventory.Installed) bool { return one.Remote() })
+	if len(all) == 0 && !o.RestoreData && !away {
 		plan.Skipped = append(plan.Skipped, bc.Name)
 		return nil
 	}
 	var changes []run.Change
 	for _, one := range parts(in) {
 		if one.Remote() {
-			ch := s.awayChange(in, one, in.Version, to, o.SkipHealth)
-			ch.Undoes = undoes[bc.Name]
-			changes = append(changes, *ch)
+			ch, err := s.rollbackAway(ctx, in, one, to, o)
+			switch {
+			case err != nil && o.Force:
+				s.Notice(fmt.Sprintf("%s is left out, as it is: %v", one.Set(), err))
+			case err != nil:
+				return &RefusedError{
+					Component: one.Set(), Check: "its host", Err: fmt.Errorf("%w; --force leaves it as it is", err),
+					Next: strings.Join(append(slices.Clone(one.Exec), "rollback", "--list"), " "),
+				}
+			case ch != nil:
+				ch.Undoes = undoes[bc.Name]
+				changes = append(changes, *ch)
+			}
 			continue
 		}
 		ch := s.baseChange(one, in.Version, to, o.SkipHealth)
@@ -187,7 +216,7 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 				ch.Executable = it.Path
 			}
 		}
-		if err := s.rollbackData(plan, one, &ch, o); err != nil {
+		if err := s.rollbackData(ctx, plan, in, one, &ch, o); err != nil {
 			return err
 		}
 		if len(ch.Swaps) == 0 && (ch.Data == nil || ch.Data.From == "") {
@@ -201,6 +230,32 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 	}
 	plan.Changes = append(plan.Changes, changes...)
 	plan.subjects = append(plan.subjects, s.subject(in))
+	return nil
+}
+
+// sameFiles refuses to put back programs that nobody would start: those whose link
+// leads to another file than when the backup was taken.
+func (s *Stack) sameFiles(in *inventory.Installed, bc backup.Component, swaps []run.Swap) error {
+	if slices.ContainsFunc(swaps, func(sw run.Swap) bool { return sw.Kind == backup.Unit }) {
+		return nil // the unit that is put back says what is started
+	}
+	for _, it := range bc.Items {
+		now := in.Binaries[it.Name]
+		if it.Kind != backup.Binary || now == "" || now == it.Path {
+			continue
+		}
+		link := ""
+		for _, b := range in.Component.Binaries {
+			if b.Name == it.Name {
+				link = s.Root.Path(component.Vars{Name: in.Component.Name}.Expand(b.Install))
+			}
+		}
+		return &RefusedError{
+			Component: bc.Name, Check: "files",
+			Err:  fmt.Errorf("expected its %s to be %s, as when the backup was taken, found %s: what is put back would not be what is started", it.Name, it.Path, now),
+			Next: fmt.Sprintf("ln -sfn %s %s, then the same command", it.Path, link),
+		}
+	}
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
 	"github.com/observability-upgrade/observability-upgrade/internal/audit"
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/catalogue"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/config"
@@ -45,6 +46,7 @@ type Options struct {
 	Notice   func(string)      // things a person should know; may be nil
 	Tracer   Tracer            // may be nil
 	Build    string            // this program's version
+	Here     bool              // leave out instances on other hosts
 	Program  string            // path of this program, which delivers notifications in a process of its own; may be empty
 	ExitCode func(error) int   // what the audit log gives as the exit code; may be nil
 	Guard    hostfs.Guard      // fault injection in tests; nil otherwise
@@ -71,7 +73,9 @@ type Stack struct {
 	tell     *teller
 	totals   totals
 
-	holdsLock bool // while Mutate runs
+	holdsLock  bool                     // while Mutate runs
+	surveys    map[string]backup.Survey // of data directories, as they were first looked at
+	neighbours []*inventory.Installed   // what is installed, as far as it was looked for
 }
 
 // Open reads the configuration and connects to the service manager. Errors in
