@@ -207,6 +207,15 @@ func isStamp(name string) bool {
 	return len(rest) > 1 && rest[0] == '_' && strings.Trim(rest[1:], "0123456789") == ""
 }
 
+// Before reports whether a point was taken before another, by their names. What
+// is no point's name comes before every point.
+func Before(a, b string) bool {
+	if !isStamp(a) || !isStamp(b) {
+		return isStamp(b) && !isStamp(a)
+	}
+	return stampLess(a, b)
+}
+
 func stampLess(a, b string) bool {
 	n := len(StampLayout)
 	if a[:n] != b[:n] {

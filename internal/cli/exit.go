@@ -126,6 +126,9 @@ func resultCode(ctx context.Context, e *resultError) (int, string) {
 	}
 	switch e.result.Status {
 	case run.StatusRollbackFail:
+		if undone(e.result) {
+			return exitRollback, "every component is healthy where it was before the rollback; mend what the error says of the version gone back to, or choose another point: observability-upgrade rollback --list"
+		}
 		return exitRollback, "observability-upgrade status; mend what it shows, then: observability-upgrade recover"
 	case run.StatusInterrupted, run.StatusCancelled:
 		return exitInterrupted, "observability-upgrade status; run the same command again to go on"
@@ -147,4 +150,15 @@ func resultCode(ctx context.Context, e *resultError) (int, string) {
 		return exitRefused, "observability-upgrade plan"
 	}
 	return exitError, hint
+}
+
+// undone reports whether whatever failed of a rollback is healthy at the version
+// it was at before.
+func undone(res run.Result) bool {
+	for _, o := range res.Components {
+		if o.Status == run.RollbackFailed && !(res.Operation == run.Rollback && o.Healthy) {
+			return false
+		}
+	}
+	return true
 }

@@ -83,8 +83,10 @@ func (o *recoverOptions) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(&resultError{result: res, err: err}, perr)
 	}
-	if res.Status == run.StatusRollbackFail {
-		return &resultError{result: res, err: errors.New("a component could not be brought back to health")}
+	for _, r := range results {
+		if r.Status == run.StatusRollbackFail {
+			return &resultError{result: r, err: errors.New("a component could not be brought back to health")}
+		}
 	}
 	return perr
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // schemaVersion is the PRAGMA user_version of what migrate makes.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // specTable and specIndexes are the specification's, section 7.
 const (
@@ -39,13 +39,15 @@ var specColumns = []string{
 }
 
 // ownColumns are this program's beyond the specification's. duration_exact has
-// the fraction that duration_seconds, an INTEGER, cannot hold.
+// the fraction that duration_seconds, an INTEGER, cannot hold; rolled_back_by is
+// the run of the rollback by hand, since schema 2.
 var ownColumns = []struct{ name, definition string }{
 	{"run_id", "TEXT"},
 	{"kind", "TEXT DEFAULT 'upgrade'"},
 	{"duration_exact", "REAL"},
 	{"downtime_seconds", "REAL"},
 	{"evidence_path", "TEXT"},
+	{"rolled_back_by", "TEXT"},
 }
 
 // ownIndex lets a run be recorded again without a second row. Rows of other

@@ -241,7 +241,7 @@ func (r *running) barred(ch Change) error {
 	var mine component.Version // what this component, or this instance of it, is at
 	failed := false
 	for _, o := range r.outcomes {
-		ok := o.Status == Upgraded || r.head.Operation == Rollback && o.Status == RolledBack
+		ok := o.arrived(r.head.Operation)
 		failed = failed || !ok
 		same := o.Name == ch.Component
 		if same && o.Instance != ch.Instance && !ok && o.To.Equal(ch.To) {

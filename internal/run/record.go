@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -53,10 +54,7 @@ func (b *Books) recordHistory(ctx context.Context, run Header, ch Change, out Ou
 	}
 	defer db.Close()
 	if run.Operation == Rollback {
-		if out.Status != RolledBack {
-			return nil
-		}
-		return db.MarkRolledBack(ctx, ch.Undoes, run.StartedAt)
+		return markHistory(ctx, db, run, ch, out)
 	}
 	healthy := out.Healthy
 	row := history.Upgrade{
@@ -83,14 +81,36 @@ func (b *Books) recordHistory(ctx context.Context, run Header, ch Change, out Ou
 	return err
 }
 
-func duration(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
+// markHistory has the history follow a rollback: the upgrades made since its
+// backup point was taken are rolled back, and those that were in force then and
+// were rolled back since are in force again. A component that returned to where
+// it was before the rollback gets its marks back, as another instance of it may
+// have arrived.
+func markHistory(ctx context.Context, db *history.DB, run Header, ch Change, out Outcome) error {
+	var undone []history.Mark
+	for _, id := range ch.Undoes {
+		undone = append(undone, history.Mark{ID: id, By: run.ID, At: run.StartedAt})
+	}
+	switch {
+	case out.arrived(Rollback):
+		return errors.Join(db.MarkRolledBack(ctx, undone), db.MarkInForce(ctx, ch.Redoes))
+	case out.returned(Rollback):
+		return errors.Join(db.MarkInForce(ctx, undone), db.MarkRolledBack(ctx, ch.Redoes))
+	}
+	return nil
+}
+
+// duration is the inverse of seconds, which rounds to milliseconds.
+func duration(seconds float64) time.Duration {
+	return time.Duration(math.Round(seconds*1000)) * time.Millisecond
+}
 
 func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outcome) error {
 	return b.editState(ctx, func(f *state.File) {
 		defer recordInstance(f, run, ch, out)
 		switch {
 		case ch.remote(): // its own host keeps its state
-		case out.Status == Upgraded, run.Operation == Rollback && out.Status == RolledBack:
+		case out.arrived(run.Operation):
 			c := f.Components[out.Name]
 			if again := c.HasBackup(filepath.Base(run.BackupPath)); !again && c.CurrentVersion != out.To.String() || c.PreviousVersion == "" { // "": rebuilt after the swap
 				c.PreviousVersion = out.From.String()
@@ -113,7 +133,7 @@ func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outc
 			c.AddBackup(state.Backup{Version: out.From.String(), Timestamp: filepath.Base(run.BackupPath), Path: run.BackupPath})
 			c.ClearFailed(out.To.String())
 			f.Components[out.Name] = c
-		case run.Operation == Apply && out.Evidence != "" && out.Error != interruptedBySignal && out.Error != interruptedByCrash && out.Error != interruptedBetween:
+		case run.Operation == Apply && out.Evidence != "" && !interrupted(out.Error):
 			c := f.Components[out.Name]
 			c.MarkFailed(state.FailedVersion{Version: out.To.String(), Reason: out.Error, FailedAt: run.StartedAt.UTC(), RunID: run.ID})
 			f.Components[out.Name] = c
@@ -130,9 +150,9 @@ func recordInstance(f *state.File, run Header, ch Change, out Outcome) {
 	c := f.Components[out.Name]
 	at := out.From
 	switch {
-	case out.Status == Upgraded, run.Operation == Rollback && out.Status == RolledBack:
+	case out.arrived(run.Operation):
 		at = out.To
-	case out.Status != RolledBack:
+	case !out.returned(run.Operation):
 		return // nobody knows
 	case !ch.remote():
 		c.CurrentVersion, c.PreviousVersion = out.From.String(), ""
@@ -242,7 +262,7 @@ func (b *Books) Finish(ctx context.Context, run Header, res Result) error {
 			DurationSeconds: int(res.Duration + 0.5), TriggeredBy: run.Trigger, Operation: string(run.Operation),
 		}
 		for _, o := range res.Components {
-			if o.Status == Upgraded || run.Operation == Rollback && o.Status == RolledBack {
+			if o.arrived(run.Operation) {
 				sum.ComponentsUpgraded = append(sum.ComponentsUpgraded, o.Name)
 			}
 		}

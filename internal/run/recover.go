@@ -116,7 +116,7 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 	}
 	r.tell(Event{Step: StepBegin, Begin: &r.head, Detail: "recovery of an interrupted run"})
 	var failure error
-	takenBack := half(order, r.unreached(order))
+	takenBack := half(r.head.Operation, order, r.unreached(order))
 	settled := map[*progress]Outcome{}
 	for _, p := range byUrgency(order, takenBack) {
 		if takenBack[p] {
@@ -297,7 +297,7 @@ func (r *running) recoveredStatus() string {
 		if o.Status == RollbackFailed {
 			return StatusRollbackFail
 		}
-		if o.Status != Upgraded && (r.head.Operation != Rollback || o.Status != RolledBack) {
+		if !o.arrived(r.head.Operation) {
 			done = false
 		}
 	}

@@ -57,9 +57,16 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 	}
 	out.Duration = seconds(r.Now().Sub(start))
 	out.Status = RolledBack
-	if r.head.Operation == Rollback {
+	out.Healthy = err == nil && (ch.remote() || ch.hasService() && ch.WasActive)
+	if r.head.Operation == Rollback && err == nil {
 		out.Status = RollbackFailed
-		out.Error += fmt.Sprintf("; %s is back at %s", ch.Set(), ch.From)
+		if interrupted(out.Error) {
+			out.Status = Failed
+		}
+		out.Error += fmt.Sprintf("; it was undone: %s is back at %s", ch.Set(), ch.From)
+		if out.Healthy {
+			out.Error += " and healthy"
+		}
 	}
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Done: true, Detail: "back at " + ch.From.String(), Err: err})
 	if errors.Is(err, hostfs.ErrCrashed) {
@@ -88,7 +95,7 @@ func (r *running) tellLeft(ch Change) {
 		return
 	}
 	for _, o := range r.outcomes {
-		done := o.Status == Upgraded || r.head.Operation == Rollback && o.Status == RolledBack
+		done := o.arrived(r.head.Operation)
 		away := slices.ContainsFunc(r.req.Changes, func(c Change) bool {
 			return c.Component == o.Name && c.Instance == o.Instance && c.remote()
 		})

@@ -273,9 +273,13 @@ func Summary(r run.Result) string {
 		case run.Upgraded:
 			msg += fmt.Sprintf("%s is at %s", o.Name, o.To)
 		case run.Failed:
-			if r.Operation == run.Restart && o.Healthy {
+			switch {
+			case r.Operation == run.Restart && o.Healthy:
 				msg += o.Name + " was started again"
-				break
+				continue
+			case r.Operation == run.Rollback && o.Healthy:
+				msg += fmt.Sprintf("%s is back at %s: its rollback to %s was undone", o.Name, o.From, o.To)
+				continue
 			}
 			msg += fmt.Sprintf("%s: %s", o.Name, o.Status)
 		case run.RolledBack:

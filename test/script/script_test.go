@@ -4,6 +4,7 @@
 package script
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -17,6 +18,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -55,6 +57,7 @@ func TestScripts(t *testing.T) {
 			"sign":     sign,
 			"upgrade":  upgrade,
 			"code":     code,
+			"cut":      cut,
 			"field":    field,
 			"helps":    helps,
 			"lock":     holdLock,
@@ -199,6 +202,42 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// cut is `cut CODE SIGNAL TEXT ARG...`: the program on the sandbox, which gets the
+// signal (INT, QUIT, TERM or KILL) as soon as TEXT comes on its standard error,
+// and must end with that exit code; -1 where the signal ends it. What it printed
+// is in cut-stdout and cut-stderr.
+func cut(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) >= 4, "cut CODE SIGNAL TEXT ARG...")
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	sig, ok := map[string]os.Signal{"INT": syscall.SIGINT, "QUIT": syscall.SIGQUIT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}[args[1]]
+	need(ts, false, ok, "cut CODE INT|QUIT|TERM|KILL TEXT ARG...")
+	path, err := exec.LookPath(program)
+	ts.Check(err)
+	cmd := exec.Command(path, append([]string{"--root=" + ts.Getenv("ROOT")}, args[3:]...)...)
+	stdout, err := os.Create(ts.MkAbs("cut-stdout"))
+	ts.Check(err)
+	defer stdout.Close()
+	cmd.Stdout = stdout
+	stderr, err := cmd.StderrPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	var said strings.Builder
+	sent := false
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		said.WriteString(lines.Text() + "\n")
+		if !sent && strings.Contains(lines.Text(), args[2]) {
+			sent = true
+			ts.Check(cmd.Process.Signal(sig))
+		}
+	}
+	_ = cmd.Wait() // its exit code is looked at
+	ts.Check(os.WriteFile(ts.MkAbs("cut-stderr"), []byte(said.String()), 0o644))
+	if got := cmd.ProcessState.ExitCode(); !sent || got != want {
+		ts.Fatalf("exit code %d, want %d; signalled %v:\n%s", got, want, sent, said.String())
 	}
 }
 
