@@ -124,6 +124,9 @@ func (o *demoOptions) run(ctx context.Context) (err error) {
 		{say: "And what happened?", args: []string{"history"}},
 	}
 	for i, st := range steps {
+		if o.unread() && !o.keep {
+			return nil // nobody looks on
+		}
 		if st.pre != nil {
 			if err := st.pre(); err != nil {
 				return err

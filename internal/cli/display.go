@@ -30,7 +30,7 @@ type display struct {
 func newDisplay(g *global) *display {
 	d := &display{g: g, bar: map[string]*mpb.Bar{}, got: map[string]int64{}}
 	if g.ErrTTY && !g.quiet && g.Env("TERM") != "dumb" {
-		d.bars = mpb.New(mpb.WithOutput(g.Err), mpb.WithWidth(40), mpb.WithRefreshRate(120*time.Millisecond))
+		d.bars = mpb.New(mpb.WithOutput(stream(g.Err)), mpb.WithWidth(40), mpb.WithRefreshRate(120*time.Millisecond))
 	}
 	return d
 }

@@ -62,14 +62,21 @@ type global struct {
 
 // Main runs the program and returns its exit code.
 func Main(args []string, o IO) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer stop()
+	// Caught and never looked at, so that writing to a reader that has gone is an
+	// error and not the end (os/signal, SIGPIPE). Ignored, it would be so for the
+	// services that are started here too.
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE)
+	defer signal.Stop(pipe)
 	return Run(ctx, args, o)
 }
 
 // Run is Main with a context of the caller's. args[0] is the program's name:
 // called observability-rollback or upgrade-rollback, it is `rollback`.
 func Run(ctx context.Context, args []string, o IO) int {
+	o.Out, o.Err = &output{to: o.Out}, &output{to: o.Err}
 	g := &global{IO: o}
 	rest := args[1:]
 	switch strings.TrimSuffix(filepath.Base(args[0]), ".exe") {
