@@ -51,6 +51,7 @@ type Item struct {
 	Stored string `json:"stored"` // where it lies, relative to the point
 	Digest string `json:"digest"` // hostfs.Digest of the original
 	Tree   bool   `json:"tree,omitempty"`
+	Owners []int  `json:"owners,omitempty"` // users other than root who own files of it
 }
 
 // Component is what a point holds of one component.

@@ -164,8 +164,10 @@ func (t *taker) component(s Subject) (Component, error) {
 		if err := t.host.Copy(path, dst, ""); err != nil {
 			return err
 		}
-		c.Items = append(c.Items, Item{Kind: kind, Name: name, Path: path, Stored: stored, Digest: digest, Tree: tree || st.IsDir()})
-		return nil
+		it := Item{Kind: kind, Name: name, Path: path, Stored: stored, Digest: digest, Tree: tree || st.IsDir()}
+		it.Owners, err = owners(dst)
+		c.Items = append(c.Items, it)
+		return err
 	}
 	for _, b := range s.Binaries {
 		if err := keep(Binary, b.Name, b.Path, filepath.Join("bin", b.Name), b.Tree); err != nil {

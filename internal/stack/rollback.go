@@ -61,6 +61,9 @@ func (s *Stack) PlanRollback(ctx context.Context, o RollbackOptions) (*RollbackP
 		}
 		return nil, err
 	}
+	if err := backup.Custody(p); err != nil {
+		return nil, distrusted("backup ownership", err)
+	}
 	if err := backup.Verify(ctx, p); err != nil {
 		return nil, &RefusedError{Check: "backup integrity", Err: err, Next: "observability-upgrade rollback --list"}
 	}

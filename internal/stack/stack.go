@@ -301,8 +301,12 @@ func Summary(r run.Result) string {
 }
 
 // Recover finishes interrupted runs; the caller holds the lock. Results are
-// those of the runs recovered.
+// those of the runs recovered. A journal that somebody else could have planted is
+// a RefusedError.
 func (s *Stack) Recover(ctx context.Context) ([]run.Result, error) {
+	if err := s.trustJournal(); err != nil {
+		return nil, err
+	}
 	return s.engine().Recover(ctx)
 }
 
