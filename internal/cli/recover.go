@@ -26,7 +26,8 @@ func newRecover(g *global) *cobra.Command {
 that was proved healthy stays at its new version, any other goes back to its old
 one. Every other command that changes something does this first, and the unit
 observability-upgrade-recover.service does it at boot. Without an interrupted
-run there is nothing to do.`,
+run there is nothing to do. The journal has all that is needed: configuration
+that cannot be read, or a secret that is gone, is told and stops nothing.`,
 		Example: `  observability-upgrade recover
   observability-upgrade recover --output=json`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
@@ -36,7 +37,7 @@ run there is nothing to do.`,
 }
 
 func (o *recoverOptions) run(ctx context.Context) error {
-	s, d, err := o.open(ctx)
+	s, d, err := o.openFor(ctx, stack.Journal)
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,11 @@ func (o *rollbackOptions) run(ctx context.Context) error {
 	if chosen != 1 {
 		return &stack.UsageError{Message: "give exactly one of --list, --previous and --to=TIMESTAMP", Hint: "observability-upgrade rollback --list"}
 	}
-	s, d, err := o.open(ctx)
+	needs := stack.Local
+	if o.list {
+		needs = stack.Little
+	}
+	s, d, err := o.openFor(ctx, needs)
 	if err != nil {
 		return err
 	}

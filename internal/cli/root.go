@@ -256,10 +256,16 @@ func (g *global) color() bool {
 
 // open opens the stack with this command's front end attached.
 func (g *global) open(ctx context.Context) (*stack.Stack, *display, error) {
+	return g.openFor(ctx, stack.Everything)
+}
+
+// openFor opens the stack for a command that can do without some of the
+// configuration.
+func (g *global) openFor(ctx context.Context, needs stack.Needs) (*stack.Stack, *display, error) {
 	d := newDisplay(g)
 	s, err := stack.Open(ctx, stack.Options{
 		Root: layout.Root(g.root), Env: g.Env, Logger: g.logger, Progress: d, Events: d.event, Notice: d.notice,
-		Build: Version().Version, Guard: g.Guard,
+		Build: Version().Version, Guard: g.Guard, Needs: needs,
 		ExitCode: func(err error) int { n, _ := classify(ctx, err); return n },
 	})
 	return s, d, err

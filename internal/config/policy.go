@@ -118,14 +118,21 @@ func defaults() *Policy {
 // LoadPolicy reads the policy below root; a missing file means the defaults. env
 // gives environment variables: OBSERVABILITY_UPGRADE_GITHUB_API_URL,
 // OBSERVABILITY_UPGRADE_GITLAB_API_URL and GITHUB_TOKEN override the file, and a
-// secret that is overridden need not exist. Errors are yamlfile.Errors, all of
-// them at once, or a yamlfile.InsecureError.
-func LoadPolicy(root layout.Root, env func(string) string) (*Policy, error) {
+// secret that is overridden need not exist. Top-level keys named in unread are
+// taken for not given, with what they say and the secrets they need. Errors are
+// yamlfile.Errors, all of them at once, or a yamlfile.InsecureError.
+func LoadPolicy(root layout.Root, env func(string) string, unread ...string) (*Policy, error) {
 	p := defaults()
 	p.File = root.Policy()
 	node, err := yamlfile.Load(p.File)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
+	}
+	if slices.Contains(unread, "upstream") {
+		env = unset(env, "GITHUB_TOKEN", "OBSERVABILITY_UPGRADE_GITHUB_API_URL", "OBSERVABILITY_UPGRADE_GITLAB_API_URL")
+	}
+	for _, key := range unread {
+		node = without(node, key)
 	}
 	token := env("GITHUB_TOKEN")
 	if token != "" {
@@ -148,7 +155,7 @@ func LoadPolicy(root layout.Root, env func(string) string) (*Policy, error) {
 		if v := env(f.variable); v != "" {
 			*f.into = v
 			if err := checkURL(v); err != nil {
-				errs = append(errs, yamlfile.Error{File: "environment variable " + f.variable, Message: fmt.Sprintf("%q %v", showURL(v), err)})
+				errs = append(errs, yamlfile.Error{File: inEnvironment + f.variable, Message: fmt.Sprintf("%q %v", showURL(v), err)})
 				*f.into = "https://example.invalid" // reported; not once more below
 			}
 		}
@@ -162,6 +169,9 @@ func LoadPolicy(root layout.Root, env func(string) string) (*Policy, error) {
 	p.AlertGate.complete()
 	return p, nil
 }
+
+// inEnvironment begins the place of an error that is in no file.
+const inEnvironment = "environment variable "
 
 func (p *Policy) validate() yamlfile.Errors {
 	v := validator{node: p.Root, file: p.File}
@@ -319,6 +329,16 @@ func beside(earlier, later yamlfile.Errors) yamlfile.Errors {
 func within(outer, inner string) bool {
 	rest, ok := strings.CutPrefix(inner, outer)
 	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+// unset is an environment without some variables.
+func unset(env func(string) string, names ...string) func(string) string {
+	return func(name string) string {
+		if slices.Contains(names, name) {
+			return ""
+		}
+		return env(name)
+	}
 }
 
 // without removes the key that a path of maps leads to.

@@ -53,6 +53,7 @@ type Header struct {
 	StagingDirs  []string  `json:"staging_dirs,omitempty"`
 	Components   []Planned `json:"components"`
 	ProgramBuild string    `json:"program,omitempty"`
+	Manager      string    `json:"service_manager,omitempty"` // systemd | process
 }
 
 // Planned is a component as the run meant to change it.
@@ -76,6 +77,7 @@ type Engine struct {
 	Logger   *slog.Logger
 	Report   func(Event) // may be nil
 	Build    string      // version of this program
+	Manager  string      // kind of Services, for the journal
 
 	// Balancer opens the load balancer of an instance; nil where there are none.
 	Balancer func(b component.Balancer, server string) (balancer.Balancer, error)
@@ -128,7 +130,7 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 		drained: map[string]bool{}, already: map[string]bool{},
 		head: Header{
 			ID: stamp, Operation: req.Operation, Trigger: req.Trigger, StartedAt: now.UTC(), PID: os.Getpid(),
-			BackupPath: filepath.Join(e.Root.Backups(), stamp), StagingDirs: req.StagingDirs, ProgramBuild: e.Build,
+			BackupPath: filepath.Join(e.Root.Backups(), stamp), StagingDirs: req.StagingDirs, ProgramBuild: e.Build, Manager: e.Manager,
 		},
 	}
 	for _, ch := range req.Changes {

@@ -23,6 +23,7 @@ type Interrupted struct {
 	Component  string    `json:"component"` // the one being changed when it stopped
 	Step       Step      `json:"step"`      // the last step begun
 	PID        int       `json:"pid"`
+	Manager    string    `json:"service_manager,omitempty"` // systemd | process
 }
 
 // FindInterrupted returns the run whose journal is still open, or nil. A run
@@ -46,7 +47,7 @@ func FindInterrupted(dir string) (*Interrupted, error) {
 			if err := rec.Decode(&h); err != nil {
 				return nil, err
 			}
-			in.Operation, in.StartedAt, in.Components, in.PID = h.Operation, h.StartedAt, h.Components, h.PID
+			in.Operation, in.StartedAt, in.Components, in.PID, in.Manager = h.Operation, h.StartedAt, h.Components, h.PID, h.Manager
 		case stepChange:
 			var ch Change
 			if err := rec.Decode(&ch); err != nil {

@@ -50,7 +50,25 @@ type Options struct {
 	// Window judges the maintenance windows for the pre-flight checks; nil leaves
 	// them out. See preflight.Input.
 	Window func(ctx context.Context) component.Check
+	Needs  Needs
 }
+
+// Needs is what a command cannot do without of the configuration.
+type Needs int
+
+// What commands need.
+const (
+	// Everything: any mistake in any file is an error that wraps ErrConfig.
+	Everything Needs = iota
+	// Local is for going back, which asks nothing of the network: what the policy
+	// says of upstream and of alerts is not read, nor the secrets in it.
+	Local
+	// Little is for looking: what holds is used, and the rest is told as a notice.
+	Little
+	// Journal is for recovery, which has all it must know in the journal: as Little,
+	// and a health check whose secret cannot be had is left undecided.
+	Journal
+)
 
 // Stack is opened once per command. It is not safe for concurrent use.
 type Stack struct {
@@ -68,6 +86,7 @@ type Stack struct {
 	log      *runlog.Writer
 
 	holdsLock bool // while Mutate runs
+	salvaged  bool // the policy could not be read whole
 }
 
 // Open reads the configuration and connects to the service manager. Errors in
@@ -83,19 +102,8 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 	if s.Notice == nil {
 		s.Notice = func(string) {}
 	}
-	var errs [3]error
-	s.Policy, errs[0] = config.LoadPolicy(o.Root, o.Env)
-	s.Matrix, errs[1] = config.LoadMatrix(o.Root)
-	s.Catalogue, errs[2] = catalogue.Load(o.Root.ComponentsDir())
-	if err := errors.Join(errs[:]...); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	s.Matrix.Add(config.Knowledge())
-	if err := config.CheckConflicts(s.Policy, s.Matrix); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	if wrong, _ := config.Cross(s.Policy, s.Matrix, s.Catalogue.Names()); len(wrong) > 0 {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, wrong)
+	if err := s.readConfig(); err != nil {
+		return nil, err
 	}
 	s.log = runlog.NewWriter(o.Root, s.Logger)
 	s.http = &http.Client{Transport: newTransport()}
@@ -105,8 +113,63 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 	}
 	s.prober = &health.Prober{
 		Services: s.services, Logger: s.Logger, Expand: config.Expander(o.Root, o.Env), Exec: artifact.RunTool,
+		SpareSecrets: o.Needs == Journal,
 	}
 	return s, nil
+}
+
+// readConfig reads as much of the configuration as the command needs.
+func (s *Stack) readConfig() error {
+	if s.Needs == Little || s.Needs == Journal {
+		s.salvageConfig()
+		return nil
+	}
+	var unread []string
+	if s.Needs == Local {
+		unread = []string{"upstream", "alert_gate"}
+	}
+	var errs [3]error
+	s.Policy, errs[0] = config.LoadPolicy(s.Root, s.Env, unread...)
+	s.Matrix, errs[1] = config.LoadMatrix(s.Root)
+	s.Catalogue, errs[2] = catalogue.Load(s.Root.ComponentsDir())
+	if err := errors.Join(errs[:]...); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	s.Matrix.Add(config.Knowledge())
+	if err := config.CheckConflicts(s.Policy, s.Matrix); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if wrong, _ := config.Cross(s.Policy, s.Matrix, s.Catalogue.Names()); len(wrong) > 0 {
+		return fmt.Errorf("%w: %w", ErrConfig, wrong)
+	}
+	return nil
+}
+
+// salvageConfig goes on with what holds of the configuration. Which service
+// manager an interrupted run used is in its journal.
+func (s *Stack) salvageConfig() {
+	tell := func(err error, what string) {
+		if err != nil {
+			s.Notice(fmt.Sprintf("%v; this command goes on %s; observability-upgrade config validate", err, what))
+		}
+	}
+	var err error
+	s.Policy, err = config.SalvagePolicy(s.Root, s.Env)
+	tell(err, "with the defaults for what is wrong there")
+	s.salvaged = err != nil
+	if s.Matrix, err = config.LoadMatrix(s.Root); err != nil {
+		s.Matrix = &config.Matrix{File: s.Root.Matrix()}
+		tell(err, "without it")
+	}
+	s.Matrix.Add(config.Knowledge())
+	s.Catalogue, err = catalogue.Salvage(s.Root.ComponentsDir())
+	tell(err, "without the components that are defined wrongly")
+	if !s.salvaged || s.Policy.ServiceManager != "auto" {
+		return
+	}
+	if in, err := run.FindInterrupted(s.Root.JournalDir()); err == nil && in != nil && in.Manager != "" {
+		s.Policy.ServiceManager = in.Manager
+	}
 }
 
 // ask is the upstream client. refresh makes it ask even when its last answer is
@@ -316,13 +379,17 @@ func (s *Stack) engine() *run.Engine {
 		Root: s.Root, Host: s.host, Services: s.services, Prober: s.prober,
 		Recorder: s.books(),
 		Timeouts: run.Timeouts{Stop: t.Stop.Std(), Start: t.Start.Std(), Health: t.Health.Std()},
-		Now:      s.now, Logger: s.Logger, Report: s.report, Build: s.Build,
+		Now:      s.now, Logger: s.Logger, Report: s.report, Build: s.Build, Manager: s.services.Kind(),
 		Balancer: s.openBalancer, Remote: runRemote,
 	}
 }
 
 func (s *Stack) books() *run.Books {
-	return &run.Books{Root: s.Root, Host: s.host, Now: s.now, Retain: s.Policy.Retention.Backups, Rebuild: s.rebuildState, Notice: s.Notice}
+	b := &run.Books{Root: s.Root, Host: s.host, Now: s.now, Retain: s.Policy.Retention.Backups, Rebuild: s.rebuildState, Notice: s.Notice}
+	if s.salvaged {
+		b.Retain = 0 // nobody knows how many are to be kept
+	}
+	return b
 }
 
 // Services is the service manager in use.
