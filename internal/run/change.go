@@ -225,9 +225,9 @@ const (
 	interruptedBefore   = "the run was interrupted before it was touched"
 )
 
-// interrupted reports whether the text of an outcome's error says that the run
+// WasInterrupted reports whether the text of an outcome's error says that the run
 // was interrupted, so that the version is not to blame.
-func interrupted(text string) bool {
+func WasInterrupted(text string) bool {
 	for _, why := range []string{interruptedBySignal, interruptedByCrash, interruptedBetween, interruptedBefore} {
 		if strings.HasPrefix(text, why) {
 			return true

@@ -133,7 +133,7 @@ func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outc
 			c.AddBackup(state.Backup{Version: out.From.String(), Timestamp: filepath.Base(run.BackupPath), Path: run.BackupPath})
 			c.ClearFailed(out.To.String())
 			f.Components[out.Name] = c
-		case run.Operation == Apply && out.Evidence != "" && !interrupted(out.Error):
+		case run.Operation == Apply && out.Evidence != "" && !WasInterrupted(out.Error):
 			c := f.Components[out.Name]
 			c.MarkFailed(state.FailedVersion{Version: out.To.String(), Reason: out.Error, FailedAt: run.StartedAt.UTC(), RunID: run.ID})
 			f.Components[out.Name] = c
@@ -257,18 +257,23 @@ func (b *Books) Finish(ctx context.Context, run Header, res Result) error {
 		return fmt.Errorf("remove old backups: %w", err)
 	}
 	return b.editState(ctx, func(f *state.File) {
-		sum := state.RunSummary{
-			ID: run.ID, Timestamp: run.StartedAt, ComponentsUpgraded: []string{}, Status: res.Status,
-			DurationSeconds: int(res.Duration + 0.5), TriggeredBy: run.Trigger, Operation: string(run.Operation),
-		}
-		for _, o := range res.Components {
-			if o.arrived(run.Operation) {
-				sum.ComponentsUpgraded = append(sum.ComponentsUpgraded, o.Name)
-			}
-		}
-		f.AddRun(sum)
+		f.AddRun(res.Summary())
 		f.DropBackups(removed)
 	})
+}
+
+// Summary is what the state file keeps of a run.
+func (r *Result) Summary() state.RunSummary {
+	sum := state.RunSummary{
+		ID: r.ID, Timestamp: r.StartedAt, ComponentsUpgraded: []string{}, Status: r.Status,
+		DurationSeconds: int(r.Duration + 0.5), TriggeredBy: r.Trigger, Operation: string(r.Operation),
+	}
+	for _, o := range r.Components {
+		if o.arrived(r.Operation) {
+			sum.ComponentsUpgraded = append(sum.ComponentsUpgraded, o.Name)
+		}
+	}
+	return sum
 }
 
 func (b *Books) prune(run Header) ([]string, error) {

@@ -294,7 +294,7 @@ func (p *progress) interrupted() bool {
 	if out == nil {
 		out = p.undone
 	}
-	return out != nil && interrupted(out.Error)
+	return out != nil && WasInterrupted(out.Error)
 }
 
 // half lists the instances of interrupted rolling changes that are committed

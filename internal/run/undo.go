@@ -60,7 +60,7 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 	out.Healthy = err == nil && (ch.remote() || ch.hasService() && ch.WasActive)
 	if r.head.Operation == Rollback && err == nil {
 		out.Status = RollbackFailed
-		if interrupted(out.Error) {
+		if WasInterrupted(out.Error) {
 			out.Status = Failed
 		}
 		out.Error += fmt.Sprintf("; it was undone: %s is back at %s", ch.Set(), ch.From)
