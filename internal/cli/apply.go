@@ -92,6 +92,12 @@ func (o *applyOptions) run(ctx context.Context) error {
 	return o.finish(ctx, d, res, err)
 }
 
+// continues reports whether a component that fails is left out or rolled back, and
+// the run goes on with the others.
+func (o *applyOptions) continues(s *stack.Stack) bool {
+	return o.continueOn || s.Policy.OnFailure == "continue"
+}
+
 // trigger is how the run came about, as history tells it. The timer's service
 // says of itself that it is scheduled.
 func (o *applyOptions) trigger() string {
@@ -120,6 +126,16 @@ func (o *applyOptions) dry(ctx context.Context, s *stack.Stack, look stack.LookO
 	for _, st := range prop.Plan.Steps() {
 		res.Components = append(res.Components, run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: run.Skipped})
 	}
+	refusal := prop.Refusal(o.continues(s))
+	if refusal == nil {
+		for _, left := range prop.LeftOut() {
+			for i, c := range res.Components {
+				if c.Name == left.Name && c.To.Equal(left.To) {
+					res.Components[i].Error = left.Error
+				}
+			}
+		}
+	}
 	err = o.print(res, func(w io.Writer) error {
 		if err := plan.WritePlan(w, prop.Plan, o.style()); err != nil {
 			return err
@@ -127,7 +143,7 @@ func (o *applyOptions) dry(ctx context.Context, s *stack.Stack, look stack.LookO
 		_, err := fmt.Fprintln(w, "\nDry run: nothing was changed.")
 		return err
 	})
-	if refusal := prop.Refusal(); err == nil && refusal != nil {
+	if err == nil && refusal != nil {
 		return &resultError{result: res, err: refusal}
 	}
 	return err
@@ -142,14 +158,17 @@ func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, look stack.Loo
 		if err := plan.WritePlan(o.Err, prop.Plan, o.style()); err != nil {
 			return run.Result{}, err
 		}
-		if len(prop.Failed()) == 0 {
+		if prop.Refusal(o.continues(s)) == nil {
+			for _, left := range prop.LeftOut() {
+				fmt.Fprintf(o.Err, "\n%s %s → %s would be left out: %s\n", left.Name, left.From, left.To, left.Error)
+			}
 			if err := o.confirm(ctx, "\nProceed with the upgrade?"); err != nil {
 				return run.Result{ID: prop.Plan.ID, Operation: run.Apply, Status: run.StatusCancelled, Components: []run.Outcome{}}, err
 			}
 		}
 	}
 	res, err := s.Apply(ctx, prop, stack.ApplyOptions{
-		Trigger: o.trigger(), ContinueOnFailure: o.continueOn || s.Policy.OnFailure == "continue", SkipHealth: o.skipHealth, DataBackup: o.dataBackup,
+		Trigger: o.trigger(), ContinueOnFailure: o.continues(s), SkipHealth: o.skipHealth, DataBackup: o.dataBackup,
 		Strategy: run.Strategy(o.strategy),
 	})
 	if res.Status == run.StatusNothingToDo && !o.json() {

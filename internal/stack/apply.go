@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
@@ -32,10 +33,16 @@ type Proposal struct {
 // Failed lists the pre-flight checks that failed.
 func (p *Proposal) Failed() []component.Check { return preflight.Failed(p.Plan.Checks) }
 
-// Refusal is the error for pre-flight checks that failed; nil where none did.
-func (p *Proposal) Refusal() error {
+// Refusal is the error for pre-flight checks that failed; nil where none did. With
+// continueOn a check that concerns one component refuses that one alone, unless no
+// other is left; see LeftOut.
+func (p *Proposal) Refusal(continueOn bool) error {
 	failed := p.Failed()
 	if len(failed) == 0 {
+		return nil
+	}
+	wholeHost := slices.ContainsFunc(failed, func(c component.Check) bool { return c.Component == "" })
+	if fit, _ := p.fitting(); continueOn && !wholeHost && len(fit) > 0 {
 		return nil
 	}
 	next := "observability-upgrade plan"
@@ -43,6 +50,40 @@ func (p *Proposal) Refusal() error {
 		next = failed[0].Next
 	}
 	return &RefusedError{Check: "pre-flight", Err: &ChecksError{Failed: failed}, Next: next}
+}
+
+// LeftOut tells what a run that continues on failure leaves out: the steps of
+// components that failed a pre-flight check of their own, and what no longer fits
+// without them.
+func (p *Proposal) LeftOut() []run.Outcome {
+	_, left := p.fitting()
+	return left
+}
+
+// fitting parts the plan's steps by the pre-flight checks of their components.
+func (p *Proposal) fitting() (steps []plan.Step, left []run.Outcome) {
+	refused := map[string]error{}
+	for _, c := range p.Failed() {
+		if name, _, _ := strings.Cut(c.Component, "@"); name != "" {
+			refused[name] = errors.Join(refused[name], fmt.Errorf("%s: %s", c.Name, c.Detail))
+		}
+	}
+	if len(refused) == 0 {
+		return p.Plan.Steps(), nil
+	}
+	for _, st := range p.Plan.Steps() {
+		if err := refused[st.Component]; err != nil {
+			left = append(left, outcome(st, run.Failed, err))
+			continue
+		}
+		steps = append(steps, st)
+	}
+	steps, unfit := fitting(p.View.Input, steps, func(st plan.Step) plan.Step { return st })
+	return steps, append(left, unfit...)
+}
+
+func outcome(st plan.Step, status run.ComponentStatus, err error) run.Outcome {
+	return run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: status, Error: err.Error()}
 }
 
 // Propose looks, plans and runs the pre-flight checks. Nothing is changed. For an
@@ -109,11 +150,16 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 		res.Status, res.Components = run.StatusNothingToDo, []run.Outcome{}
 		return res, nil
 	}
-	if err := prop.Refusal(); err != nil {
+	if err := prop.Refusal(o.ContinueOnFailure); err != nil {
 		res.Components = unattempted(steps)
 		return res, err
 	}
-	ready, refused, err := s.prepareAll(ctx, prop, steps, o.ContinueOnFailure)
+	fit, left := prop.fitting()
+	for _, out := range left {
+		s.Notice(fmt.Sprintf("%s %s → %s: %s; it is left out of this run", out.Name, out.From, out.To, out.Error))
+	}
+	ready, refused, err := s.prepareAll(ctx, prop, fit, o.ContinueOnFailure)
+	refused = append(left, refused...)
 	if err != nil {
 		s.clearStaging(stagingNames(steps)...)
 		res.Components = append(refused, remaining(steps, refused)...)
@@ -190,7 +236,7 @@ func (s *Stack) prepareAll(ctx context.Context, prop *Proposal, steps []plan.Ste
 	left := map[string]bool{}
 	for i, st := range steps {
 		if left[st.Component] {
-			refused = append(refused, run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: run.NotAttempted, Error: fmt.Sprintf("its step to %s was refused", st.From)})
+			refused = append(refused, outcome(st, run.NotAttempted, fmt.Errorf("its step to %s was refused", st.From)))
 			continue
 		}
 		p, err := s.prepare(ctx, store, st, prop.View.Installed[st.Component], dirs[i])
@@ -201,7 +247,7 @@ func (s *Stack) prepareAll(ctx context.Context, prop *Proposal, steps []plan.Ste
 		if ctx.Err() != nil {
 			return nil, refused, ctx.Err()
 		}
-		refused = append(refused, run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: run.Failed, Error: err.Error()})
+		refused = append(refused, outcome(st, run.Failed, err))
 		left[st.Component] = true
 		if first == nil {
 			first = err
@@ -212,7 +258,9 @@ func (s *Stack) prepareAll(ctx context.Context, prop *Proposal, steps []plan.Ste
 		s.Notice(fmt.Sprintf("%v; it is left out of this run", err))
 	}
 	if len(refused) > 0 {
-		ready, refused = fitting(prop.View.Input, ready, refused)
+		var unfit []run.Outcome
+		ready, unfit = fitting(prop.View.Input, ready, func(p *prepared) plan.Step { return p.step })
+		refused = append(refused, unfit...)
 	}
 	if len(ready) == 0 {
 		return nil, refused, first
@@ -220,17 +268,24 @@ func (s *Stack) prepareAll(ctx context.Context, prop *Proposal, steps []plan.Ste
 	return ready, refused, nil
 }
 
-// fitting leaves out what no longer fits the others, since some were refused.
-func fitting(in plan.Input, ready []*prepared, refused []run.Outcome) ([]*prepared, []run.Outcome) {
+// fitting leaves out what no longer fits the others, since some were refused, and
+// the further steps of what it leaves out.
+func fitting[T any](in plan.Input, all []T, step func(T) plan.Step) (fit []T, refused []run.Outcome) {
 	at := map[string]component.Version{}
-	var fit []*prepared
-	for _, p := range ready {
-		if err := in.Fits(p.step.Component, p.step.To, at); err != nil {
-			refused = append(refused, run.Outcome{Name: p.step.Component, From: p.step.From, To: p.step.To, Status: run.NotAttempted, Error: err.Error()})
+	left := map[string]bool{}
+	for _, one := range all {
+		st := step(one)
+		if left[st.Component] {
+			refused = append(refused, outcome(st, run.NotAttempted, fmt.Errorf("its step to %s was left out", st.From)))
 			continue
 		}
-		at[p.step.Component] = p.step.To
-		fit = append(fit, p)
+		if err := in.Fits(st.Component, st.To, at); err != nil {
+			refused = append(refused, outcome(st, run.NotAttempted, err))
+			left[st.Component] = true
+			continue
+		}
+		at[st.Component] = st.To
+		fit = append(fit, one)
 	}
 	return fit, refused
 }
