@@ -13,6 +13,7 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 )
@@ -88,7 +89,7 @@ func (d *display) Add(component string, n int64) {
 }
 
 // Done ends a download.
-func (d *display) Done(component string, err error) {
+func (d *display) Done(component, source string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if b := d.bar[component]; b != nil {
@@ -100,12 +101,16 @@ func (d *display) Done(component string, err error) {
 		b.Wait()
 		delete(d.bar, component)
 	}
+	word := "verified"
+	if source == artifact.Unverified {
+		word = "UNVERIFIED"
+	}
 	switch {
 	case err != nil:
 	case d.got[component] == 0:
-		d.line("%-20s verified  from the cache", component)
+		d.line("%-20s %-9s from the cache", component, word)
 	default:
-		d.line("%-20s verified  %s", component, plan.Bytes(d.got[component]))
+		d.line("%-20s %-9s %s", component, word, plan.Bytes(d.got[component]))
 	}
 }
 
