@@ -192,6 +192,16 @@ func load(path string) (*Point, error) {
 	return p, err
 }
 
+// StampTime is the second that a point's name tells; ok is false for what is no
+// such name.
+func StampTime(name string) (at time.Time, ok bool) {
+	if !isStamp(name) {
+		return time.Time{}, false
+	}
+	at, err := time.Parse(StampLayout, name[:len(StampLayout)])
+	return at, err == nil
+}
+
 // isStamp accepts YYYYMMDD_HHMMSS and, where several fell into one second,
 // YYYYMMDD_HHMMSS_2 and up.
 func isStamp(name string) bool {

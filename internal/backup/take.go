@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -45,17 +46,24 @@ type Request struct {
 	Plan      any    // stored as upgrade-plan.json
 }
 
-// Reserve picks the name of the next point: the time in UTC, with a number
-// added where that second is taken. Nothing is created.
-func Reserve(dir string, now time.Time) string {
+// Reserve picks the name of the next point: the time in UTC, with a number added
+// where that second is taken in one of the directories. Nothing is created.
+func Reserve(now time.Time, dirs ...string) string {
 	stamp := now.UTC().Format(StampLayout)
 	name := stamp
-	for n := 2; ; n++ {
-		if _, err := os.Lstat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
-			return name
-		}
+	for n := 2; Taken(name, dirs...); n++ {
 		name = fmt.Sprintf("%s_%d", stamp, n)
 	}
+	return name
+}
+
+// Taken reports whether one of the directories has an entry of that name. One that
+// may not be looked into has none: whoever writes there will be told.
+func Taken(name string, dirs ...string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		return err == nil
+	})
 }
 
 // Take writes a backup point under the given name and syncs it whole before it

@@ -100,8 +100,10 @@ type Request struct {
 	Operation         Operation
 	Trigger           string // manual | auto | scheduled
 	Changes           []Change
-	Subjects          []backup.Subject // what the backup point keeps
-	Plan              any              // stored in the backup point
+	Subjects          []backup.Subject            // what the backup point keeps
+	Plan              any                         // stored in the backup point
+	ID                string                      // what the run is to be called, where that is still possible; may be empty
+	Named             func(id, backupPath string) // told what it is called, before anything is stored; may be nil
 	ContinueOnFailure bool
 	StagingDirs       []string      // removed when the run ends
 	Pause             time.Duration // between one change and the next
@@ -119,10 +121,7 @@ type Request struct {
 // been touched).
 func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 	now := e.Now()
-	stamp := backup.Reserve(e.Root.Backups(), now)
-	if req.Operation == Restart {
-		stamp = backup.Reserve(e.Root.RunsDir(), now) // it has no backup point
-	}
+	stamp := e.name(req.ID, now)
 	r := &running{
 		Engine: e,
 		req:    req,
@@ -135,6 +134,9 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 	}
 	for _, ch := range req.Changes {
 		r.head.Components = append(r.head.Components, Planned{Name: ch.Component, Instance: ch.Instance, From: ch.From.String(), To: ch.To.String()})
+	}
+	if req.Named != nil {
+		req.Named(r.head.ID, r.head.BackupPath)
 	}
 	var err error
 	if r.journal, err = journal.Create(e.Host, e.Root.JournalDir(), r.head.ID, e.Now); err != nil {

@@ -42,8 +42,10 @@ func (p *Proposal) Refusal(continueOn bool) error {
 		return nil
 	}
 	wholeHost := slices.ContainsFunc(failed, func(c component.Check) bool { return c.Component == "" })
-	if fit, _ := p.fitting(); continueOn && !wholeHost && len(fit) > 0 {
-		return nil
+	if continueOn && !wholeHost {
+		if fit, _ := p.fitting(); len(fit) > 0 {
+			return nil
+		}
 	}
 	next := "observability-upgrade plan"
 	if failed[0].Next != "" {
@@ -104,7 +106,7 @@ func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (*P
 	if err := s.mayBegin(o.Auto && o.Begin && len(p.Steps()) > 0, time.Duration(p.EstimatedSeconds)*time.Second); err != nil {
 		return nil, err
 	}
-	p.ID = backup.Reserve(s.Root.Backups(), s.now())
+	p.ID = run.ReserveID(s.Root, s.now())
 	p.BackupPath = filepath.Join(s.Root.Backups(), p.ID)
 	found := s.preflight(ctx, v, p, skipHealth, o.DataBackup)
 	signed, err := s.checkSignatures(p)
@@ -176,7 +178,8 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 		return res, err
 	}
 	req := run.Request{
-		Operation: run.Apply, Trigger: o.Trigger, Plan: prop.Plan, ContinueOnFailure: o.ContinueOnFailure,
+		Operation: run.Apply, Trigger: o.Trigger, Plan: prop.Plan, ContinueOnFailure: o.ContinueOnFailure, ID: prop.Plan.ID,
+		Named: func(id, path string) { prop.Plan.ID, prop.Plan.BackupPath = id, path },
 	}
 	req.Allow = func(ch run.Change, at map[string]component.Version) error {
 		return prop.View.Input.Fits(ch.Component, ch.To, at)
@@ -204,7 +207,7 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 	}
 	result, err := s.engine().Execute(ctx, req)
 	s.reloadStale(ctx, &result)
-	s.recordAfter(prop.View, prop.look, reached(result))
+	s.recordAfter(prop.View, prop.look, reached(result, ready))
 	result.Components = append(result.Components, refused...)
 	if len(refused) > 0 && result.Status == run.StatusSuccess {
 		result.Status = run.StatusFailed
@@ -214,12 +217,18 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 }
 
 // reached is the version that each component of a run is at afterwards, as far as
-// that is known.
-func reached(res run.Result) map[string]component.Version {
+// that is known, in the words of its binary, as the next look finds it.
+func reached(res run.Result, ready []*prepared) map[string]component.Version {
 	at := map[string]component.Version{}
 	for _, o := range res.Components {
-		if o.Status == run.Upgraded {
-			at[o.Name] = o.To
+		if o.Status != run.Upgraded {
+			continue
+		}
+		at[o.Name] = o.To
+		for _, p := range ready {
+			if p.step.Component == o.Name && p.step.To.Equal(o.To) {
+				at[o.Name] = p.says
+			}
 		}
 	}
 	return at

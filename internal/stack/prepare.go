@@ -21,6 +21,7 @@ type prepared struct {
 	step   plan.Step
 	in     *inventory.Installed
 	staged *artifact.Staged
+	says   component.Version // what the new binary says of itself
 }
 
 // prepare downloads and verifies a step, runs the new binary for its version
@@ -107,6 +108,7 @@ func (s *Stack) checkVersion(ctx context.Context, p *prepared) error {
 	if !p.step.To.SameRelease(got) {
 		return fmt.Errorf("expected %s, the downloaded %s says %s (%.120q)", p.step.To, f.Name, got, firstLine(out))
 	}
+	p.says = got
 	return nil
 }
 
