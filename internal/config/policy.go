@@ -72,7 +72,8 @@ type Timeouts struct {
 
 // Retention says what is kept.
 type Retention struct {
-	Backups int `yaml:"backups"`
+	Backups  int `yaml:"backups"`
+	CacheMiB int `yaml:"cache_mib"` // size of the cached archives; those that are needed stay beyond it
 }
 
 // Paths moves directories.
@@ -111,7 +112,7 @@ func defaults() *Policy {
 		Verification:   Verification{Checksum: "required", Signature: "if_configured"},
 		ServiceManager: "auto", OnFailure: "abort",
 		Timeouts:  Timeouts{Stop: seconds(30), Start: seconds(60), Health: seconds(60), Download: seconds(600)},
-		Retention: Retention{Backups: 5},
+		Retention: Retention{Backups: 5, CacheMiB: 2048},
 	}
 }
 
@@ -206,6 +207,9 @@ func (p *Policy) validate() yamlfile.Errors {
 	}
 	if n := p.Retention.Backups; n < 1 {
 		v.fail([]any{"retention", "backups"}, "%d: at least 1 is kept, or nothing could be rolled back", n)
+	}
+	if n := p.Retention.CacheMiB; n < 0 {
+		v.fail([]any{"retention", "cache_mib"}, "%d: want a number of MiB; 0 keeps only what is needed", n)
 	}
 	if s := p.Paths.Staging; s != "" && (!filepath.IsAbs(s) || filepath.Clean(s) == "/") {
 		path := []any{"paths", "staging"}

@@ -71,7 +71,8 @@ type Change struct {
 	Undoes     []int64           `json:"undoes,omitempty"` // history rows that a rollback takes back
 	Redoes     []history.Mark    `json:"redoes,omitempty"` // history rows that are in force again after it
 	Warning    string            `json:"warning,omitempty"`
-	Data       *Data             `json:"data,omitempty"` // nil: it has none that matters
+	Data       *Data             `json:"data,omitempty"`    // nil: it has none that matters
+	Archive    string            `json:"archive,omitempty"` // digest of what the new files came out of
 
 	// Signature is how the new version was verified by a signature; nil when it
 	// was not.

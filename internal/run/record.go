@@ -120,7 +120,7 @@ func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outc
 			if c.InstalledAt.IsZero() {
 				c.InstalledAt = c.UpgradedAt
 			}
-			c.ReleasedAt = ch.ReleasedAt
+			c.ReleasedAt, c.Archive = ch.ReleasedAt, ch.Archive
 			if run.Operation == Apply {
 				// Without a signature only what a person allowed gets here. A rollback
 				// leaves the record: it does not make an unsigned release acceptable.
@@ -252,7 +252,7 @@ func (b *Books) Finish(ctx context.Context, run Header, res Result) error {
 	if err := b.Host.WriteFile(path, append(data, '\n'), 0o644); err != nil {
 		return err
 	}
-	removed, err := b.prune(run)
+	removed, err := b.prune(ctx, run)
 	if err != nil {
 		return fmt.Errorf("remove old backups: %w", err)
 	}
@@ -276,11 +276,24 @@ func (r *Result) Summary() state.RunSummary {
 	return sum
 }
 
-func (b *Books) prune(run Header) ([]string, error) {
+func (b *Books) prune(ctx context.Context, run Header) ([]string, error) {
 	if b.Retain <= 0 {
 		return nil, nil
 	}
-	return backup.Prune(b.Host, b.Root.Backups(), b.Retain, map[string]bool{run.ID: true})
+	db, err := history.OpenReadOnly(ctx, b.Root.History())
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	rows, err := db.List(ctx, history.Filter{Status: history.Success})
+	if err != nil {
+		return nil, err
+	}
+	offered := map[string]bool{}
+	for _, r := range rows {
+		offered[filepath.Base(r.BackupPath)] = true
+	}
+	return backup.Prune(b.Host, b.Root.Backups(), backup.Keep{Points: b.Retain, Own: run.ID, Offered: offered})
 }
 
 // ReadResult reads what a run recorded as its result; fs.ErrNotExist where the

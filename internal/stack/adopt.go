@@ -101,7 +101,7 @@ func sameEntry(a, b state.Component) bool {
 func (s *Stack) stateEntry(in *inventory.Installed, known state.Component) (state.Component, error) {
 	e := known
 	if e.CurrentVersion != in.Version.String() {
-		e.PreviousVersion, e.CurrentVersion = e.CurrentVersion, in.Version.String()
+		e.PreviousVersion, e.CurrentVersion, e.Archive = e.CurrentVersion, in.Version.String(), ""
 	}
 	e.BinaryPath, e.Binaries, e.Service = in.Path, in.Binaries, in.Service.Unit
 	e.Checksums = map[string]string{}

@@ -208,6 +208,7 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 	result, err := s.engine().Execute(ctx, req)
 	s.reloadStale(ctx, &result)
 	s.recordAfter(prop.View, prop.look, reached(result, ready))
+	s.pruneCache(ready)
 	result.Components = append(result.Components, refused...)
 	if len(refused) > 0 && result.Status == run.StatusSuccess {
 		result.Status = run.StatusFailed
@@ -335,6 +336,7 @@ func (s *Stack) changes(p *prepared, o ApplyOptions, placed map[string]string) (
 		ch := s.baseChange(one, p.step.From, p.step.To, o.SkipHealth)
 		ch.Swaps, ch.Strategy, ch.Rolling = slices.Clone(swaps), o.Strategy, s.rolling(p.in, one)
 		ch.ReleasedAt = p.step.Release.PublishedAt
+		ch.Archive = string(p.staged.Archive)
 		if sig := p.staged.Signed; sig.Type != "" {
 			ch.Signature = &state.SignatureVerified{Type: sig.Type, Key: sig.Key, Version: p.step.To.String()}
 		}

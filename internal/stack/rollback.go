@@ -15,6 +15,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
+	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
 
 // RollbackOptions name what to go back to.
@@ -38,6 +39,16 @@ type RollbackPlan struct {
 	Notes   []string // for the person who confirms
 
 	subjects []backup.Subject
+}
+
+// archive is what the version in the backup point came out of, as the state file
+// in it says; "" where that does not know.
+func (p *RollbackPlan) archive(bc backup.Component) string {
+	f, err := state.Load(p.Point.StateFile())
+	if err != nil || f.Components[bc.Name].CurrentVersion != bc.Version {
+		return ""
+	}
+	return f.Components[bc.Name].Archive
 }
 
 // Backups lists the backup points, newest first.
@@ -187,6 +198,7 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 		ch := s.baseChange(one, in.Version, to, o.SkipHealth)
 		// A rollback leaves the service running: it is how a stopped one is mended.
 		ch.WasActive = ch.Service.Unit != "" || len(ch.Service.Command) > 0
+		ch.Archive = plan.archive(bc)
 		ch.Undoes, ch.Redoes, ch.Swaps, ch.Rolling = was.undoes, was.redoes, slices.Clone(all), s.rolling(in, one)
 		for _, it := range bc.Items {
 			if it.Kind != backup.Binary {
