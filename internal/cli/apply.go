@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -122,7 +123,7 @@ func (o *applyOptions) dry(ctx context.Context, s *stack.Stack, look stack.LookO
 	if err != nil {
 		return err
 	}
-	res := run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: o.trigger(), Status: run.StatusDryRun, Components: []run.Outcome{}}
+	res := run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: o.trigger(), StartedAt: time.Now().UTC(), Status: run.StatusDryRun, Components: []run.Outcome{}}
 	for _, st := range prop.Plan.Steps() {
 		res.Components = append(res.Components, run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: run.Skipped})
 	}
@@ -163,7 +164,7 @@ func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, look stack.Loo
 				fmt.Fprintf(o.Err, "\n%s %s → %s would be left out: %s\n", left.Name, left.From, left.To, left.Error)
 			}
 			if err := o.confirm(ctx, "\nProceed with the upgrade?"); err != nil {
-				return run.Result{ID: prop.Plan.ID, Operation: run.Apply, Status: run.StatusCancelled, Components: []run.Outcome{}}, err
+				return run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: o.trigger(), StartedAt: time.Now().UTC(), Status: run.StatusCancelled, Components: []run.Outcome{}}, err
 			}
 		}
 	}
@@ -179,14 +180,21 @@ func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, look stack.Loo
 	return res, err
 }
 
+// cancelled ends a command at whose question a person did not say yes; a signal is
+// an answer as well, with an exit code of its own.
+func (g *global) cancelled(ctx context.Context, doc any, done string) error {
+	err := g.print(doc, func(w io.Writer) error { _, err := fmt.Fprintf(w, "Cancelled: nothing was %s.\n", done); return err })
+	if err == nil && ctx.Err() != nil {
+		return codeError{exitInterrupted}
+	}
+	return err
+}
+
 // finish prints a run's result and turns it into the command's error.
 func (g *global) finish(ctx context.Context, d *display, res run.Result, err error) error {
 	d.close()
 	if errors.Is(err, errCancelled) {
-		if perr := g.print(res, func(w io.Writer) error { _, err := fmt.Fprintln(w, "Cancelled: nothing was changed."); return err }); perr != nil {
-			return perr
-		}
-		return nil
+		return g.cancelled(ctx, res, "changed")
 	}
 	if res.Status == "" {
 		return err // it never came to a run
@@ -229,7 +237,7 @@ func writeResult(w io.Writer, res run.Result) error {
 			fmt.Sprintf("%.1fs", o.Downtime), fmt.Sprintf("%.1fs", o.Duration),
 		})
 	}
-	title := map[run.Operation]string{run.Apply: "Upgrade", run.Rollback: "Rollback"}[res.Operation]
+	title := map[run.Operation]string{run.Apply: "Upgrade", run.Rollback: "Rollback", run.Restart: "Restart"}[res.Operation]
 	fmt.Fprintf(w, "%s %s: %s\n\n", title, res.ID, res.Status)
 	if err := table(w, []string{"Component", "From", "To", "Status", "Down", "Took"}, rows); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/demo"
 	"github.com/observability-upgrade/observability-upgrade/internal/releaseserver"
+	"github.com/observability-upgrade/observability-upgrade/internal/stack"
 )
 
 type demoOptions struct {
@@ -91,6 +92,9 @@ type step struct {
 }
 
 func (o *demoOptions) run(ctx context.Context) (err error) {
+	if o.json() {
+		return &stack.UsageError{Message: "--output=json: the demo is a story for people and has no such form", Hint: "observability-upgrade demo"}
+	}
 	program, err := os.Executable()
 	if err != nil {
 		return err

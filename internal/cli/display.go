@@ -134,6 +134,8 @@ func (d *display) event(ev run.Event) {
 	}
 	detail := ev.Detail
 	switch {
+	case errors.Is(ev.Err, context.Canceled):
+		detail = "interrupted by a signal"
 	case ev.Err != nil:
 		detail = "FAILED: " + ev.Err.Error()
 	case !ev.Done && ev.Step == run.StepHealth && detail == "":
@@ -172,7 +174,8 @@ func (g *global) style() plan.Style { return plan.Style{Color: g.color(), Width:
 
 var errCancelled = errors.New("cancelled")
 
-// confirm asks a yes/no question and returns errCancelled for anything but yes.
+// confirm asks a yes/no question and returns errCancelled for anything but yes, a
+// signal included.
 // It reads in a goroutine of its own only as long as the context lives.
 func (g *global) confirm(ctx context.Context, question string) error {
 	fmt.Fprintf(g.Err, "%s [y/N] ", question)
@@ -181,7 +184,7 @@ func (g *global) confirm(ctx context.Context, question string) error {
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(g.Err)
-		return ctx.Err()
+		return fmt.Errorf("%w: %w", errCancelled, ctx.Err())
 	case a := <-answer:
 		switch strings.ToLower(strings.TrimSpace(a)) {
 		case "y", "yes":

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
@@ -40,7 +41,20 @@ type resultError struct {
 	err    error
 }
 
-func (e *resultError) Error() string { return e.err.Error() }
+func (e *resultError) Error() string {
+	switch e.result.Status {
+	case run.StatusInterrupted, run.StatusCancelled:
+		return plain(e.err.Error())
+	}
+	return e.err.Error()
+}
+
+// plain says in words what the libraries call a cancelled context: there is one
+// only after a signal.
+func plain(msg string) string {
+	return strings.ReplaceAll(msg, context.Canceled.Error(), "interrupted by a signal")
+}
+
 func (e *resultError) Unwrap() error { return e.err }
 
 // exit maps an error to the exit code and prints it with what to do next.
@@ -53,18 +67,22 @@ func (g *global) exit(ctx context.Context, err error) int {
 		return exitOK
 	}
 	n, hint := classify(ctx, err)
+	msg := err.Error()
+	if ctx.Err() != nil {
+		msg = plain(msg)
+	}
 	var res *resultError
 	if g.json() {
 		if errors.As(err, &res) {
 			return n // the result document was printed and holds the errors
 		}
-		doc := map[string]any{"error": map[string]any{"code": n, "message": err.Error(), "hint": hint}}
+		doc := map[string]any{"error": map[string]any{"code": n, "message": msg, "hint": hint}}
 		enc := json.NewEncoder(g.Out)
 		enc.SetEscapeHTML(false)
 		_ = enc.Encode(doc)
 		return n
 	}
-	fmt.Fprintf(g.Err, "error: %v\n", err)
+	fmt.Fprintf(g.Err, "error: %s\n", msg)
 	if hint != "" {
 		fmt.Fprintf(g.Err, "next:  %s\n", hint)
 	}
@@ -108,7 +126,7 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		return exitRefused, refused.Next
 	case errors.As(err, &unknown):
 		return exitUpstream, "check the network, the token and upstream.*.api_url in the policy, then: observability-upgrade check --refresh"
-	case errors.Is(err, errCancelled):
+	case errors.Is(err, errCancelled) && ctx.Err() == nil:
 		return exitOK, ""
 	case ctx.Err() != nil:
 		return exitInterrupted, "nothing was touched; run the same command again"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -65,7 +66,7 @@ func (o *recoverOptions) run(ctx context.Context) error {
 		return err
 	}
 	if len(results) == 0 {
-		results = []run.Result{{Status: run.StatusNothingToDo, Operation: run.Apply, Components: []run.Outcome{}}}
+		results = []run.Result{{Status: run.StatusNothingToDo, Operation: run.Apply, Trigger: "manual", StartedAt: time.Now().UTC(), Components: []run.Outcome{}}}
 	}
 	res := results[len(results)-1]
 	perr := o.print(res, func(w io.Writer) error {

@@ -183,14 +183,14 @@ func wantsJSON(args []string) bool {
 func wrapArgs(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		check := c.Args
-		if check == nil {
-			check = cobra.NoArgs
-			if c.HasSubCommands() {
-				check = unknownCommand
-				if c.RunE == nil {
-					c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
-				}
+		switch {
+		case c.HasSubCommands() && (check == nil || !c.Runnable()): // cobra's own completion, too
+			check, c.SuggestionsMinimumDistance = unknownCommand, 2
+			if !c.Runnable() {
+				c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 			}
+		case check == nil:
+			check = cobra.NoArgs
 		}
 		c.Args = usageArgs(check)
 		wrapArgs(c)

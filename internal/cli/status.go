@@ -40,6 +40,8 @@ func (g *global) status(ctx context.Context) error {
 			}
 			state := "healthy"
 			switch {
+			case c.NotKnown:
+				state = "not known"
 			case c.Healthy:
 			case c.Active:
 				state = "UNHEALTHY"

@@ -88,6 +88,9 @@ func (p *Prober) checkService(ctx context.Context, t Target, r *Report) bool {
 	case err != nil:
 		r.add("service", Fail, "%v", err)
 		return false
+	case st.Unknown != "":
+		r.doubt("service", "not known whether it runs: %s", st.Unknown)
+		return true
 	case !st.Exists:
 		r.add("service", Fail, "%s does not exist", t.Service.Label())
 		return false

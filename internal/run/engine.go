@@ -313,6 +313,9 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 	if err != nil {
 		// Nothing of the component is touched yet, only copies lie beside it.
 		out.Error = err.Error()
+		if ctx.Err() != nil {
+			out.Error = interruptedBySignal
+		}
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return out, err
 		}
@@ -347,7 +350,7 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 	}
 	if ch.remote() || ch.hasService() && ch.WasActive {
 		err := r.step(ctx, ch, StepHealth, func() (string, error) {
-			return r.prove(ctx, ch, ch.To.String(), func(t time.Time) { out.Downtime = seconds(t.Sub(down)) })
+			return r.prove(ctx, ch, ch.To.String(), func(t time.Time) { out.Downtime = Seconds(t.Sub(down)) })
 		})
 		if err == nil {
 			err = r.compare(ctx, ch, r.prints)
@@ -364,7 +367,7 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 	if r.head.Operation == Rollback {
 		out.Status = RolledBack
 	}
-	out.Duration = seconds(r.Now().Sub(start))
+	out.Duration = Seconds(r.Now().Sub(start))
 	if err := r.note(stepCommitted, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); err != nil {
 		out.Status = Failed
 		return err
@@ -580,7 +583,7 @@ func (r *running) conclude(res *Result) error {
 func (r *running) result(status string) Result {
 	res := Result{
 		ID: r.head.ID, Operation: r.head.Operation, Trigger: r.head.Trigger, StartedAt: r.head.StartedAt, Status: status,
-		Components: append([]Outcome{}, r.outcomes...), Duration: seconds(r.Now().Sub(r.head.StartedAt)), Warnings: r.warnings,
+		Components: append([]Outcome{}, r.outcomes...), Duration: Seconds(r.Now().Sub(r.head.StartedAt)), Warnings: r.warnings,
 	}
 	if r.point != nil {
 		res.BackupPath = r.point.Path
@@ -619,6 +622,7 @@ func (r *running) tell(ev Event) {
 	}
 }
 
-func seconds(d time.Duration) float64 {
+// Seconds is a duration as documents have it, to the millisecond.
+func Seconds(d time.Duration) float64 {
 	return float64(d.Round(time.Millisecond)) / float64(time.Second)
 }

@@ -48,14 +48,14 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Detail: "back to " + ch.From.String()})
 	ready := func(t time.Time) {
 		// The whole time counts: what the failed version answered in between helped nobody.
-		out.Downtime = seconds(t.Sub(start))
+		out.Downtime = Seconds(t.Sub(start))
 	}
 	restored, err := r.bringBack(ctx, ch, ready)
 	r.tellLeft(ch)
 	if err == nil {
 		err = r.readmit(ctx, ch)
 	}
-	out.Duration = seconds(r.Now().Sub(start))
+	out.Duration = Seconds(r.Now().Sub(start))
 	out.Status = RolledBack
 	out.Healthy = err == nil && (ch.remote() || ch.hasService() && ch.WasActive)
 	if r.head.Operation == Rollback && err == nil {
@@ -137,7 +137,7 @@ func (r *running) undoRestart(ctx context.Context, ch Change, out *Outcome, star
 		out.Healthy = true
 		err = r.readmit(ctx, ch)
 	}
-	out.Status, out.Duration = Failed, seconds(r.Now().Sub(start))
+	out.Status, out.Duration = Failed, Seconds(r.Now().Sub(start))
 	if errors.Is(err, hostfs.ErrCrashed) {
 		return err
 	}

@@ -145,7 +145,7 @@ type ApplyOptions struct {
 // result says what became of each component; the error is nil only when all of
 // them are at their new version.
 func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.Result, error) {
-	started := s.now()
+	started := s.now().UTC()
 	res := run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: o.Trigger, StartedAt: started, Status: run.StatusFailed}
 	steps := prop.Plan.Steps()
 	if len(steps) == 0 {
@@ -165,7 +165,7 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 	if err != nil {
 		s.clearStaging(stagingNames(steps)...)
 		res.Components = append(refused, remaining(steps, refused)...)
-		res.Duration = s.now().Sub(started).Seconds()
+		res.Duration = run.Seconds(s.now().Sub(started))
 		if ctx.Err() != nil {
 			res.Status = run.StatusCancelled
 		}

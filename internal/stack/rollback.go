@@ -285,7 +285,7 @@ func rollbackSwap(kind backup.Kind, name, stored, path string, tree bool) (*run.
 // Rollback carries out a rollback plan; the caller holds the lock.
 func (s *Stack) Rollback(ctx context.Context, p *RollbackPlan, trigger string) (run.Result, error) {
 	if len(p.Changes) == 0 {
-		return run.Result{Operation: run.Rollback, Status: run.StatusNothingToDo, Components: []run.Outcome{}}, nil
+		return run.Result{Operation: run.Rollback, Trigger: trigger, StartedAt: s.now().UTC(), Status: run.StatusNothingToDo, Components: []run.Outcome{}}, nil
 	}
 	type entry struct {
 		Name string `json:"name"`

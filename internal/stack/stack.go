@@ -287,6 +287,9 @@ func (s *Stack) Mutate(ctx context.Context, command string, args []string, do fu
 	defer l.Release()
 	s.holdsLock = true
 	defer func() { s.holdsLock = false }()
+	if err := artifact.ClearProbes(s.now()); err != nil {
+		s.Logger.Debug("left-overs of killed probes are not removed", "error", err)
+	}
 	id := ""
 	if command != "recover" {
 		err = s.recoverFirst(ctx)

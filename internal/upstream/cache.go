@@ -66,7 +66,7 @@ func (c cache) load(k cacheKey) (entry, bool) {
 	}
 	path := c.path(k)
 	raw, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) { // or another user's
 		return entry{}, false
 	}
 	var e entry
@@ -110,7 +110,7 @@ func (c cache) confirm(k cacheKey, at time.Time) {
 	if c.dir == "" {
 		return
 	}
-	if err := os.Chtimes(c.path(k), at, at); err != nil {
+	if err := os.Chtimes(c.path(k), at, at); err != nil && !errors.Is(err, fs.ErrPermission) {
 		c.log.Warn("the time of a kept upstream answer is not kept", "dir", c.dir, "err", err)
 	}
 }
@@ -121,7 +121,10 @@ func (c cache) store(k cacheKey, e entry) {
 	if c.dir == "" {
 		return
 	}
-	if err := c.write(k, e); err != nil {
+	err := c.write(k, e)
+	if errors.Is(err, fs.ErrPermission) {
+		c.log.Debug("upstream answer not kept", "dir", c.dir, "err", err)
+	} else if err != nil {
 		c.log.Warn("upstream answer not kept", "dir", c.dir, "err", err)
 	}
 }

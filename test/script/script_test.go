@@ -64,6 +64,7 @@ func TestScripts(t *testing.T) {
 			"upgrade":  upgrade,
 			"code":     code,
 			"cut":      cut,
+			"nobody":   asNobody,
 			"field":    field,
 			"helps":    helps,
 			"lock":     holdLock,
@@ -208,6 +209,34 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// asNobody is `nobody CODE ARG...`: the program on the sandbox as another user, who
+// can read what everybody can; only root can try. What it printed is in
+// nobody-stdout and nobody-stderr.
+func asNobody(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) >= 2, "nobody CODE ARG...")
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	dir := ts.Getenv("DIR")
+	path := filepath.Join(dir, program)
+	if _, err := os.Stat(path); err != nil {
+		self, err := os.ReadFile("/proc/self/exe") // which plays the program when it is called so
+		ts.Check(err)
+		ts.Check(os.WriteFile(path, self, 0o755))
+		ts.Check(os.Chmod(dir, 0o755))
+	}
+	cmd := exec.Command(path, append([]string{"--root=" + ts.Getenv("ROOT")}, args[1:]...)...)
+	cmd.Env, cmd.Dir = []string{"PATH=/usr/bin:/bin", "HOME=/nonexistent"}, "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534, Groups: []uint32{}}}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	_ = cmd.Run() // its exit code is looked at
+	ts.Check(os.WriteFile(ts.MkAbs("nobody-stdout"), stdout.Bytes(), 0o644))
+	ts.Check(os.WriteFile(ts.MkAbs("nobody-stderr"), stderr.Bytes(), 0o644))
+	if got := cmd.ProcessState.ExitCode(); got != want {
+		ts.Fatalf("exit code %d, want %d:\n%s%s", got, want, stdout.String(), stderr.String())
 	}
 }
 
