@@ -239,7 +239,7 @@ func reached(res run.Result, ready []*prepared) map[string]component.Version {
 // that are refused are left out, unless all are.
 func (s *Stack) prepareAll(ctx context.Context, prop *Proposal, steps []plan.Step, continueOn bool) (ready []*prepared, refused []run.Outcome, err error) {
 	store := artifact.New(artifact.Options{
-		CacheDir: s.Root.Cache(), HTTP: s.http, Authorize: s.upstream.Authorize, Logger: s.Logger, Progress: s.Progress, Notice: s.Notice,
+		CacheDir: s.cacheDir(), HTTP: s.http, Authorize: s.upstream.Authorize, Logger: s.Logger, Progress: s.Progress, Notice: s.Notice,
 	})
 	var first error
 	dirs := stagingNames(steps)

@@ -43,8 +43,12 @@ func (s *Stack) Overview(ctx context.Context) (*overview.Overview, error) {
 	if st == nil {
 		st = state.New()
 	}
-	o.Check, err = overview.ReadCheck(s.Root)
-	problem("last check", err)
+	trusted := s.trustCache()
+	problem("cache", trusted)
+	if trusted == nil {
+		o.Check, err = overview.ReadCheck(s.Root)
+		problem("last check", err)
+	}
 	s.overviewComponents(o, st)
 	o.Runs = slices.Clone(st.UpgradeHistory)
 	slices.Reverse(o.Runs)
@@ -53,8 +57,10 @@ func (s *Stack) Overview(ctx context.Context) (*overview.Overview, error) {
 	o.Holds, err = s.Holds()
 	problem("holds", err)
 	problem("maintenance windows", s.overviewWindows(o))
-	o.Backups, err = overview.ReadBackups(s.Root)
-	problem("backups", err)
+	if trusted == nil {
+		o.Backups, err = overview.ReadBackups(s.Root)
+		problem("backups", err)
+	}
 	t, ok, err := timer.Read(s.unitDir())
 	problem("timer", err)
 	if ok {
@@ -186,6 +192,9 @@ func (s *Stack) overviewRuns(o *overview.Overview) error {
 // at some components only renews what is known of those. Not being allowed to
 // write is no error: a check by a plain user changes nothing.
 func (s *Stack) RecordCheck(v *View, o LookOptions, always bool) {
+	if s.trustCache() != nil {
+		return // it was told
+	}
 	in := v.Input
 	in.Auto, in.Target, in.Pins, in.Force = false, plan.Latest, nil, false
 	report := plan.Check(in)
@@ -231,6 +240,9 @@ func (s *Stack) recordAfter(v *View, o LookOptions, at map[string]component.Vers
 // recordBackups keeps the list of backup points for readers who may not look
 // into them.
 func (s *Stack) recordBackups() {
+	if s.trustCache() != nil {
+		return // told where the cache is of use
+	}
 	points, err := s.Backups()
 	list := []overview.Backup{}
 	for _, p := range points {

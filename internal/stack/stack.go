@@ -87,6 +87,7 @@ type Stack struct {
 
 	holdsLock bool // while Mutate runs
 	salvaged  bool // the policy could not be read whole
+	cacheBad  bool // it was told that the cache is not used
 }
 
 // Open reads the configuration and connects to the service manager. Errors in
@@ -179,7 +180,7 @@ func (s *Stack) ask(refresh bool) *upstream.Client {
 	return upstream.New(upstream.Options{
 		GitHubURL: u.GitHub.APIURL, GitHubToken: string(u.GitHub.Token),
 		GitLabURL: u.GitLab.APIURL, GitLabToken: string(u.GitLab.Token), GrafanaURL: u.Grafana.APIURL,
-		CacheDir: s.Root.Cache(), TTL: u.CacheTTL.Std(), Refresh: refresh, Concurrency: u.Concurrency,
+		CacheDir: s.cacheDir(), TTL: u.CacheTTL.Std(), Refresh: refresh, Concurrency: u.Concurrency,
 		HTTP: s.http, Logger: s.Logger, Root: s.Root.Prefix(), UserAgent: "observability-upgrade/" + s.Build,
 	})
 }
