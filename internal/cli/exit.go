@@ -174,7 +174,7 @@ func resultCode(ctx context.Context, e *resultError) (int, string) {
 // it was at before.
 func undone(res run.Result) bool {
 	for _, o := range res.Components {
-		if o.Status == run.RollbackFailed && !(res.Operation == run.Rollback && o.Healthy) {
+		if o.Status == run.RollbackFailed && (res.Operation != run.Rollback || !o.Healthy) {
 			return false
 		}
 	}
