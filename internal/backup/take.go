@@ -43,20 +43,24 @@ type Request struct {
 	Plan      any    // stored as upgrade-plan.json
 }
 
-// Reserve picks the name of the next point: the time in UTC, with a number
-// added where that second is taken, in dir or in the other directories whose
-// entries are named so. Nothing is created.
-func Reserve(dir string, now time.Time, others ...string) string {
+// Reserve picks the name of the next point: the time in UTC, with a number added
+// where that second is taken in one of the directories. Nothing is created.
+func Reserve(now time.Time, dirs ...string) string {
 	stamp := now.UTC().Format(StampLayout)
 	name := stamp
-	taken := func(dir string) bool {
-		_, err := os.Lstat(filepath.Join(dir, name))
-		return err == nil // what is wrong with a directory shows when it is written
-	}
-	for n := 2; taken(dir) || slices.ContainsFunc(others, taken); n++ {
+	for n := 2; Taken(name, dirs...); n++ {
 		name = fmt.Sprintf("%s_%d", stamp, n)
 	}
 	return name
+}
+
+// Taken reports whether one of the directories has an entry of that name. One that
+// may not be looked into has none: whoever writes there will be told.
+func Taken(name string, dirs ...string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		return err == nil
+	})
 }
 
 // Take writes a backup point under the given name and syncs it whole before it
@@ -165,8 +169,10 @@ func (t *taker) component(s Subject) (Component, error) {
 		if err := t.host.Copy(path, dst, ""); err != nil {
 			return err
 		}
-		c.Items = append(c.Items, Item{Kind: kind, Name: name, Path: path, Stored: stored, Digest: digest, Tree: tree || st.IsDir()})
-		return nil
+		it := Item{Kind: kind, Name: name, Path: path, Stored: stored, Digest: digest, Tree: tree || st.IsDir()}
+		it.Owners, err = owners(dst)
+		c.Items = append(c.Items, it)
+		return err
 	}
 	for _, b := range s.Binaries {
 		if err := keep(Binary, b.Name, b.Path, filepath.Join("bin", b.Name), b.Tree); err != nil {

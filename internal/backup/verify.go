@@ -126,33 +126,3 @@ func verifyItems(p *Point, listed map[string]string) error {
 	}
 	return nil
 }
-
-// Prune removes the oldest points beyond keep and returns their paths. Only
-// complete points count; one whose name is protected is never removed, nor is
-// the newest complete one. Incomplete points are left-overs of runs that died
-// while taking them and go as well.
-func Prune(h *hostfs.Host, dir string, keep int, protected map[string]bool) (removed []string, err error) {
-	points, err := List(dir)
-	if err != nil {
-		return nil, err
-	}
-	kept := 0
-	for _, p := range points {
-		if p.Complete && kept < max(keep, 1) {
-			kept++
-			continue
-		}
-		if protected[p.Timestamp] {
-			continue
-		}
-		// The marker goes first: a point that is half removed must not look whole.
-		if err := h.Remove(filepath.Join(p.Path, sumsFile)); err != nil {
-			return removed, err
-		}
-		if err := h.RemoveAll(p.Path); err != nil {
-			return removed, err
-		}
-		removed = append(removed, p.Path)
-	}
-	return removed, nil
-}

@@ -79,14 +79,21 @@ type global struct {
 // Main runs the program and returns its exit code.
 func Main(args []string, o IO) int {
 	keepMemory()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer stop()
+	// Caught and never looked at, so that writing to a reader that has gone is an
+	// error and not the end (os/signal, SIGPIPE). Ignored, it would be so for the
+	// services that are started here too.
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE)
+	defer signal.Stop(pipe)
 	return Run(ctx, args, o)
 }
 
 // Run is Main with a context of the caller's. args[0] is the program's name:
 // called observability-rollback or upgrade-rollback, it is `rollback`.
 func Run(ctx context.Context, args []string, o IO) int {
+	o.Out, o.Err = &output{to: o.Out}, &output{to: o.Err}
 	g := &global{IO: o}
 	rest := args[1:]
 	switch strings.TrimSuffix(filepath.Base(args[0]), ".exe") {
@@ -197,14 +204,14 @@ func strictHelp(root *cobra.Command) {
 func wrapArgs(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		check := c.Args
-		if check == nil {
-			check = cobra.NoArgs
-			if c.HasSubCommands() {
-				check = unknownCommand
-				if c.RunE == nil {
-					c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
-				}
+		switch {
+		case c.HasSubCommands() && (check == nil || !c.Runnable()): // cobra's own completion, too
+			check, c.SuggestionsMinimumDistance = unknownCommand, 2
+			if !c.Runnable() {
+				c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 			}
+		case check == nil:
+			check = cobra.NoArgs
 		}
 		c.Args = usageArgs(check)
 		wrapArgs(c)
@@ -270,12 +277,18 @@ func (g *global) color() bool {
 
 // open opens the stack with this command's front end attached.
 func (g *global) open(ctx context.Context) (*stack.Stack, *display, error) {
+	return g.openFor(ctx, stack.Everything)
+}
+
+// openFor opens the stack for a command that can do without some of the
+// configuration.
+func (g *global) openFor(ctx context.Context, needs stack.Needs) (*stack.Stack, *display, error) {
 	d := newDisplay(g)
 	t := trace.Open(ctx, trace.Options{Env: g.Env, Logger: g.logger, Version: Version().Version})
 	g.closers = append(g.closers, t)
 	s, err := stack.Open(ctx, stack.Options{
 		Root: layout.Root(g.root), Env: g.Env, Logger: g.logger, Progress: d, Events: d.event, Notice: d.notice, Tracer: t,
-		Build: Version().Version, Program: g.Program, Guard: g.Guard, Here: g.here,
+		Build: Version().Version, Program: g.Program, Guard: g.Guard, Here: g.here, Needs: needs,
 		ExitCode: func(err error) int { n, _ := classify(ctx, err); return n },
 	})
 	return s, d, err

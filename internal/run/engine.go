@@ -53,6 +53,7 @@ type Header struct {
 	StagingDirs  []string  `json:"staging_dirs,omitempty"`
 	Components   []Planned `json:"components"`
 	ProgramBuild string    `json:"program,omitempty"`
+	Manager      string    `json:"service_manager,omitempty"` // systemd | process
 }
 
 // Planned is a component as the run meant to change it.
@@ -76,6 +77,7 @@ type Engine struct {
 	Logger   *slog.Logger
 	Report   func(Event) // may be nil
 	Build    string      // version of this program
+	Manager  string      // kind of Services, for the journal
 
 	// Balancer opens the load balancer of an instance; nil where there are none.
 	Balancer func(b component.Balancer, server string) (balancer.Balancer, error)
@@ -98,8 +100,10 @@ type Request struct {
 	Operation         Operation
 	Trigger           string // manual | auto | scheduled
 	Changes           []Change
-	Subjects          []backup.Subject // what the backup point keeps
-	Plan              any              // stored in the backup point
+	Subjects          []backup.Subject            // what the backup point keeps
+	Plan              any                         // stored in the backup point
+	ID                string                      // what the run is to be called, where that is still possible; may be empty
+	Named             func(id, backupPath string) // told what it is called, before anything is stored; may be nil
 	ContinueOnFailure bool
 	StagingDirs       []string      // removed when the run ends
 	Pause             time.Duration // between one change and the next
@@ -117,16 +121,19 @@ type Request struct {
 // been touched).
 func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 	now := e.Now()
-	stamp := backup.Reserve(e.Root.Backups(), now, e.Root.RunsDir()) // a restart has no backup point
+	stamp := e.name(req.ID, now)
 	req.Changes = nameCopies(req.Changes)
 	r := e.newRunning()
 	r.req = req
 	r.head = Header{
 		ID: stamp, Operation: req.Operation, Trigger: req.Trigger, StartedAt: now.UTC(), PID: os.Getpid(),
-		BackupPath: filepath.Join(e.Root.Backups(), stamp), StagingDirs: req.StagingDirs, ProgramBuild: e.Build,
+		BackupPath: filepath.Join(e.Root.Backups(), stamp), StagingDirs: req.StagingDirs, ProgramBuild: e.Build, Manager: e.Manager,
 	}
 	for _, ch := range req.Changes {
 		r.head.Components = append(r.head.Components, Planned{Name: ch.Component, Instance: ch.Instance, From: ch.From.String(), To: ch.To.String()})
+	}
+	if req.Named != nil {
+		req.Named(r.head.ID, r.head.BackupPath)
 	}
 	var err error
 	if r.journal, err = journal.Create(e.Host, e.Root.JournalDir(), r.head.ID, e.Now); err != nil {
@@ -247,7 +254,7 @@ func (r *running) barred(ch Change) error {
 	var mine component.Version // what this component, or this instance of it, is at
 	failed := false
 	for _, o := range r.outcomes {
-		ok := o.Status == Upgraded || r.head.Operation == Rollback && o.Status == RolledBack
+		ok := o.arrived(r.head.Operation)
 		failed = failed || !ok
 		same := o.Name == ch.Component
 		if same && o.Instance != ch.Instance && !ok && o.To.Equal(ch.To) {
@@ -313,6 +320,9 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 	if err != nil {
 		// Nothing of the component is touched yet, only copies lie beside it.
 		out.Error = err.Error()
+		if ctx.Err() != nil {
+			out.Error = interruptedBySignal
+		}
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return out, err
 		}
@@ -364,7 +374,7 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 	}
 	if ch.remote() || ch.hasService() && ch.WasActive {
 		err := r.step(ctx, ch, StepHealth, func() (string, error) {
-			return r.prove(ctx, ch, ch.To.String(), func(t time.Time) { out.Downtime = seconds(t.Sub(down)) })
+			return r.prove(ctx, ch, ch.To.String(), func(t time.Time) { out.Downtime = Seconds(t.Sub(down)) })
 		})
 		if err == nil {
 			err = r.compare(ctx, ch, r.prints)
@@ -381,7 +391,7 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 	if r.head.Operation == Rollback {
 		out.Status = RolledBack
 	}
-	out.Duration = seconds(r.Now().Sub(start))
+	out.Duration = Seconds(r.Now().Sub(start))
 	if err := r.note(stepCommitted, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); err != nil {
 		out.Status = Failed
 		return err

@@ -22,6 +22,7 @@ type Interrupted struct {
 	Component  string    `json:"component"` // the one being changed when it stopped
 	Step       Step      `json:"step"`      // the last step begun
 	PID        int       `json:"pid"`
+	Manager    string    `json:"service_manager,omitempty"` // systemd | process
 }
 
 // FindInterrupted returns the run whose journal is still open, or nil. A run
@@ -45,7 +46,7 @@ func FindInterrupted(dir string) (*Interrupted, error) {
 			if err := rec.Decode(&h); err != nil {
 				return nil, err
 			}
-			in.Operation, in.StartedAt, in.Components, in.PID = h.Operation, h.StartedAt, h.Components, h.PID
+			in.Operation, in.StartedAt, in.Components, in.PID, in.Manager = h.Operation, h.StartedAt, h.Components, h.PID, h.Manager
 		case stepChange:
 			var ch Change
 			if err := rec.Decode(&ch); err != nil {
@@ -117,7 +118,7 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 	}
 	r.tell(Event{Step: StepBegin, Begin: &r.head, Recovery: true, Detail: "recovery of an interrupted run"})
 	var failure error
-	takenBack := half(order, r.unreached(order))
+	takenBack := half(r.head.Operation, order, r.unreached(order))
 	settled := map[*progress]Outcome{}
 	for _, p := range byUrgency(order, takenBack) {
 		if takenBack[p] {
@@ -299,7 +300,7 @@ func (r *running) recoveredStatus() string {
 		if o.Status == RollbackFailed {
 			return StatusRollbackFail
 		}
-		if o.Status != Upgraded && (r.head.Operation != Rollback || o.Status != RolledBack) {
+		if !o.arrived(r.head.Operation) {
 			done = false
 		}
 	}

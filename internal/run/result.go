@@ -76,7 +76,7 @@ func (r *running) conclude(res *Result) error {
 func (r *running) result(status string) Result {
 	res := Result{
 		ID: r.head.ID, Operation: r.head.Operation, Trigger: r.head.Trigger, StartedAt: r.head.StartedAt, Status: status,
-		Components: append([]Outcome{}, r.outcomes...), Duration: seconds(r.Now().Sub(r.head.StartedAt)), Warnings: r.warnings,
+		Components: append([]Outcome{}, r.outcomes...), Duration: Seconds(r.Now().Sub(r.head.StartedAt)), Warnings: r.warnings,
 	}
 	if r.point != nil {
 		res.BackupPath = r.point.Path
@@ -93,6 +93,7 @@ func (r *running) result(status string) Result {
 	return res
 }
 
-func seconds(d time.Duration) float64 {
+// Seconds is a duration as documents have it, to the millisecond.
+func Seconds(d time.Duration) float64 {
 	return float64(d.Round(time.Millisecond)) / float64(time.Second)
 }

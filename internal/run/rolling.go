@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/balancer"
@@ -182,21 +181,13 @@ func (p *progress) interrupted() bool {
 	if out == nil {
 		out = p.undone
 	}
-	if out == nil || out.Status == Upgraded {
-		return false
-	}
-	for _, why := range []string{interruptedByCrash, interruptedBetween, interruptedBefore} {
-		if strings.HasPrefix(out.Error, why) {
-			return true
-		}
-	}
-	return false
+	return out != nil && WasInterrupted(out.Error)
 }
 
 // half lists the instances of interrupted rolling changes that are committed
 // while others of their component are not: recovery takes them back, so that a
 // component is whole again.
-func half(order []*progress, unreached []Planned) map[*progress]bool {
+func half(op Operation, order []*progress, unreached []Planned) map[*progress]bool {
 	done, left := map[string][]*progress{}, map[string]bool{}
 	for _, p := range order {
 		if p.change.Rolling == nil {
@@ -204,7 +195,7 @@ func half(order []*progress, unreached []Planned) map[*progress]bool {
 		}
 		key := p.change.Component + " " + p.change.To.String()
 		switch {
-		case p.committed != nil || p.recorded != nil && p.recorded.Status == Upgraded:
+		case p.committed != nil || p.recorded != nil && p.recorded.arrived(op):
 			done[key] = append(done[key], p)
 		case p.recorded == nil && p.undone == nil, p.interrupted():
 			left[key] = true
@@ -217,7 +208,7 @@ func half(order []*progress, unreached []Planned) map[*progress]bool {
 	}
 	// An instance that failed for itself ended the roll-out: the rest stays as it is.
 	for _, p := range order {
-		failed := p.undone != nil || p.recorded != nil && p.recorded.Status == RolledBack
+		failed := p.undone != nil || p.recorded != nil && p.recorded.Status != NotAttempted && !p.recorded.arrived(op)
 		if failed && !p.interrupted() {
 			delete(left, p.change.Component+" "+p.change.To.String())
 		}

@@ -48,18 +48,25 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Detail: "back to " + ch.From.String(), Reason: out.Error})
 	ready := func(t time.Time) {
 		// The whole time counts: what the failed version answered in between helped nobody.
-		out.Downtime = seconds(t.Sub(start))
+		out.Downtime = Seconds(t.Sub(start))
 	}
 	restored, err := r.bringBack(ctx, ch, ready)
 	r.tellLeft(ch)
 	if err == nil {
 		err = r.readmit(ctx, ch)
 	}
-	out.Duration = seconds(r.Now().Sub(start))
+	out.Duration = Seconds(r.Now().Sub(start))
 	out.Status = RolledBack
-	if r.head.Operation == Rollback {
+	out.Healthy = err == nil && (ch.remote() || ch.hasService() && ch.WasActive)
+	if r.head.Operation == Rollback && err == nil {
 		out.Status = RollbackFailed
-		out.Error += fmt.Sprintf("; %s is back at %s", ch.Set(), ch.From)
+		if WasInterrupted(out.Error) {
+			out.Status = Failed
+		}
+		out.Error += fmt.Sprintf("; it was undone: %s is back at %s", ch.Set(), ch.From)
+		if out.Healthy {
+			out.Error += " and healthy"
+		}
 	}
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Done: true, Detail: "back at " + ch.From.String(), Err: err})
 	if errors.Is(err, hostfs.ErrCrashed) {
@@ -88,7 +95,7 @@ func (r *running) tellLeft(ch Change) {
 		return
 	}
 	for _, o := range r.outcomes {
-		done := o.Status == Upgraded || r.head.Operation == Rollback && o.Status == RolledBack
+		done := o.arrived(r.head.Operation)
 		away := slices.ContainsFunc(r.req.Changes, func(c Change) bool {
 			return c.Component == o.Name && c.Instance == o.Instance && c.remote()
 		})
@@ -130,7 +137,7 @@ func (r *running) undoRestart(ctx context.Context, ch Change, out *Outcome, star
 		out.Healthy = true
 		err = r.readmit(ctx, ch)
 	}
-	out.Status, out.Duration = Failed, seconds(r.Now().Sub(start))
+	out.Status, out.Duration = Failed, Seconds(r.Now().Sub(start))
 	if errors.Is(err, hostfs.ErrCrashed) {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -105,7 +104,7 @@ func sameEntry(a, b state.Component) bool {
 func (s *Stack) stateEntry(in *inventory.Installed, known state.Component) (state.Component, error) {
 	e := known
 	if e.CurrentVersion != in.Version.String() {
-		e.PreviousVersion, e.CurrentVersion = e.CurrentVersion, in.Version.String()
+		e.PreviousVersion, e.CurrentVersion, e.Archive = e.CurrentVersion, in.Version.String(), ""
 	}
 	e.BinaryPath, e.Binaries, e.Service = in.Path, in.Binaries, in.Service.Unit
 	e.Checksums = map[string]string{}
@@ -146,30 +145,4 @@ func (s *Stack) Adopt(ctx context.Context, found []Adoption) (bool, error) {
 	}
 	f.LastUpdated = s.now().UTC().Truncate(time.Second)
 	return true, state.Save(s.host, s.Root.State(), f)
-}
-
-// rebuildState makes a state file from what is installed, for one that cannot
-// be read any more. Package-owned and unreadable components are left out.
-func (s *Stack) rebuildState(ctx context.Context) (*state.File, error) {
-	f := state.New()
-	signed := s.signedInBackups()
-	found, err := s.finder().Find(ctx, s.Catalogue.All(), nil)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, in := range found {
-		if in.Owner != "" || in.Version.IsZero() || !in.Component.Swappable() {
-			continue
-		}
-		e, err := s.stateEntry(in, state.Component{SignatureVerified: signed[in.Component.Name]})
-		if err != nil {
-			return nil, err
-		}
-		f.Components[in.Component.Name] = e
-		names = append(names, in.Component.Name+" "+e.CurrentVersion)
-	}
-	slices.Sort(names)
-	s.Notice("the state file was rebuilt from what is installed: " + strings.Join(names, ", "))
-	return f, nil
 }

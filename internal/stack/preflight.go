@@ -48,7 +48,7 @@ func (s *Stack) historyOpens(ctx context.Context) error {
 
 // downloads lists where the files of each step come from.
 func (s *Stack) downloads(p *plan.Plan, v *View) []preflight.Download {
-	store := artifact.New(artifact.Options{CacheDir: s.Root.Cache(), Logger: s.Logger})
+	store := artifact.New(artifact.Options{CacheDir: s.cacheDir(), Logger: s.Logger})
 	var out []preflight.Download
 	for _, st := range p.Steps() {
 		c := v.Installed[st.Component].Component

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,8 +15,10 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
+	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
+	"github.com/observability-upgrade/observability-upgrade/internal/runlog"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
 
@@ -32,6 +35,7 @@ type ComponentStatus struct {
 	Unknown    bool       `json:"unknown,omitempty"` // how it is could not be found out; see detail
 	Detail     string     `json:"detail,omitempty"`
 
+	NotKnown  bool             `json:"-"`                   // neither its manager nor the component itself could be asked
 	Instances []InstanceStatus `json:"instances,omitempty"` // of a component that has several
 }
 
@@ -171,6 +175,11 @@ func (s *Stack) Status(ctx context.Context) (*Status, error) {
 		if in.Unlisted != "" {
 			c.Active, c.Healthy, c.Unknown = false, false, true
 		}
+		if in.Status.Unknown != "" && len(in.Copies) == 0 {
+			asked := slices.ContainsFunc(report[in].Checks, func(c health.Check) bool { return c.Status == health.OK })
+			c.NotKnown = c.Healthy && !asked
+			c.Detail = strings.TrimPrefix(c.Detail+"; not known whether it runs: "+in.Status.Unknown, "; ")
+		}
 		if in.Problem != "" {
 			c.Detail = strings.TrimPrefix(c.Detail+"; "+in.Problem, "; ")
 		}
@@ -191,8 +200,29 @@ func (s *Stack) Status(ctx context.Context) (*Status, error) {
 	}
 	doc.InterruptedRun, err = run.FindInterrupted(s.Root.JournalDir())
 	if errors.Is(err, fs.ErrPermission) {
-		s.Notice("the journal directory cannot be read without more rights; an interrupted run would not be seen")
+		if doc.InterruptedRun, err = s.interruptedByLog(); err != nil || doc.InterruptedRun == nil {
+			s.Notice("the journal cannot be read without more rights; an interrupted run would not be seen")
+		}
 		err = nil
 	}
 	return doc, err
+}
+
+// interruptedByLog tells of an interrupted run by its log, for those who may see
+// that there is a journal and may not read it.
+func (s *Stack) interruptedByLog() (*run.Interrupted, error) {
+	pending, err := journal.Pending(s.Root.JournalDir())
+	if err != nil || len(pending) == 0 {
+		return nil, err
+	}
+	rec, err := runlog.Read(s.Root, journal.ID(pending[0]))
+	if err != nil {
+		return nil, err
+	}
+	h := rec.Header
+	in := &run.Interrupted{ID: rec.ID, Operation: h.Operation, StartedAt: h.StartedAt, Components: h.Components, PID: h.PID, Manager: h.Manager}
+	if n := len(rec.Steps); n > 0 {
+		in.Component, in.Step = rec.Steps[n-1].Component, rec.Steps[n-1].Step
+	}
+	return in, nil
 }
