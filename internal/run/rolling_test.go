@@ -22,6 +22,7 @@ import (
 type fakeBalancer struct {
 	mu       sync.Mutex
 	admitted map[string]bool
+	open     map[string]int // connections of a drained server that have not ended yet
 	did      []string
 	broken   bool // it answers nothing
 	wrong    []string
@@ -38,7 +39,7 @@ func (b *fakeBalancer) takesTraffic(unit string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	_, instance, _ := strings.Cut(strings.TrimSuffix(unit, ".service"), "@")
-	return b.admitted[instance]
+	return b.admitted[instance] || b.open[instance] > 0
 }
 
 func (s fakeServer) State(context.Context) (balancer.State, error) {
@@ -47,7 +48,8 @@ func (s fakeServer) State(context.Context) (balancer.State, error) {
 	if s.lb.broken {
 		return balancer.State{}, errors.New("no answer")
 	}
-	st := balancer.State{Admitted: s.lb.admitted[s.name], Up: true, Detail: "by hand"}
+	st := balancer.State{Admitted: s.lb.admitted[s.name], Up: true, Detail: "by hand", Sessions: s.lb.open[s.name]}
+	s.lb.open[s.name] = max(st.Sessions-1, 0)
 	for name, in := range s.lb.admitted {
 		if name != s.name && in {
 			st.Others++
@@ -65,6 +67,9 @@ func (s fakeServer) set(in bool) error {
 	if s.lb.broken {
 		return errors.New("no answer")
 	}
+	if s.lb.admitted[s.name] && !in {
+		s.lb.open[s.name] = 1
+	}
 	s.lb.admitted[s.name] = in
 	if !s.lb.admitted["a"] && !s.lb.admitted["b"] {
 		s.lb.wrong = append(s.lb.wrong, "no server was left when "+s.name+" was drained")
@@ -77,7 +82,7 @@ func (s fakeServer) set(in bool) error {
 func pair(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t)
-	w.lb = &fakeBalancer{admitted: map[string]bool{"a": true, "b": true}}
+	w.lb = &fakeBalancer{admitted: map[string]bool{"a": true, "b": true}, open: map[string]int{}}
 	w.install("prom", "1.0.0")
 	if _, err := w.Stop(t.Context(), service.Service{Unit: "prom.service"}, 0); err != nil {
 		t.Fatal(err)
