@@ -302,6 +302,9 @@ func (l *loader) finish() (*Catalogue, error) {
 			v.all(c.components)
 			l.errs = append(l.errs, v.errs...)
 		}
+		if l.merged[name].Get("health").Get("settle") == nil { // one that is given may be 0s
+			c.components[name].Health.Settle = component.DefaultSettle
+		}
 	}
 	l.errs = append(l.errs, cycles(c.components, l.merged)...)
 	if err := l.errs.Err(); err != nil {
