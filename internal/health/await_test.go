@@ -310,18 +310,23 @@ func TestFingerprint(t *testing.T) {
 		{Name: "unknown", HTTP: &component.HTTPTest{URL: base + "/nowhere"}},
 	}
 	p := &Prober{}
+	w.data = `{"samples": null, "silences": 2}`
+	if none := p.Fingerprint(t.Context(), component.Client{}, tests, time.Now()); none.Known() != 1 || !strings.Contains(none.Missing(), "samples: .samples is null") {
+		t.Errorf("%+v", none)
+	}
 	w.data = `{"samples": 1234567.25, "silences": 2}`
 	before := p.Fingerprint(t.Context(), component.Client{}, tests, time.Now())
 	if before.Known() != 2 || !strings.Contains(before.Missing(), "unknown: ") {
 		t.Fatalf("%+v", before)
 	}
 	for data, want := range map[string]string{
-		`{"samples": 1234567.25, "silences": 2}`:         "",
-		`{"samples": 1234567.2500000001, "silences": 3}`: "",
-		`{"samples": 1234566, "silences": 2}`:            "samples was 1.23456725e+06, is 1.234566e+06",
-		`{"samples": 1234567.25, "silences": 1}`:         "silences was 2, is 1",
-		`{"samples": null, "silences": 2}`:               "samples was 1.23456725e+06, is null",
-		`<html>`:                                         "is not known",
+		`{"samples": 1234567.25, "silences": 2}`:               "",
+		`{"samples": 1234567.2500000001, "silences": 3}`:       "",
+		`{"samples": 1234566, "silences": 2}`:                  "samples was 1.23456725e+06, is 1.234566e+06",
+		`{"samples": 1234567.25, "silences": 1}`:               "silences was 2, is 1",
+		`{"samples": null, "silences": 2}`:                     "samples was 1.23456725e+06, is not known: .samples is null in the answer",
+		`{"samples": 1234567.25, "silences": 1.9999999999999}`: "",
+		`<html>`: "is not known",
 	} {
 		w.data = data
 		diff, err := p.Compare(t.Context(), component.Client{}, tests, before, 0)
