@@ -40,6 +40,7 @@ type world struct {
 	lapse    func(n int) bool        // the n-th readiness answer is a failure
 	asked    int
 	page     bool
+	version  string
 	busy     bool
 	data     string
 	targets  time.Duration // after which a target is up
@@ -47,7 +48,7 @@ type world struct {
 
 func newWorld(t *testing.T) (*world, Target) {
 	t.Helper()
-	w := &world{status: service.Status{Exists: true, Active: true, MainPID: 7}, began: time.Now()}
+	w := &world{status: service.Status{Exists: true, Active: true, MainPID: 7}, began: time.Now(), version: "2.0.0"}
 	s := httptest.NewServer(w)
 	t.Cleanup(s.Close)
 	c := &component.Component{Name: "thing", Health: component.Health{
@@ -73,7 +74,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			rw.WriteHeader(http.StatusServiceUnavailable)
 		}
 	case r.URL.Path == "/metrics":
-		fmt.Fprint(rw, "thing_build_info{version=\"2.0.0\"} 1\n")
+		fmt.Fprintf(rw, "thing_build_info{version=%q} 1\n", w.version)
 	case r.URL.Path == "/replay" && w.replayed != nil:
 		fmt.Fprintf(rw, `{"data":{"current":%d,"max":9}}`, w.replayed(age))
 	case r.URL.Path == "/targets" && age > w.targets:
@@ -226,6 +227,64 @@ func TestAwait(t *testing.T) {
 				t.Errorf("progress %q, want %q", progress, tt.progress)
 			}
 		})
+	}
+}
+
+// TestVersionLabel proves that only what tells of the program itself is taken for
+// its version.
+func TestVersionLabel(t *testing.T) {
+	for _, tt := range []struct{ metric, labels, want string }{
+		{"prometheus_build_info", `branch="HEAD",goversion="go1.21.3",version="2.53.0"`, "2.53.0"},
+		{"cortex_build_info", `version="v2.10.0"`, "2.10.0"},
+		{"build_info", `version="3.1.0"`, "3.1.0"},
+		{"vm_app_version", `version="victoria-metrics-20240101-000000-tags-v1.96.0-0-g1a2b3c4", short_version="v1.96.0"`, "1.96.0"},
+		{"go_info", `version="go1.21.3"`, ""},
+		{"go_build_info", `path="x",version="(devel)"`, ""},
+		{"python_info", `implementation="CPython",version="3.11.2"`, ""},
+		{"probe_tls_info", `version="TLS 1.3"`, ""},
+		{"thing_build_info", `goversion="go1.21"`, ""},
+	} {
+		if got := versionLabel(tt.metric, tt.metric+"{"+tt.labels+"} 1"); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.metric, got, tt.want)
+		}
+	}
+}
+
+// TestInstalled proves that a process of another version or file than the
+// installed one is not healthy, and that the person is told what to type.
+func TestInstalled(t *testing.T) {
+	for name, tt := range map[string]struct {
+		set   func(w *world, t *Target)
+		check string
+		want  Check
+	}{
+		"the same": {func(_ *world, t *Target) { t.Version = component.MustParseVersion("2.0.0+deb1") }, "version", Check{Status: OK, Detail: "reports 2.0.0"}},
+		"another version": {
+			func(_ *world, t *Target) { t.Version = component.MustParseVersion("2.1.0") }, "version",
+			Check{Status: Fail, Detail: "runs 2.0.0, installed is 2.1.0; type: restart it"},
+		},
+		"another file": {
+			func(w *world, t *Target) { t.Executable, w.status.ExecPath = "/bin/thing", "/bin/thing.old" }, "executable",
+			Check{Status: Fail, Detail: "runs /bin/thing.old, expected /bin/thing; type: restart it"},
+		},
+		"a replaced file": {
+			func(w *world, t *Target) {
+				t.Executable, w.status.ExecPath, w.status.ExecDeleted = "/bin/thing", "/bin/thing", true
+			}, "executable",
+			Check{Status: Fail, Detail: "still runs the file that was replaced at /bin/thing; type: restart it"},
+		},
+		"no version": {
+			func(w *world, t *Target) { w.version, t.Version = "unknown", component.MustParseVersion("2.1.0") }, "version",
+			Check{Status: Warn, Detail: `thing_build_info says "unknown", which is no version`},
+		},
+	} {
+		w, target := newWorld(t)
+		target.Mend = "restart it"
+		tt.set(w, &target)
+		r := (&Prober{Services: w}).Once(t.Context(), target)
+		if c := check(r, tt.check); c.Status != tt.want.Status || c.Detail != tt.want.Detail || r.Healthy != (c.Status != Fail) {
+			t.Errorf("%s: %+v, want %+v", name, c, tt.want)
+		}
 	}
 }
 

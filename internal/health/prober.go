@@ -100,9 +100,9 @@ func (p *Prober) checkService(ctx context.Context, t Target, r *Report) bool {
 		r.add("restarts", Warn, "restarted by itself %d times", st.Restarts)
 	}
 	if t.Executable != "" && st.ExecPath != "" && !samePath(st.ExecPath, t.Executable) {
-		r.add("executable", Fail, "runs %s, expected %s", st.ExecPath, t.Executable)
+		r.add("executable", Fail, "runs %s, expected %s%s", st.ExecPath, t.Executable, t.mend())
 	} else if t.Executable != "" && st.ExecDeleted {
-		r.add("executable", Fail, "still runs the file that was replaced at %s", t.Executable)
+		r.add("executable", Fail, "still runs the file that was replaced at %s%s", t.Executable, t.mend())
 	}
 	return true
 }
@@ -194,15 +194,25 @@ func (p *Prober) checkMetrics(ctx context.Context, t Target, r *Report) {
 		return
 	}
 	r.add("metric", OK, "%s present", metric)
-	if r.Version = versionLabel(line); r.Version == "" || t.Version.IsZero() {
+	said := versionLabel(metric, line)
+	if said == "" {
 		return
 	}
-	got, err := component.ParseVersion(r.Version)
-	if err != nil || !got.SameRelease(t.Version) {
-		r.add("version", Fail, "the running process reports %s, expected %s", r.Version, t.Version)
-		return
+	got, err := component.ParseVersion(said)
+	if err == nil {
+		r.Version = said
 	}
-	r.add("version", OK, "reports %s", r.Version)
+	switch {
+	case t.Version.IsZero():
+	case err != nil:
+		r.add("version", Warn, "%s says %q, which is no version", metric, said)
+	case got.SameRelease(t.Version):
+		r.add("version", OK, "reports %s", said)
+	case t.Mend != "":
+		r.add("version", Fail, "runs %s, installed is %s%s", said, t.Version, t.mend())
+	default:
+		r.add("version", Fail, "the running process reports %s, expected %s", said, t.Version)
+	}
 }
 
 // checkFunctional makes the definition's own tests, each once.
@@ -234,11 +244,24 @@ func findMetric(body []byte, name string) (string, bool) {
 	return "", false
 }
 
-var versionLabelRE = regexp.MustCompile(`[{,]\s*(?:version|short_version)="([^"]+)"`)
+var (
+	// Of VictoriaMetrics' programs, short_version is what others call version.
+	versionLabels = []*regexp.Regexp{regexp.MustCompile(`[{,]\s*short_version="([^"]+)"`), regexp.MustCompile(`[{,]\s*version="([^"]+)"`)}
+	// The metrics that tell of the program itself. Any other's version label, such as
+	// go_info's, is that of something else.
+	ownInfo = regexp.MustCompile(`^(.+_)?build_info$|^vm_app_version$`)
+)
 
-func versionLabel(line string) string {
-	if m := versionLabelRE.FindStringSubmatch(line); m != nil {
-		return strings.TrimPrefix(m[1], "v")
+// versionLabel is the version in the sample of a metric that tells the program's
+// own; "" where it tells none.
+func versionLabel(metric, line string) string {
+	if !ownInfo.MatchString(metric) || metric == "go_build_info" {
+		return ""
+	}
+	for _, label := range versionLabels {
+		if m := label.FindStringSubmatch(line); m != nil {
+			return strings.TrimPrefix(m[1], "v")
+		}
 	}
 	return ""
 }

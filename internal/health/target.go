@@ -66,7 +66,10 @@ type Target struct {
 	Executable string // path the running process must have been started from; "" = any
 	Spec       Spec
 	Version    component.Version // the version it must report; zero = any
-	Timeout    time.Duration     // how long it may take to become ready
+	// Mend is the command to type where what runs is not what is installed; empty
+	// in a run, which mends by itself.
+	Mend    string
+	Timeout time.Duration // how long it may take to become ready
 	// Measure is how long the use of processors is watched for; 0 = not at all.
 	// Await measures while it watches the component settle.
 	Measure time.Duration
@@ -84,6 +87,14 @@ func NewTarget(c *component.Component, svc service.Service, vars component.Vars,
 		t.Timeout = d.Std()
 	}
 	return t
+}
+
+// mend is what to add to the text of a check that a restart would mend.
+func (t Target) mend() string {
+	if t.Mend == "" {
+		return ""
+	}
+	return "; type: " + t.Mend
 }
 
 // settle is how long the component must stay healthy with one process.
