@@ -178,7 +178,8 @@ func (p *Prober) withLogs(ctx context.Context, t Target, r Report) Report {
 
 // lost tells how a component that was started is no longer the process it was;
 // "" while all is well. pid 0 means that it has not been ready yet. A manager
-// counts restarts from zero after a start by hand, so any is a crash.
+// counts restarts from zero after a start by hand, so any beyond those known
+// before is a crash.
 func (p *Prober) lost(ctx context.Context, t Target, pid int) string {
 	if p.Services == nil {
 		return ""
@@ -187,7 +188,7 @@ func (p *Prober) lost(ctx context.Context, t Target, pid int) string {
 	switch {
 	case err != nil:
 		return ""
-	case st.Restarts > 0:
+	case st.Restarts > t.Restarts:
 		return fmt.Sprintf("%s crashed and was restarted by its manager", t.Service.Label())
 	case st.Failed || !st.Active && !st.Activating:
 		return fmt.Sprintf("%s is %s", t.Service.Label(), stateText(st))

@@ -74,6 +74,10 @@ type Target struct {
 	// Await measures while it watches the component settle.
 	Measure time.Duration
 
+	// Restarts is how often the unit had been restarted by itself before what is
+	// proved; a start by hand counts from zero, a reload does not.
+	Restarts int
+
 	// Excused names checks that failed before the upgrade as well: where they
 	// still do, that is a warning, as the new version is not to blame.
 	Excused []string

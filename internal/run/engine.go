@@ -160,6 +160,7 @@ type running struct {
 	drained map[string]bool               // which instances this run took out of their balancer
 	already map[string]bool               // paths that an earlier instance of the run put the new files in
 	dirty   map[string]bool               // whose data the new version, or a restore, may have touched
+	crashed map[string]int                // how often a process that was not started anew had been restarted by itself before
 }
 
 // record data of the journal besides Header and Change.

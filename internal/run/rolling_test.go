@@ -339,6 +339,28 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// A service that crashed once, long ago, is reloaded all the same: that is no crash
+// of now. One that crashes in the reload is.
+func TestReloadAfterCrash(t *testing.T) {
+	for _, crash := range []bool{false, true} {
+		w := pair(t)
+		w.running["prom@a.service"].restarts = 1
+		e := w.engine(nil)
+		e.ReloadConfig = func(_ context.Context, ch Change) (bool, error) {
+			if crash && ch.Instance == "a" {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.running["prom@a.service"].restarts++
+			}
+			return true, nil
+		}
+		res, err := e.Execute(t.Context(), w.restarting(Reload))
+		if crash && (err == nil || !strings.Contains(err.Error(), "crashed and was restarted")) || !crash && (err != nil || res.Status != StatusSuccess) {
+			t.Errorf("crash %v: %+v, %v", crash, res, err)
+		}
+	}
+}
+
 func TestRestartKilledAtEveryOperation(t *testing.T) {
 	t.Parallel()
 	tried := 0

@@ -156,6 +156,7 @@ func (r *running) reload(ctx context.Context, ch Change) (done bool, at time.Tim
 	if err := r.Host.Check("service.reload", ch.Service.Label()); err != nil {
 		return false, r.Now(), err
 	}
+	before := r.restarts(ctx, ch)
 	err = r.step(ctx, ch, StepReload, func() (string, error) {
 		done, err = r.ReloadConfig(ctx, ch)
 		if err == nil && !done {
@@ -163,7 +164,29 @@ func (r *running) reload(ctx context.Context, ch Change) (done bool, at time.Tim
 		}
 		return "", err
 	})
+	if done {
+		r.goesOn(ch, before)
+	}
 	return done, r.Now(), err
+}
+
+// restarts is how often the service was restarted by itself since it was last
+// started by hand.
+func (r *running) restarts(ctx context.Context, ch Change) int {
+	st, err := r.Services.Status(ctx, ch.Service)
+	if err != nil || !st.Active {
+		return 0
+	}
+	return st.Restarts
+}
+
+// goesOn notes that a change leaves the process as it is: only a restart beyond
+// those before it is a crash.
+func (r *running) goesOn(ch Change, restarts int) {
+	if r.crashed == nil {
+		r.crashed = map[string]int{}
+	}
+	r.crashed[ch.Set()] = restarts
 }
 
 // UnhealthyError says why a component that was started is not healthy.
@@ -210,7 +233,7 @@ func (r *running) prove(ctx context.Context, ch Change, version string, ready fu
 }
 
 func (r *running) target(ch Change, version string) (health.Target, error) {
-	t := health.Target{Component: ch.Component, Instance: ch.Instance, Service: ch.Service, Timeout: ch.Health.Spec.Health.Timeout.Std()}
+	t := health.Target{Component: ch.Component, Instance: ch.Instance, Service: ch.Service, Timeout: ch.Health.Spec.Health.Timeout.Std(), Restarts: r.crashed[ch.Set()]}
 	if t.Timeout == 0 {
 		t.Timeout = r.Timeouts.Health
 	}

@@ -143,6 +143,7 @@ func (r *running) undoRestart(ctx context.Context, ch Change, out *Outcome, star
 	}
 	var err error
 	if ch.WasActive && !ch.remote() {
+		r.goesOn(ch, r.restarts(ctx, ch)) // one that runs is not started again
 		if err = r.start(ctx, ch); err == nil {
 			_, err = r.prove(ctx, ch, "", func(time.Time) {})
 		}
