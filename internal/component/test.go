@@ -16,7 +16,10 @@ type Test struct {
 	TCP    *TCPTest    `yaml:"tcp,omitempty" json:"tcp,omitempty"`
 	Exec   *ExecTest   `yaml:"exec,omitempty" json:"exec,omitempty"`
 
-	Severity string `yaml:"severity,omitempty" json:"severity,omitempty"` // fail | warn; fail when empty
+	// Severity is fail, warn or verify; fail when empty. A test of severity verify
+	// fails in `verify`; in a run, where what it depends on may just be away, it is
+	// waited for and then inconclusive.
+	Severity string `yaml:"severity,omitempty" json:"severity,omitempty"`
 	// Dependency marks a test whose outcome depends on something beyond the
 	// component: failing, it is inconclusive and never alone undoes an upgrade.
 	Dependency bool   `yaml:"dependency,omitempty" json:"dependency,omitempty"`
@@ -24,6 +27,9 @@ type Test struct {
 	// Timeout bounds the whole test; 10 s when empty.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
 }
+
+// SeverityVerify is the severity of tests that fail in `verify` alone.
+const SeverityVerify = "verify"
 
 // HTTPTest asks an address. Its value, for limits and fingerprints, is what JSON
 // yields, else the first group of Match, else the body.

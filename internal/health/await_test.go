@@ -44,6 +44,7 @@ type world struct {
 	busy     bool
 	data     string
 	targets  time.Duration // after which a target is up
+	patience time.Duration
 }
 
 func newWorld(t *testing.T) (*world, Target) {
@@ -178,6 +179,30 @@ func TestAwait(t *testing.T) {
 				t.Spec.Functional = []component.Test{{Name: "targets", HTTP: &component.HTTPTest{URL: "/targets", JSON: ".up", AtLeast: number(1)}}}
 			}, verdict: Healthy,
 		},
+		"all targets away": {
+			set: func(w *world, t *Target) {
+				w.targets, w.patience = time.Hour, 300*time.Millisecond
+				t.Spec.Functional = []component.Test{{Name: "targets", Severity: "verify", HTTP: &component.HTTPTest{URL: "/targets", JSON: ".up", AtLeast: number(1)}}}
+			}, verdict: Inconclusive, progress: "waiting for: targets",
+		},
+		"all targets away, before as well": {
+			set: func(w *world, t *Target) {
+				w.targets, t.Excused = time.Hour, []string{"targets"}
+				t.Spec.Functional = []component.Test{{Name: "targets", Severity: "verify", HTTP: &component.HTTPTest{URL: "/targets", JSON: ".up", AtLeast: number(1)}}}
+			}, verdict: Inconclusive,
+		},
+		"all targets away, a person asks": {
+			set: func(w *world, t *Target) {
+				w.targets, w.patience, t.Mend = time.Hour, time.Millisecond, "restart it"
+				t.Spec.Functional = []component.Test{{Name: "targets", Severity: "verify", HTTP: &component.HTTPTest{URL: "/targets", JSON: ".up", AtLeast: number(1)}}}
+			}, verdict: Unhealthy, failed: "expected at least 1",
+		},
+		"targets after a while": {
+			set: func(w *world, t *Target) {
+				w.targets = 400 * time.Millisecond
+				t.Spec.Functional = []component.Test{{Name: "targets", Severity: "verify", HTTP: &component.HTTPTest{URL: "/targets", JSON: ".up", AtLeast: number(1)}}}
+			}, verdict: Healthy, progress: "waiting for: targets",
+		},
 		"dependency away": {
 			set: func(_ *world, t *Target) {
 				t.Spec.Functional = []component.Test{{Name: "database", Dependency: true, HTTP: &component.HTTPTest{URL: "/database"}}}
@@ -211,7 +236,7 @@ func TestAwait(t *testing.T) {
 				target.Spec.Functional[i].HTTP.URL = base + target.Spec.Functional[i].HTTP.URL
 			}
 			ready, progress := 0, ""
-			r, err := (&Prober{Services: w}).Await(t.Context(), target, Watcher{
+			r, err := (&Prober{Services: w, Patience: w.patience}).Await(t.Context(), target, Watcher{
 				Ready: func(Report) { ready++ }, Progress: func(s string) { progress += s + "\n" },
 			})
 			if err != nil {

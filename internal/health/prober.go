@@ -39,6 +39,9 @@ type Prober struct {
 	// Exec runs a command of a test and returns what it printed; nil skips such
 	// tests.
 	Exec func(ctx context.Context, args []string, limit time.Duration) (string, error)
+	// Patience is how long a test of a component that is ready may need to pass: a
+	// first scrape takes one scrape interval. 0 is 90 s.
+	Patience time.Duration
 }
 
 // Once looks at the component as it is now.
@@ -218,6 +221,9 @@ func (p *Prober) checkMetrics(ctx context.Context, t Target, r *Report) {
 // checkFunctional makes the definition's own tests, each once.
 func (p *Prober) checkFunctional(ctx context.Context, t Target, r *Report) {
 	for _, test := range t.Spec.Functional {
+		if test.Severity == component.SeverityVerify && t.inRun() {
+			test.Dependency = true
+		}
 		p.report(r, test.Name, p.Test(ctx, t.Spec.Client, test, time.Time{}))
 	}
 }

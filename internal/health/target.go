@@ -93,6 +93,9 @@ func NewTarget(c *component.Component, svc service.Service, vars component.Vars,
 	return t
 }
 
+// inRun reports whether a run asks, rather than a person who wants to know.
+func (t Target) inRun() bool { return t.Mend == "" }
+
 // mend is what to add to the text of a check that a restart would mend.
 func (t Target) mend() string {
 	if t.Mend == "" {
