@@ -16,10 +16,9 @@ type Test struct {
 	TCP    *TCPTest    `yaml:"tcp,omitempty" json:"tcp,omitempty"`
 	Exec   *ExecTest   `yaml:"exec,omitempty" json:"exec,omitempty"`
 
-	// Severity is fail, warn or verify; fail when empty. A test of severity verify
-	// fails in `verify`; in a run, where what it depends on may just be away, it is
-	// waited for and then inconclusive.
-	Severity string `yaml:"severity,omitempty" json:"severity,omitempty"`
+	// SeverityVerify: it fails in `verify`; in a run, where what it depends on may
+	// just be away, it is waited for and then inconclusive.
+	Severity string `yaml:"severity,omitempty" json:"severity,omitempty"` // fail | warn | verify; fail when empty
 	// Dependency marks a test whose outcome depends on something beyond the
 	// component: failing, it is inconclusive and never alone undoes an upgrade.
 	Dependency bool   `yaml:"dependency,omitempty" json:"dependency,omitempty"`

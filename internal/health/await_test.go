@@ -313,6 +313,51 @@ func TestInstalled(t *testing.T) {
 	}
 }
 
+// TestAnyPath proves that an answer is no sign of readiness where any path gets one
+// like it.
+func TestAnyPath(t *testing.T) {
+	n := 0
+	const ready = "/-/ready"
+	for name, tt := range map[string]struct {
+		answer func(path string) (status int, kind, body string)
+		body   string
+		proof  bool
+	}{
+		"only there": {answer: func(p string) (int, string, string) {
+			return map[bool]int{true: 200, false: 404}[p == ready], "text/plain", "OK"
+		}, proof: true},
+		"text on any path":   {answer: func(string) (int, string, string) { return 200, "text/plain", "OK" }},
+		"page on any path":   {answer: func(string) (int, string, string) { return 200, "text/html", "<html>" }},
+		"page with the time": {answer: func(string) (int, string, string) { n++; return 200, "text/html", fmt.Sprint("<p>", n) }},
+		"text with the time": {answer: func(string) (int, string, string) { n++; return 200, "text/plain", fmt.Sprint("at ", n) }},
+		"path in the answer": {answer: func(p string) (int, string, string) { return 200, "text/plain", "you asked for " + p }},
+		"page on other paths": {answer: func(p string) (int, string, string) {
+			return 200, map[bool]string{true: "text/plain", false: "text/html"}[p == ready], "x" + p
+		}, proof: true},
+		"other text elsewhere": {answer: func(p string) (int, string, string) {
+			return 200, "text/plain", map[bool]string{true: "Ready", false: "Hello"}[p == ready]
+		}, proof: true},
+		"metrics on any path": {answer: func(string) (int, string, string) {
+			n++
+			return 200, "text/plain", fmt.Sprintf("thing_build_info{} 1\nn %d\n", n)
+		}, proof: true},
+		"asked for by its body": {answer: func(string) (int, string, string) { return 200, "text/plain", "OK" }, body: "^OK$", proof: true},
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			status, kind, body := tt.answer(r.URL.Path)
+			w.Header().Set("Content-Type", kind)
+			w.WriteHeader(status)
+			fmt.Fprint(w, body)
+		}))
+		target := Target{Spec: Spec{Health: component.Health{URL: s.URL + ready, Body: tt.body, ExpectedMetric: "thing_build_info"}}}
+		r := (&Prober{}).Once(t.Context(), target)
+		s.Close()
+		if r.Healthy != tt.proof || !tt.proof && !strings.Contains(r.Failures(), "as it does for any path") {
+			t.Errorf("%s: %+v", name, r.Checks)
+		}
+	}
+}
+
 func errorLines(n int) []service.LogLine {
 	var out []service.LogLine
 	for range n {

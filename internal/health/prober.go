@@ -133,9 +133,8 @@ func samePath(a, b string) bool {
 	return errA == nil && errB == nil && ra == rb
 }
 
-// checkReady asks the readiness address. A page for people in place of an
-// answer proves nothing where the same comes on any path, as several exporters
-// have it.
+// checkReady asks the readiness address. An answer proves nothing where any path
+// gets one like it, as the page for people of several exporters.
 func (p *Prober) checkReady(ctx context.Context, t Target, r *Report) {
 	address := t.Spec.Health.URL
 	if address == "" {
@@ -155,23 +154,43 @@ func (p *Prober) checkReady(ctx context.Context, t Target, r *Report) {
 		r.add("ready", Fail, "%s answered %d %q, expected 200", address, a.status, firstLine(a.body))
 	case t.Spec.Health.Body != "" && !want.Match(a.body):
 		r.add("ready", Fail, "%s answered %q, expected a match of %q", address, firstLine(a.body), t.Spec.Health.Body)
-	case t.Spec.Health.Body == "" && a.isPage() && p.answersAnything(ctx, t, a):
-		r.add("ready", Fail, "%s answered with a page that it gives for any path, which proves nothing; give health.body or another health.url in its definition", address)
+	case t.Spec.Health.Body == "" && p.answersAnything(ctx, t, a):
+		r.add("ready", Fail, "%s answered %q, as it does for any path, which proves nothing; give health.body or another health.url in its definition", address, firstLine(a.body))
 	default:
 		r.add("ready", OK, "%s answered %d", address, a.status)
 	}
 }
 
-// answersAnything asks for a path that surely does not exist and reports
-// whether the answer is the same.
+// answersAnything asks for paths that surely do not exist and reports whether the
+// answer is one that they get too: the same, a page for people as well, or one that
+// differs every time. Metrics that are the expected ones are a proof on any path.
 func (p *Prober) answersAnything(ctx context.Context, t Target, a answer) bool {
 	u, err := url.Parse(t.Spec.Health.URL)
 	if err != nil || strings.Trim(u.Path, "/") == "" {
 		return false // the root is a page by right
 	}
-	u.Path, u.RawQuery = "/"+strings.ToLower(rand.Text()), ""
-	control, err := p.ask(ctx, t.Spec.Client, request{url: u.String()})
-	return err == nil && control.ok() && bytes.Equal(control.body, a.body)
+	if _, ok := findMetric(a.body, t.Spec.Health.ExpectedMetric); ok {
+		return false
+	}
+	first, ok := p.control(ctx, t, *u)
+	switch {
+	case !ok:
+		return false
+	case bytes.Equal(first.body, a.body):
+		return true
+	case a.isPage() || first.isPage():
+		return a.isPage() && first.isPage()
+	}
+	second, ok := p.control(ctx, t, *u)
+	return ok && !bytes.Equal(first.body, second.body)
+}
+
+// control asks for a random path and reports whether it is answered as if it were
+// there.
+func (p *Prober) control(ctx context.Context, t Target, u url.URL) (answer, bool) {
+	u.Path, u.RawPath, u.RawQuery = "/"+strings.ToLower(rand.Text()), "", ""
+	a, err := p.ask(ctx, t.Spec.Client, request{url: u.String()})
+	return a, err == nil && a.ok()
 }
 
 func (p *Prober) checkMetrics(ctx context.Context, t Target, r *Report) {
@@ -241,7 +260,7 @@ func (p *Prober) report(r *Report, name string, o Outcome) {
 func findMetric(body []byte, name string) (string, bool) {
 	sc := bufio.NewScanner(bytes.NewReader(body))
 	sc.Buffer(make([]byte, 0, 64<<10), maxBody)
-	for sc.Scan() {
+	for name != "" && sc.Scan() {
 		line := sc.Text()
 		if rest, ok := strings.CutPrefix(line, name); ok && rest != "" && (rest[0] == '{' || rest[0] == ' ' || rest[0] == '\t') {
 			return line, true
