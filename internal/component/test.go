@@ -31,7 +31,7 @@ type Test struct {
 const SeverityVerify = "verify"
 
 // HTTPTest asks an address. Its value, for limits and fingerprints, is what JSON
-// yields, else the first group of Match, else the body.
+// yields, else the first group of Match (or all it matches), else the body.
 type HTTPTest struct {
 	URL     string            `yaml:"url" json:"url"`
 	Method  string            `yaml:"method,omitempty" json:"method,omitempty"` // GET | POST; GET when empty
@@ -76,7 +76,7 @@ type TCPTest struct {
 // shell.
 type ExecTest struct {
 	Command []string `yaml:"command" json:"command"`
-	Match   string   `yaml:"match,omitempty" json:"match,omitempty"` // regexp that its output must match; the first group, else the output, is the value
+	Match   string   `yaml:"match,omitempty" json:"match,omitempty"` // regexp that its output must match; the first group, else all it matches, is the value
 }
 
 // Link is a test of the way from this component to another. It runs where both

@@ -158,9 +158,7 @@ func (p *Prober) askOnce(ctx context.Context, client component.Client, t compone
 		if m == nil {
 			return failed("%s answered %q, expected a match of %q", what, firstLine([]byte(value)), t.Match)
 		}
-		if len(m) > 1 {
-			value = m[1]
-		}
+		value = m[min(1, len(m)-1)]
 	}
 	if why := bounds(value, t.AtLeast, t.AtMost); why != "" {
 		return failed("%s: %s", what, why)
@@ -353,9 +351,7 @@ func (p *Prober) testExec(ctx context.Context, t component.ExecTest, limit time.
 		if m == nil {
 			return failed("`%s` printed %q, expected a match of %q", t.Command[0], firstLine([]byte(out)), t.Match)
 		}
-		if len(m) > 1 {
-			value = m[1]
-		}
+		value = m[min(1, len(m)-1)]
 	}
 	return passed(value, "`%s` ended with 0", t.Command[0])
 }

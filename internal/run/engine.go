@@ -377,6 +377,7 @@ func (r *running) exchange(ctx context.Context, ch Change) (time.Time, error) {
 	if err := r.fingerprint(ctx, ch); err != nil {
 		return r.Now(), err
 	}
+	r.tellBlind(ch)
 	if err := r.copyData(ctx, ch, false); err != nil {
 		return r.Now(), err
 	}

@@ -200,6 +200,14 @@ func (e *UnhealthyError) Error() string {
 	return fmt.Sprintf("%s %s is not healthy: %s", e.Component, e.Version, e.Report.Failures())
 }
 
+// tellBlind warns of a fingerprint without one answer: what would show that data is
+// lost cannot be asked, as where credentials are missing.
+func (r *running) tellBlind(ch Change) {
+	if print, ok := r.prints[ch.Set()]; ok && print.Known() == 0 && len(print.Values) > 0 {
+		r.warn("%s: nothing can tell whether its data is still there afterwards: %s", ch.Set(), print.Missing())
+	}
+}
+
 // prove waits until the component is healthy at a version and stays so.
 func (r *running) prove(ctx context.Context, ch Change, version string, ready func(time.Time)) (string, error) {
 	if err := r.Host.Check("health", ch.Component); err != nil {
