@@ -41,6 +41,45 @@ func failed(format string, args ...any) Outcome {
 // Test makes one test, with the credentials of client. at is the moment that
 // PromQL queries are evaluated at, before their own offset; zero means now.
 func (p *Prober) Test(ctx context.Context, client component.Client, t component.Test, at time.Time) Outcome {
+	return p.TestAs(ctx, Clients{Own: client}, t, at)
+}
+
+// Clients are the credentials of a test. An address that comes out of an answer
+// may lie anywhere: it gets those of its own place, or none.
+type Clients struct {
+	Own component.Client // for addresses that the test itself names
+	// Of tells the client of another scheme, host and port. Where it is nil or gives
+	// the zero Client, no credentials are shown; who may have signed the certificate
+	// is no secret, and stays.
+	Of func(origin string) component.Client
+}
+
+// at is the client for an address that an answer of from gave.
+func (c Clients) at(address, from string) component.Client {
+	to := originOf(address)
+	if to == originOf(from) {
+		return c.Own
+	}
+	if c.Of != nil {
+		if other := c.Of(to); other != (component.Client{}) {
+			return other
+		}
+	}
+	return component.Client{CA: c.Own.CA}
+}
+
+// originOf is the scheme, host and port of an address, its port spelled out.
+func originOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), component.PortOf(address))
+}
+
+// TestAs is Test with the credentials of several places.
+func (p *Prober) TestAs(ctx context.Context, clients Clients, t component.Test, at time.Time) Outcome {
+	client := clients.Own
 	limit := t.Timeout.Std()
 	if limit <= 0 {
 		limit = defaultTestTimeout
@@ -55,7 +94,7 @@ func (p *Prober) Test(ctx context.Context, client component.Client, t component.
 	case t.HTTP != nil:
 		h := *t.HTTP
 		h.URL, h.Body, h.JSON = component.AtMoment(h.URL, at), component.AtMoment(h.Body, at), component.AtMoment(h.JSON, at)
-		o = p.testHTTP(ctx, client, h)
+		o = p.testHTTP(ctx, clients, h)
 	case t.PromQL != nil:
 		o = p.testPromQL(ctx, client, *t.PromQL, at)
 	case t.TCP != nil:
@@ -76,7 +115,8 @@ func (p *Prober) Test(ctx context.Context, client component.Client, t component.
 	return o
 }
 
-func (p *Prober) testHTTP(ctx context.Context, client component.Client, t component.HTTPTest) Outcome {
+func (p *Prober) testHTTP(ctx context.Context, clients Clients, t component.HTTPTest) Outcome {
+	client := clients.Own
 	if t.ForEach == nil {
 		return p.askOnce(ctx, client, t)
 	}
@@ -101,7 +141,7 @@ func (p *Prober) testHTTP(ctx context.Context, client component.Client, t compon
 		one.ForEach = nil
 		one.URL = strings.ReplaceAll(t.URL, "{value}", v)
 		one.Body = strings.ReplaceAll(t.Body, "{value}", v)
-		o := p.askOnce(ctx, client, one)
+		o := p.askOnce(ctx, clients.at(one.URL, t.ForEach.URL), one)
 		if o.Status != OK {
 			o.Detail = v + ": " + o.Detail
 			return o

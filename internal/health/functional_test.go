@@ -152,6 +152,22 @@ func TestFunctional(t *testing.T) {
 	}
 }
 
+// TestForEachElsewhere proves that credentials stay where they belong when an
+// answer names another host.
+func TestForEachElsewhere(t *testing.T) {
+	var asked string
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked = r.Header.Get("Authorization") }))
+	t.Cleanup(other.Close)
+	own := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `[%q]`, other.URL) }))
+	t.Cleanup(own.Close)
+	o := (&Prober{}).Test(t.Context(), component.Client{Bearer: "secret"}, component.Test{HTTP: &component.HTTPTest{
+		URL: "{value}/x", ForEach: &component.HTTPList{URL: own.URL, JSON: ".[]"},
+	}}, time.Time{})
+	if o.Status != OK || asked != "" {
+		t.Errorf("%+v; the other host was shown %q", o, asked)
+	}
+}
+
 // TestClient proves that credentials come from secrets and certificates are
 // checked.
 func TestClient(t *testing.T) {

@@ -170,6 +170,49 @@ func TestRecordedCredentials(t *testing.T) {
 	}
 }
 
+// Prometheus' credentials are for Prometheus: an Alertmanager it lists gets its
+// own, a stranger none.
+func TestLinkCredentials(t *testing.T) {
+	var mu sync.Mutex
+	got := map[string]string{}
+	serve := func(name string, answer func() string) *httptest.Server {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			user, password, _ := r.BasicAuth()
+			mu.Lock()
+			defer mu.Unlock()
+			got[name] = user + ":" + password
+			_, _ = w.Write([]byte(answer()))
+		}))
+		t.Cleanup(srv.Close)
+		return srv
+	}
+	ok := func() string { return "OK" }
+	am, stranger := serve("alertmanager", ok), serve("stranger", ok)
+	prom := serve("prometheus", func() string {
+		return fmt.Sprintf(`{"data":{"activeAlertmanagers":[{"url":"%s/api/v2/alerts"},{"url":"%s/api/v2/alerts"}]}}`,
+			strings.Replace(am.URL, "127.0.0.1", "localhost", 1), stranger.URL)
+	})
+	s, _, _ := recorded(t)
+	var found []*inventory.Installed
+	for name, url := range map[string]string{"prometheus": prom.URL, "alertmanager": am.URL} {
+		c, _ := s.Catalogue.Get(name)
+		own := c.Of(component.Instance{Health: &component.Health{URL: url + "/-/ready"}})
+		own.Client = component.Client{Username: name, Password: "of-" + name}
+		found = append(found, &inventory.Installed{Component: own, Version: component.MustParseVersion("3.1.0")})
+	}
+	for _, c := range s.testLinks(t.Context(), found, found) {
+		if c.Name == "prometheus-alertmanager" && c.Status != health.OK {
+			t.Errorf("%+v", c)
+		}
+	}
+	want := map[string]string{"prometheus": "prometheus:of-prometheus", "alertmanager": "alertmanager:of-alertmanager", "stranger": ":"}
+	for name, pair := range want {
+		if got[name] != pair {
+			t.Errorf("%s was shown %q, want %q", name, got[name], pair)
+		}
+	}
+}
+
 // The built-in fingerprints are known, and tell what is missing.
 func TestRecordedFingerprints(t *testing.T) {
 	s, all, found := recorded(t)
