@@ -202,8 +202,9 @@ type Logs struct {
 	FailAbove *int   `yaml:"fail_above,omitempty" json:"fail_above,omitempty"` // error lines
 }
 
-// Resources are the limits above which use is worth a warning, in percent of
-// all processors and of the memory the component may have. Not given:
+// Resources are the limits above which use is worth a warning, in percent of the
+// processors and of the memory that the component may use: those of its control
+// group, else all of the host. Not given:
 // specification section 4's 90 and 80.
 type Resources struct {
 	CPUPercent    float64 `yaml:"cpu_percent,omitempty" json:"cpu_percent,omitempty"`

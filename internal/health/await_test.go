@@ -33,6 +33,7 @@ type world struct {
 	status   service.Status
 	logs     []service.LogLine
 	cpu      time.Duration
+	quota    float64       // processors it may use
 	perLook  time.Duration // processor time used between two looks
 	began    time.Time
 	readyAt  time.Duration
@@ -106,7 +107,7 @@ func (w *world) Usage(context.Context, service.Service) (service.Usage, error) {
 		return service.Usage{}, errors.New("not accounted for")
 	}
 	w.cpu += w.perLook
-	return service.Usage{At: time.Now(), CPU: w.cpu, Memory: 10 << 20, MemoryLimit: 100 << 20}, nil
+	return service.Usage{At: time.Now(), CPU: w.cpu, Memory: 10 << 20, MemoryLimit: 100 << 20, Processors: w.quota}, nil
 }
 
 func check(r Report, name string) Check {
@@ -411,15 +412,18 @@ func TestUsage(t *testing.T) {
 	for name, tt := range map[string]struct {
 		perLook time.Duration
 		memory  float64
+		quota   float64
 		status  Status
 		detail  string
 	}{
-		"idle":      {status: OK, detail: "10% of 100 MiB"},
-		"busy":      {perLook: time.Minute, status: Warn, detail: "expected at most 90%"},
-		"fat":       {memory: 5, status: Warn, detail: "expected at most 5%"},
-		"not known": {perLook: -1, status: Skipped, detail: "does not account"},
+		"its quota":    {perLook: 50 * time.Millisecond, quota: 0.5, status: Warn, detail: "of 0.5 processors"},
+		"a wide quota": {perLook: 50 * time.Millisecond, quota: 100, status: OK, detail: "of 100 processors"},
+		"idle":         {status: OK, detail: "10% of 100 MiB"},
+		"busy":         {perLook: time.Minute, status: Warn, detail: "expected at most 90%"},
+		"fat":          {memory: 5, status: Warn, detail: "expected at most 5%"},
+		"not known":    {perLook: -1, status: Skipped, detail: "does not account"},
 	} {
-		w.perLook = tt.perLook
+		w.perLook, w.quota = tt.perLook, tt.quota
 		target.Spec.Health.Resources.MemoryPercent = tt.memory
 		r := (&Prober{Services: w}).Once(t.Context(), target)
 		if c := check(r, "resources"); c.Status != tt.status || !strings.Contains(c.Detail, tt.detail) || r.Verdict != Healthy {
