@@ -93,9 +93,9 @@ type Link struct {
 // ${SECRET:NAME} and ${VARIABLE}, which are read when they are needed and kept
 // nowhere.
 type Client struct {
-	CA         string `yaml:"ca,omitempty" json:"ca,omitempty"`                   // PEM file of who may have signed its certificate
-	Cert       string `yaml:"cert,omitempty" json:"cert,omitempty"`               // PEM file of our certificate
-	Key        string `yaml:"key,omitempty" json:"key,omitempty"`                 // PEM file of its key
+	CA         string `yaml:"ca,omitempty" json:"ca,omitempty"`                   // PEM file, or ${SECRET:NAME} with the text, of who may have signed its certificate
+	Cert       string `yaml:"cert,omitempty" json:"cert,omitempty"`               // PEM file, or ${SECRET:NAME} with the text, of our certificate
+	Key        string `yaml:"key,omitempty" json:"key,omitempty"`                 // PEM file, or ${SECRET:NAME} with the text, of its key
 	ServerName string `yaml:"server_name,omitempty" json:"server_name,omitempty"` // name its certificate must have; the URL's host when empty
 	Username   string `yaml:"username,omitempty" json:"username,omitempty"`
 	Password   string `yaml:"password,omitempty" json:"password,omitempty"`

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -165,6 +167,29 @@ func TestForEachElsewhere(t *testing.T) {
 	}}, time.Time{})
 	if o.Status != OK || asked != "" {
 		t.Errorf("%+v; the other host was shown %q", o, asked)
+	}
+}
+
+// TestClientFiles proves that --root relocates the files of a client, and that a
+// secret may hold the PEM text itself.
+func TestClientFiles(t *testing.T) {
+	s := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(s.Close)
+	ca := writeCA(t, s.Certificate().Raw)
+	text, err := os.ReadFile(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, name := filepath.Split(ca)
+	p := &Prober{Expand: func(text2 string) (string, error) {
+		return strings.NewReplacer("${SECRET:pem}", string(text), "${DIR}", strings.TrimSuffix(root, "/")).Replace(text2), nil
+	}}
+	for _, given := range []string{"/" + name, "{root}/" + name, "${DIR}/" + name, "${SECRET:pem}"} {
+		c := &component.Component{Name: "x", Client: component.Client{CA: given}}
+		spec := NewSpec(c, component.Vars{Root: strings.TrimSuffix(root, "/")})
+		if o := p.Test(t.Context(), spec.Client, component.Test{HTTP: &component.HTTPTest{URL: s.URL}}, time.Time{}); o.Status != OK {
+			t.Errorf("ca: %s: %s", given, o.Detail)
+		}
 	}
 }
 

@@ -20,13 +20,18 @@ type Spec struct {
 // NewSpec takes the spec from a definition.
 func NewSpec(c *component.Component, vars component.Vars) Spec {
 	vars = vars.WithURL(c.Health)
-	s := Spec{Health: c.Health, Client: c.Client, Functional: ExpandTests(c.Functional, vars)}
-	for _, text := range []*string{
-		&s.Health.URL, &s.Health.MetricsURL, &s.Health.Startup.URL, &s.Client.CA, &s.Client.Cert, &s.Client.Key,
-	} {
+	s := Spec{Health: c.Health, Client: NewClient(c, vars), Functional: ExpandTests(c.Functional, vars)}
+	for _, text := range []*string{&s.Health.URL, &s.Health.MetricsURL, &s.Health.Startup.URL} {
 		*text = vars.Expand(*text)
 	}
 	return s
+}
+
+// NewClient takes the client from a definition, its files where --root puts them.
+func NewClient(c *component.Component, vars component.Vars) component.Client {
+	client := c.Client
+	client.CA, client.Cert, client.Key = vars.Path(client.CA), vars.Path(client.Cert), vars.Path(client.Key)
+	return client
 }
 
 // ExpandTests returns the tests with their placeholders expanded.

@@ -30,7 +30,7 @@ func (s *Stack) finder() *inventory.Finder {
 	return &inventory.Finder{
 		Root: s.Root, Services: s.services, Probe: s.probe, Logger: s.Logger,
 		Instances: func(ctx context.Context, c *component.Component) ([]component.Instance, error) {
-			return discovery.Instances(ctx, c, discovery.Options{Expand: config.Expander(s.Root, s.Env)})
+			return discovery.Instances(ctx, c, discovery.Options{Expand: config.Expander(s.Root, s.Env), Root: s.Root.Prefix()})
 		},
 	}
 }

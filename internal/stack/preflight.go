@@ -100,6 +100,11 @@ func (s *Stack) sourceURL(c *component.Component) string {
 	return "" // of this host
 }
 
+// client is how a component is talked to.
+func (s *Stack) client(in *inventory.Installed) component.Client {
+	return health.NewClient(in.Component, s.vars(in))
+}
+
 // target is the probe of a component as it is installed now: what runs must be
 // what is installed.
 func (s *Stack) target(in *inventory.Installed) (health.Target, error) {

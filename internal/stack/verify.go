@@ -147,11 +147,11 @@ func (s *Stack) links(in *inventory.Installed, l component.Link, all []*inventor
 		vars, its := s.vars(in).WithURL(in.Component.Health), s.vars(other).WithURL(c.Health)
 		one := link{
 			name:    linkName(l, in, other.Set()),
-			clients: health.Clients{Own: in.Component.Client, Of: s.clientsOf(all)},
+			clients: health.Clients{Own: s.client(in), Of: s.clientsOf(all)},
 			test:    withOther(health.ExpandTests([]component.Test{l.Test}, vars)[0], c.Name, its.URL),
 		}
 		if asksOther(l.Test) {
-			one.clients.Own = c.Client
+			one.clients.Own = s.client(other)
 		}
 		if its.URL == "" {
 			one.absent = fmt.Sprintf("the definition of %s names no address (health.url or health.metrics_url)", c.Name)
@@ -189,7 +189,7 @@ func (s *Stack) clientsOf(all []*inventory.Installed) func(origin string) compon
 	return func(origin string) component.Client {
 		for _, in := range all {
 			if own := s.vars(in).WithURL(in.Component.Health).URL; own != "" && samePlace(own, origin) {
-				return in.Component.Client
+				return s.client(in)
 			}
 		}
 		return component.Client{}
