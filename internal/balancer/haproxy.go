@@ -58,7 +58,47 @@ func (h *haproxy) State(ctx context.Context) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	return parseStats(text, h.backend, h.server)
+	st, err := parseStats(text, h.backend, h.server)
+	if err != nil || !st.Admitted || st.Up {
+		return st, err
+	}
+	// Of a server that is down the statistics do not tell whether it was drained.
+	if text, err = h.command(ctx, "show servers state "+h.backend); err != nil {
+		return st, err
+	}
+	drained, err := parseDrained(text, h.server)
+	if drained {
+		st.Admitted, st.Detail = false, st.Detail+", drained"
+	}
+	return st, err
+}
+
+// parseDrained reads the answer to "show servers state": a version, a line of
+// names that begins with "#", one line per server. Any bit of srv_admin_state takes
+// a server out: for maintenance, or to drain it. See "show servers state" in
+// HAProxy's management guide.
+func parseDrained(text, server string) (bool, error) {
+	column := map[string]int{}
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) > 0 && f[0] == "#" {
+			for i, name := range f[1:] {
+				column[name] = i
+			}
+			continue
+		}
+		name, known := column["srv_name"]
+		state, told := column["srv_admin_state"]
+		if !known || !told || max(name, state) >= len(f) || f[name] != server {
+			continue
+		}
+		bits, err := strconv.ParseUint(f[state], 10, 32)
+		if err != nil {
+			return false, fmt.Errorf("HAProxy's state of the server %s: srv_admin_state is %q", server, f[state])
+		}
+		return bits != 0, nil
+	}
+	return false, fmt.Errorf("HAProxy tells no state of the server %s: %.120q", server, text)
 }
 
 // set changes the administrative state; the API answers a success with an empty
