@@ -3,7 +3,6 @@ package balancer
 import (
 	"context"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -273,66 +272,6 @@ func setupConsul(t *testing.T) *rig {
 			reasons["prom-a"] = "new disks"
 		},
 	}
-}
-
-// An agent behind TLS is believed when the authority is that of balancer.ca, which
-// --root relocates.
-func TestConsulAuthority(t *testing.T) {
-	s := httptest.NewTLSServer(http.NotFoundHandler())
-	t.Cleanup(s.Close)
-	root := t.TempDir()
-	if err := os.WriteFile(filepath.Join(root, "ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for ca, want := range map[string]string{"": "unknown authority", "/ca.pem": "has no service with the ID a", "{root}/ca.pem": "has no service with the ID a", "/none.pem": "balancer.ca"} {
-		b, err := New(component.Balancer{Type: "consul", Address: s.URL, CA: ca}, "a", Options{Root: layout.Root(root)})
-		if err == nil {
-			_, err = b.State(t.Context())
-		}
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("ca %q: %v, want %q", ca, err, want)
-		}
-	}
-}
-
-// A server that a person drained is out also while it is down.
-func TestHAProxyDrainedAndDown(t *testing.T) {
-	r := setupHAProxy(false)(t)
-	h := r.open(t, 0).(*haproxy)
-	state := func(admitted, up bool) func() bool {
-		return func() bool {
-			st, err := h.State(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			return st.Admitted == admitted && st.Up == up
-		}
-	}
-	if err := h.set(t.Context(), "drain"); err != nil {
-		t.Fatal(err)
-	}
-	await(t, "drained", state(false, true))
-	r.back[0].Close()
-	await(t, "drained and down", func() bool {
-		text, err := h.command(t.Context(), "show stat")
-		return err == nil && strings.Contains(text, "prom,a,") && strings.Contains(text, ",DOWN,")
-	})
-	if !state(false, false)() {
-		t.Error("it passes for admitted")
-	}
-	if err := h.Admit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	await(t, "admitted and down", state(true, false))
-}
-
-func FuzzDrained(f *testing.F) {
-	f.Add("1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state\n3 prom 1 a 127.0.0.1 0 8\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		if out, err := parseDrained(text, "a"); out && (err != nil || !strings.Contains(text, "srv_admin_state")) {
-			t.Errorf("%q: %v, %v", text, out, err)
-		}
-	})
 }
 
 // setupExec is a balancer of files: a file per server that is drained.
