@@ -52,6 +52,7 @@ type Item struct {
 	Stored string `json:"stored"` // where it lies, relative to the point
 	Digest string `json:"digest"` // hostfs.Digest of the original
 	Tree   bool   `json:"tree,omitempty"`
+	Owners []int  `json:"owners,omitempty"` // users other than root who own files of it
 }
 
 // Component is what a point holds of one component.
@@ -192,6 +193,16 @@ func load(path string) (*Point, error) {
 	return p, err
 }
 
+// StampTime is the second that a point's name tells; ok is false for what is no
+// such name.
+func StampTime(name string) (at time.Time, ok bool) {
+	if !IsStamp(name) {
+		return time.Time{}, false
+	}
+	at, err := time.Parse(StampLayout, name[:len(StampLayout)])
+	return at, err == nil
+}
+
 // IsStamp reports whether a name is that of a point, or of a run: YYYYMMDD_HHMMSS
 // or, where several fell into one second, YYYYMMDD_HHMMSS_2 and up.
 func IsStamp(name string) bool {
@@ -206,6 +217,15 @@ func IsStamp(name string) bool {
 		return true
 	}
 	return len(rest) > 1 && rest[0] == '_' && strings.Trim(rest[1:], "0123456789") == ""
+}
+
+// Before reports whether a point was taken before another, by their names. What
+// is no point's name comes before every point.
+func Before(a, b string) bool {
+	if !IsStamp(a) || !IsStamp(b) {
+		return IsStamp(b) && !IsStamp(a)
+	}
+	return CompareStamps(a, b) < 0
 }
 
 // CompareStamps sorts names that IsStamp accepts by time; of one second, _10

@@ -13,6 +13,7 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 )
@@ -31,7 +32,7 @@ type display struct {
 func newDisplay(g *global) *display {
 	d := &display{g: g, bar: map[string]*mpb.Bar{}, got: map[string]int64{}}
 	if g.ErrTTY && !g.quiet && !g.records && g.Env("TERM") != "dumb" {
-		d.bars = mpb.New(mpb.WithOutput(g.Err), mpb.WithWidth(40), mpb.WithRefreshRate(120*time.Millisecond))
+		d.bars = mpb.New(mpb.WithOutput(stream(g.Err)), mpb.WithWidth(40), mpb.WithRefreshRate(120*time.Millisecond))
 	}
 	return d
 }
@@ -94,7 +95,7 @@ func (d *display) Add(component string, n int64) {
 }
 
 // Done ends a download.
-func (d *display) Done(component string, err error) {
+func (d *display) Done(component, source string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if b := d.bar[component]; b != nil {
@@ -114,9 +115,13 @@ func (d *display) Done(component string, err error) {
 	if d.got[component] == 0 {
 		detail = "from the cache"
 	}
-	d.line("%-20s verified  %s", component, detail)
+	word := "verified"
+	if source == artifact.Unverified {
+		word = "UNVERIFIED"
+	}
+	d.line("%-20s %-9s %s", component, word, detail)
 	d.g.logger.Info(run.StepMessage, "component", component, "step", "download", "done", true, "detail", detail, "bytes", d.got[component])
-	d.g.logger.Info(run.StepMessage, "component", component, "step", "verify", "done", true)
+	d.g.logger.Info(run.StepMessage, "component", component, "step", "verify", "done", true, "detail", source)
 }
 
 // close waits for the bars to be drawn to their end.
@@ -130,7 +135,9 @@ func (d *display) close() {
 func (d *display) event(ev run.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if ev.Step == run.StepEnd || !ev.Done && ev.Step != run.StepUndo && ev.Step != run.StepHealth {
+	// Long work on data says how far it is.
+	far := (ev.Step == run.StepData || ev.Step == run.StepRestore) && ev.Detail != ""
+	if ev.Step == run.StepEnd || !ev.Done && ev.Step != run.StepUndo && ev.Step != run.StepHealth && !far {
 		return
 	}
 	name := setName(ev.Component, ev.Instance)
@@ -139,6 +146,8 @@ func (d *display) event(ev run.Event) {
 	}
 	detail := ev.Detail
 	switch {
+	case errors.Is(ev.Err, context.Canceled):
+		detail = "interrupted by a signal"
 	case ev.Err != nil:
 		detail = "FAILED: " + ev.Err.Error()
 	case !ev.Done && ev.Step == run.StepHealth && detail == "":
@@ -181,7 +190,8 @@ func (g *global) style() plan.Style { return plan.Style{Color: g.color(), Width:
 
 var errCancelled = errors.New("cancelled")
 
-// confirm asks a yes/no question and returns errCancelled for anything but yes.
+// confirm asks a yes/no question and returns errCancelled for anything but yes, a
+// signal included.
 // It reads in a goroutine of its own only as long as the context lives.
 func (g *global) confirm(ctx context.Context, question string) error {
 	fmt.Fprintf(g.Err, "%s [y/N] ", question)
@@ -190,7 +200,7 @@ func (g *global) confirm(ctx context.Context, question string) error {
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(g.Err)
-		return ctx.Err()
+		return fmt.Errorf("%w: %w", errCancelled, ctx.Err())
 	case a := <-answer:
 		switch strings.ToLower(strings.TrimSpace(a)) {
 		case "y", "yes":

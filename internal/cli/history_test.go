@@ -132,7 +132,7 @@ func (r *recorded) rows(list ...history.Upgrade) {
 			r.t.Fatal(err)
 		}
 		if u.Status == history.RolledBack && u.ErrorMessage == "" {
-			if err := db.MarkRolledBack(r.t.Context(), []int64{u.ID}, *u.RollbackTimestamp); err != nil {
+			if err := db.MarkRolledBack(r.t.Context(), []history.Mark{{ID: u.ID, At: *u.RollbackTimestamp}}); err != nil {
 				r.t.Fatal(err)
 			}
 		}

@@ -67,6 +67,7 @@ type global struct {
 	logLevel  string
 	logFormat string
 	quiet     bool
+	here      bool
 
 	flags   *pflag.FlagSet // those of all commands
 	logger  *slog.Logger   // nil until the flags are parsed
@@ -77,14 +78,22 @@ type global struct {
 
 // Main runs the program and returns its exit code.
 func Main(args []string, o IO) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	keepMemory()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer stop()
+	// Caught and never looked at, so that writing to a reader that has gone is an
+	// error and not the end (os/signal, SIGPIPE). Ignored, it would be so for the
+	// services that are started here too.
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE)
+	defer signal.Stop(pipe)
 	return Run(ctx, args, o)
 }
 
 // Run is Main with a context of the caller's. args[0] is the program's name:
 // called observability-rollback or upgrade-rollback, it is `rollback`.
 func Run(ctx context.Context, args []string, o IO) int {
+	o.Out, o.Err = &output{to: o.Out}, &output{to: o.Err}
 	g := &global{IO: o}
 	rest := args[1:]
 	switch strings.TrimSuffix(filepath.Base(args[0]), ".exe") {
@@ -137,6 +146,7 @@ back by itself when health is not proved.`,
 	f.StringVar(&g.logLevel, "log-level", "warn", "debug, info, warn or error; logs go to standard error (info where progress is logged too: as JSON, in the journal)")
 	f.StringVar(&g.logFormat, "log-format", "text", "text or json")
 	f.BoolVarP(&g.quiet, "quiet", "q", false, "no progress, only the result")
+	f.BoolVar(&g.here, "here", false, "leave out instances on other hosts; the host that leads a rolling change asks the others so")
 	must(cmd.RegisterFlagCompletionFunc("output", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return outputs(cmd), cobra.ShellCompDirectiveNoFileComp
 	}))
@@ -194,14 +204,14 @@ func strictHelp(root *cobra.Command) {
 func wrapArgs(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		check := c.Args
-		if check == nil {
-			check = cobra.NoArgs
-			if c.HasSubCommands() {
-				check = unknownCommand
-				if c.RunE == nil {
-					c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
-				}
+		switch {
+		case c.HasSubCommands() && (check == nil || !c.Runnable()): // cobra's own completion, too
+			check, c.SuggestionsMinimumDistance = unknownCommand, 2
+			if !c.Runnable() {
+				c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 			}
+		case check == nil:
+			check = cobra.NoArgs
 		}
 		c.Args = usageArgs(check)
 		wrapArgs(c)
@@ -267,12 +277,18 @@ func (g *global) color() bool {
 
 // open opens the stack with this command's front end attached.
 func (g *global) open(ctx context.Context) (*stack.Stack, *display, error) {
+	return g.openFor(ctx, stack.Everything)
+}
+
+// openFor opens the stack for a command that can do without some of the
+// configuration.
+func (g *global) openFor(ctx context.Context, needs stack.Needs) (*stack.Stack, *display, error) {
 	d := newDisplay(g)
 	t := trace.Open(ctx, trace.Options{Env: g.Env, Logger: g.logger, Version: Version().Version})
 	g.closers = append(g.closers, t)
 	s, err := stack.Open(ctx, stack.Options{
 		Root: layout.Root(g.root), Env: g.Env, Logger: g.logger, Progress: d, Events: d.event, Notice: d.notice, Tracer: t,
-		Build: Version().Version, Program: g.Program, Guard: g.Guard,
+		Build: Version().Version, Program: g.Program, Guard: g.Guard, Here: g.here, Needs: needs,
 		ExitCode: func(err error) int { n, _ := classify(ctx, err); return n },
 	})
 	return s, d, err

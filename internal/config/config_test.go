@@ -140,7 +140,7 @@ func TestPolicyDefaults(t *testing.T) {
 	if d := cmp.Diff(none, comments, ignore); d != "" {
 		t.Error(d)
 	}
-	if none.Timeouts.Download.Std() != 10*time.Minute || none.Retention != (Retention{Backups: 5, Runs: 200}) || none.Upstream.CacheTTL.Std() != 15*time.Minute {
+	if none.Timeouts.Download.Std() != 10*time.Minute || none.Retention != (Retention{Backups: 5, Runs: 200, CacheMiB: 2048}) || none.Upstream.CacheTTL.Std() != 15*time.Minute {
 		t.Errorf("got %+v", none)
 	}
 }
@@ -153,7 +153,7 @@ func TestPolicyEverything(t *testing.T) {
 		GitHub: Forge{"http://127.0.0.1:8080", "a${b"}, GitLab: Forge{"http://127.0.0.1:8081/api/v4", "glpat"}, Grafana: Forge{"http://127.0.0.1:8082", ""}, Concurrency: 2,
 	}
 	want.Verification = Verification{"if_available", "required", []string{"loki", "grafana"}}
-	want.ServiceManager, want.OnFailure, want.Retention, want.Paths.Staging = "process", "continue", Retention{Backups: 1, Runs: 20}, "/srv/staging"
+	want.ServiceManager, want.OnFailure, want.Retention, want.Paths.Staging = "process", "continue", Retention{Backups: 1, Runs: 20, CacheMiB: 2048}, "/srv/staging"
 	want.Holds = []Hold{{"grafana", ">=12.0.0", "angular panels", "2026-12-31"}, {Component: "loki", Until: "2026-12-31T06:00:00Z"}}
 	want.AutoUpgrade = &AutoUpgrade{"patch_only", &three, "any", map[string]AutoPolicy{"prometheus": {"minor", &thirty, &zero, "none", ""}, "grafana": {Policy: "none"}}}
 	want.Vulnerabilities = Vulnerabilities{

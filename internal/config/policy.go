@@ -75,8 +75,9 @@ type Timeouts struct {
 
 // Retention says what is kept.
 type Retention struct {
-	Backups int `yaml:"backups"` // backup points
-	Runs    int `yaml:"runs"`    // what is recorded of a run: steps, result, evidence, journal
+	Backups  int `yaml:"backups"`   // backup points
+	Runs     int `yaml:"runs"`      // what is recorded of a run: steps, result, evidence, journal
+	CacheMiB int `yaml:"cache_mib"` // size of the cached archives; those that are needed stay beyond it
 }
 
 // Paths moves directories.
@@ -120,7 +121,7 @@ func defaults() *Policy {
 		Verification:   Verification{Checksum: "required", Signature: "if_configured"},
 		ServiceManager: "auto", OnFailure: "abort",
 		Timeouts:        Timeouts{Stop: seconds(30), Start: seconds(60), Health: seconds(60), Download: seconds(600)},
-		Retention:       Retention{Backups: 5, Runs: 200},
+		Retention:       Retention{Backups: 5, Runs: 200, CacheMiB: 2048},
 		Hooks:           Hooks{Timeout: seconds(60)},
 		Vulnerabilities: Vulnerabilities{Enabled: true, Database: "https://vuln.go.dev", MaxAge: seconds(7 * 24 * 3600)},
 	}
@@ -129,14 +130,21 @@ func defaults() *Policy {
 // LoadPolicy reads the policy below root; a missing file means the defaults. env
 // gives environment variables: OBSERVABILITY_UPGRADE_GITHUB_API_URL,
 // OBSERVABILITY_UPGRADE_GITLAB_API_URL and GITHUB_TOKEN override the file, and a
-// secret that is overridden need not exist. Errors are yamlfile.Errors, all of
-// them at once, or a yamlfile.InsecureError.
-func LoadPolicy(root layout.Root, env func(string) string) (*Policy, error) {
+// secret that is overridden need not exist. Top-level keys named in unread are
+// taken for not given, with what they say and the secrets they need. Errors are
+// yamlfile.Errors, all of them at once, or a yamlfile.InsecureError.
+func LoadPolicy(root layout.Root, env func(string) string, unread ...string) (*Policy, error) {
 	p := defaults()
 	p.File = root.Policy()
 	node, err := yamlfile.Load(p.File)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
+	}
+	if slices.Contains(unread, "upstream") {
+		env = unset(env, "GITHUB_TOKEN", "OBSERVABILITY_UPGRADE_GITHUB_API_URL", "OBSERVABILITY_UPGRADE_GITLAB_API_URL")
+	}
+	for _, key := range unread {
+		node = without(node, key)
 	}
 	token := env("GITHUB_TOKEN")
 	if token != "" {
@@ -159,7 +167,7 @@ func LoadPolicy(root layout.Root, env func(string) string) (*Policy, error) {
 		if v := env(f.variable); v != "" {
 			*f.into = v
 			if err := checkURL(v); err != nil {
-				errs = append(errs, yamlfile.Error{File: "environment variable " + f.variable, Message: fmt.Sprintf("%q %v", showURL(v), err)})
+				errs = append(errs, yamlfile.Error{File: inEnvironment + f.variable, Message: fmt.Sprintf("%q %v", showURL(v), err)})
 				*f.into = "https://example.invalid" // reported; not once more below
 			}
 		}
@@ -173,6 +181,9 @@ func LoadPolicy(root layout.Root, env func(string) string) (*Policy, error) {
 	p.AlertGate.complete()
 	return p, nil
 }
+
+// inEnvironment begins the place of an error that is in no file.
+const inEnvironment = "environment variable "
 
 func (p *Policy) validate() yamlfile.Errors {
 	v := validator{node: p.Root, file: p.File}
@@ -210,6 +221,9 @@ func (p *Policy) validate() yamlfile.Errors {
 	}
 	if n := p.Retention.Runs; n < 1 {
 		v.fail([]any{"retention", "runs"}, "%d: at least 1 is kept, that of the newest run", n)
+	}
+	if n := p.Retention.CacheMiB; n < 0 {
+		v.fail([]any{"retention", "cache_mib"}, "%d: want a number of MiB; 0 keeps only what is needed", n)
 	}
 	if s := p.Paths.Staging; s != "" && (!filepath.IsAbs(s) || filepath.Clean(s) == "/") {
 		path := []any{"paths", "staging"}
@@ -339,6 +353,16 @@ func beside(earlier, later yamlfile.Errors) yamlfile.Errors {
 func within(outer, inner string) bool {
 	rest, ok := strings.CutPrefix(inner, outer)
 	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+// unset is an environment without some variables.
+func unset(env func(string) string, names ...string) func(string) string {
+	return func(name string) string {
+		if slices.Contains(names, name) {
+			return ""
+		}
+		return env(name)
+	}
 }
 
 // without removes the key that a path of maps leads to.

@@ -46,6 +46,7 @@ type Upgrade struct {
 	HealthCheckPassed *bool         `json:"health_check_passed"` // nil: none was made
 	NotificationSent  *bool         `json:"notification_sent"`   // nil: none was tried
 	Evidence          string        `json:"evidence_path"`
+	RolledBackBy      string        `json:"rolled_back_by,omitempty"` // run of the rollback by hand; "" for none
 }
 
 // Undone reports whether the upgrade had succeeded and a person took it back
@@ -95,22 +96,46 @@ RETURNING id`,
 	return id, nil
 }
 
-// MarkRolledBack marks rows as rolled back at a time. A row that is marked
-// already keeps its first time, and an id that is not there is no error: the
-// database may have been moved aside since the id was noted.
-func (d *DB) MarkRolledBack(ctx context.Context, ids []int64, at time.Time) error {
+// Mark is a row that a rollback by hand took back: by which run, and when.
+type Mark struct {
+	ID int64     `json:"id"`
+	By string    `json:"by"`
+	At time.Time `json:"at"`
+}
+
+// MarkRolledBack marks rows as rolled back. A row that is marked already keeps
+// its first mark, and an id that is not there is no error: the database may have
+// been moved aside since the id was noted.
+func (d *DB) MarkRolledBack(ctx context.Context, marks []Mark) error {
+	return d.mark(ctx, marks, func(m Mark) (string, []any) {
+		return `UPDATE upgrades SET status = 'rolled_back', rollback_timestamp = ?, rolled_back_by = ? WHERE id = ? AND status <> 'rolled_back'`,
+			[]any{text(m.At), m.By, m.ID}
+	})
+}
+
+// MarkInForce takes marks of MarkRolledBack back, as the rollback that made them
+// was itself undone: the upgrades are successes again. A row that does not bear
+// the mark is left as it is.
+func (d *DB) MarkInForce(ctx context.Context, marks []Mark) error {
+	return d.mark(ctx, marks, func(m Mark) (string, []any) {
+		return `UPDATE upgrades SET status = 'success', rollback_timestamp = NULL, rolled_back_by = NULL WHERE id = ? AND status = 'rolled_back' AND rolled_back_by = ?`,
+			[]any{m.ID, m.By}
+	})
+}
+
+func (d *DB) mark(ctx context.Context, marks []Mark, statement func(Mark) (string, []any)) error {
 	if !d.writable {
 		return ErrReadOnly
 	}
 	tx, err := d.sql.BeginTx(ctx, nil)
 	if err != nil {
-		return d.explain(fmt.Errorf("mark as rolled back: %w", err))
+		return d.explain(fmt.Errorf("mark upgrades: %w", err))
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
-	for _, id := range ids {
-		const q = `UPDATE upgrades SET status = 'rolled_back', rollback_timestamp = ? WHERE id = ? AND status <> 'rolled_back'`
-		if _, err := tx.ExecContext(ctx, q, text(at), id); err != nil {
-			return d.explain(fmt.Errorf("mark upgrade %d as rolled back: %w", id, err))
+	for _, m := range marks {
+		q, args := statement(m)
+		if _, err := tx.ExecContext(ctx, q, args...); err != nil {
+			return d.explain(fmt.Errorf("mark upgrade %d, rolled back by run %s: %w", m.ID, m.By, err))
 		}
 	}
 	return d.explain(tx.Commit())
@@ -230,6 +255,7 @@ var readColumns = []struct{ name, expr, missing string }{
 	{"health_check_passed", "health_check_passed", ""},
 	{"notification_sent", "notification_sent", ""},
 	{"evidence_path", "COALESCE(evidence_path, '')", "''"},
+	{"rolled_back_by", "COALESCE(rolled_back_by, '')", "''"},
 }
 
 // column is expr, or missing where the table lacks the column because it was
@@ -245,12 +271,13 @@ func scan(rows *sql.Rows) (Upgrade, error) {
 	var u Upgrade
 	var at, rolled string
 	err := rows.Scan(&u.ID, &at, &u.RunID, &u.Component, &u.OldVersion, &u.NewVersion, &u.Status, &u.ErrorMessage,
-		&u.DurationSeconds, &u.DowntimeSeconds, &u.TriggeredBy, &u.BackupPath, &rolled, &u.HealthCheckPassed, &u.NotificationSent, &u.Evidence)
+		&u.DurationSeconds, &u.DowntimeSeconds, &u.TriggeredBy, &u.BackupPath, &rolled, &u.HealthCheckPassed, &u.NotificationSent, &u.Evidence,
+		&u.RolledBackBy)
 	if err != nil {
 		return u, fmt.Errorf("row %d: %w", u.ID, err)
 	}
-	u.Duration = time.Duration(u.DurationSeconds * float64(time.Second))
-	u.Downtime = time.Duration(u.DowntimeSeconds * float64(time.Second))
+	u.Duration, u.DurationSeconds = milliseconds(u.DurationSeconds)
+	u.Downtime, u.DowntimeSeconds = milliseconds(u.DowntimeSeconds)
 	if u.Timestamp, err = parseTime(at); err != nil {
 		return u, fmt.Errorf("row %d: timestamp: %w", u.ID, err)
 	}
@@ -262,6 +289,13 @@ func scan(rows *sql.Rows) (Upgrade, error) {
 		u.RollbackTimestamp = &t
 	}
 	return u, nil
+}
+
+// milliseconds rounds what is stored in seconds: beyond that it is noise of the
+// binary fraction.
+func milliseconds(seconds float64) (time.Duration, float64) {
+	ms := math.Round(seconds * 1000)
+	return time.Duration(ms) * time.Millisecond, ms / 1000
 }
 
 // LastSuccessfulRun returns the newest run that still has rows with status

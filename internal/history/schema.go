@@ -39,13 +39,15 @@ var specColumns = []string{
 }
 
 // ownColumns are this program's beyond the specification's. duration_exact has
-// the fraction that duration_seconds, an INTEGER, cannot hold.
+// the fraction that duration_seconds, an INTEGER, cannot hold; rolled_back_by is
+// the run of the rollback by hand, since schema 2.
 var ownColumns = []struct{ name, definition string }{
 	{"run_id", "TEXT"},
 	{"kind", "TEXT DEFAULT 'upgrade'"},
 	{"duration_exact", "REAL"},
 	{"downtime_seconds", "REAL"},
 	{"evidence_path", "TEXT"},
+	{"rolled_back_by", "TEXT"},
 }
 
 // ownIndexes: idx_run lets a run be recorded again without a second row; rows of

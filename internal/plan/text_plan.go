@@ -105,6 +105,7 @@ var checkTitles = map[string]string{
 	"history_readable":   "History readable",
 	"clock":              "Clock plausible",
 	"alert_gate":         "No blocking alerts",
+	"data_backup":        "Data can be kept",
 }
 
 // checks writes one line per check. What is not well follows it, component by

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +82,17 @@ func exposed() Input {
 	return in
 }
 
+// unreachable is a stack in which nothing is new, and some upstreams cannot be asked.
+func unreachable(names ...string) Input {
+	in := input(comp("loki", component.RoleDatastore, "2.9.3", "2.9.3"), comp("promtail", component.RoleShipper, "2.9.3", "2.9.3"))
+	for i := range in.Installed {
+		if slices.Contains(names, in.Installed[i].Component.Name) {
+			in.Installed[i].Releases, in.Installed[i].Err = nil, errors.New("connection refused")
+		}
+	}
+	return in
+}
+
 func TestText(t *testing.T) {
 	filled := func(in Input) *Plan {
 		p := make1(t, in)
@@ -101,9 +113,13 @@ func TestText(t *testing.T) {
 		},
 		"check-vulnerable": func(b *bytes.Buffer, st Style) error { return WriteCheck(b, Check(exposed()), st) },
 		"plan-vulnerable":  func(b *bytes.Buffer, st Style) error { return WritePlan(b, filled(exposed()), st) },
-		"check-empty":      func(b *bytes.Buffer, st Style) error { return WriteCheck(b, Check(Input{}), st) },
-		"plan":             func(b *bytes.Buffer, st Style) error { return WritePlan(b, filled(specification()), st) },
-		"plan-held":        func(b *bytes.Buffer, st Style) error { return WritePlan(b, filled(troubled()), st) },
+		"check-unknown": func(b *bytes.Buffer, st Style) error {
+			return WriteCheck(b, Check(unreachable("loki", "promtail")), st)
+		},
+		"check-partly": func(b *bytes.Buffer, st Style) error { return WriteCheck(b, Check(unreachable("loki")), st) },
+		"check-empty":  func(b *bytes.Buffer, st Style) error { return WriteCheck(b, Check(Input{}), st) },
+		"plan":         func(b *bytes.Buffer, st Style) error { return WritePlan(b, filled(specification()), st) },
+		"plan-held":    func(b *bytes.Buffer, st Style) error { return WritePlan(b, filled(troubled()), st) },
 		"plan-none": func(b *bytes.Buffer, st Style) error {
 			return WritePlan(b, make1(t, input(comp("loki", component.RoleDatastore, "2.9.3", "2.9.3"))), st)
 		},

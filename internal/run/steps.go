@@ -183,10 +183,7 @@ func (r *running) restarts(ctx context.Context, ch Change) int {
 // goesOn notes that a change leaves the process as it is: only a restart beyond
 // those before it is a crash.
 func (r *running) goesOn(ch Change, restarts int) {
-	if r.crashed == nil {
-		r.crashed = map[string]int{}
-	}
-	r.crashed[ch.Set()] = restarts
+	r.crashed[ch.key()] = restarts
 }
 
 // UnhealthyError says why a component that was started is not healthy.
@@ -203,7 +200,7 @@ func (e *UnhealthyError) Error() string {
 // tellBlind warns of a fingerprint without one answer: what would show that data is
 // lost cannot be asked, as where credentials are missing.
 func (r *running) tellBlind(ch Change) {
-	if print, ok := r.prints[ch.Set()]; ok && print.Known() == 0 && len(print.Values) > 0 {
+	if print, ok := r.prints[ch.key()]; ok && print.Known() == 0 && len(print.Values) > 0 {
 		r.warn("%s: nothing can tell whether its data is still there afterwards: %s", ch.Set(), print.Missing())
 	}
 }
@@ -241,7 +238,7 @@ func (r *running) prove(ctx context.Context, ch Change, version string, ready fu
 }
 
 func (r *running) target(ch Change, version string) (health.Target, error) {
-	t := health.Target{Component: ch.Component, Instance: ch.Instance, Service: ch.Service, Timeout: ch.Health.Spec.Health.Timeout.Std(), Restarts: r.crashed[ch.Set()]}
+	t := health.Target{Component: ch.Component, Instance: ch.Instance, Service: ch.Service, Timeout: ch.Health.Spec.Health.Timeout.Std(), Restarts: r.crashed[ch.key()]}
 	if t.Timeout == 0 {
 		t.Timeout = r.Timeouts.Health
 	}

@@ -51,6 +51,7 @@ func (s *Stack) Look(ctx context.Context, o LookOptions) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.neighbours = found
 	v := &View{Installed: map[string]*inventory.Installed{}, Errors: map[string]error{}}
 	for _, in := range found {
 		v.Installed[in.Component.Name] = in

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/config"
 	"github.com/observability-upgrade/observability-upgrade/internal/notify"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
@@ -32,17 +31,21 @@ func (s *Stack) openNotifications() error {
 	if err != nil {
 		return err
 	}
+	if warnings != nil {
+		s.Logger.Warn("notifications wait in the queue until this is mended", "error", warnings)
+	}
+	s.notifyWith(conf)
+	return nil
+}
+
+func (s *Stack) notifyWith(conf *config.Notifications) {
 	t := &teller{s: s, out: notify.Open(s.Root, s.host, conf, s.Logger), wants: map[string]bool{}}
 	for _, ch := range conf.Channels {
 		for _, ev := range ch.Events {
 			t.wants[ev] = t.wants[ev] || ch.Enabled
 		}
 	}
-	if warnings != nil {
-		s.Logger.Warn("notifications wait in the queue until this is mended", "error", warnings)
-	}
 	s.tell = t
-	return nil
 }
 
 // send queues a message and has it delivered by a process of its own.
@@ -169,7 +172,7 @@ func (s *Stack) refused(err error) {
 		return
 	}
 	t := s.tell
-	t.head = run.Header{ID: backup.Reserve(s.Root.Backups(), s.now()), Operation: run.Apply}
+	t.head = run.Header{ID: run.ReserveID(s.Root, s.now()), Operation: run.Apply}
 	d := t.data(notify.UpgradeFailed, nil)
 	d.Status, d.Error, d.BackupTimestamp = run.StatusFailed, err.Error(), ""
 	var refused *RefusedError

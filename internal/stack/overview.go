@@ -51,8 +51,12 @@ func (s *Stack) overview(ctx context.Context, pid int, held bool) (*overview.Ove
 	if st == nil {
 		st = state.New()
 	}
-	o.Check, err = overview.ReadCheck(s.Root)
-	problem("last check", err)
+	trusted := s.trustCache()
+	problem("cache", trusted)
+	if trusted == nil {
+		o.Check, err = overview.ReadCheck(s.Root)
+		problem("last check", err)
+	}
 	s.overviewComponents(o, st)
 	problem("known vulnerabilities", s.overviewVulnerabilities(o))
 	o.Runs = slices.Clone(st.UpgradeHistory)
@@ -64,8 +68,10 @@ func (s *Stack) overview(ctx context.Context, pid int, held bool) (*overview.Ove
 	o.Holds, err = s.Holds()
 	problem("holds", err)
 	problem("maintenance windows", s.overviewWindows(o))
-	o.Backups, err = overview.ReadBackups(s.Root)
-	problem("backups", err)
+	if trusted == nil {
+		o.Backups, err = overview.ReadBackups(s.Root)
+		problem("backups", err)
+	}
 	t, ok, err := timer.Read(s.unitDir())
 	problem("timer", err)
 	if ok {
@@ -275,6 +281,9 @@ func (s *Stack) Checked(v *View, o LookOptions) { s.announce(s.recordCheck(v, o,
 func (s *Stack) recordCheck(v *View, o LookOptions, always bool) plan.CheckReport {
 	in := v.Input
 	in.Auto, in.Target, in.Pins, in.Force = false, plan.Latest, nil, false
+	if s.trustCache() != nil {
+		return plan.Check(in) // it was told
+	}
 	report := plan.Check(in)
 	whole := report
 	if len(o.Components) > 0 {
@@ -323,6 +332,9 @@ func (s *Stack) recordAfter(v *View, o LookOptions, at map[string]component.Vers
 // recordBackups keeps the list of backup points for readers who may not look
 // into them.
 func (s *Stack) recordBackups() {
+	if s.trustCache() != nil {
+		return // told where the cache is of use
+	}
 	points, err := s.Backups()
 	list := []overview.Backup{}
 	for _, p := range points {

@@ -22,6 +22,7 @@ type prepared struct {
 	step   plan.Step
 	in     *inventory.Installed
 	staged *artifact.Staged
+	says   component.Version // what the new binary says of itself
 }
 
 // prepareStep is prepare as a span.
@@ -127,6 +128,7 @@ func (s *Stack) checkVersion(ctx context.Context, p *prepared) error {
 	if !p.step.To.SameRelease(got) {
 		return fmt.Errorf("expected %s, the downloaded %s says %s (%.120q)", p.step.To, f.Name, got, firstLine(out))
 	}
+	p.says = got
 	return nil
 }
 

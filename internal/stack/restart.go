@@ -58,6 +58,9 @@ func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error
 		if in == nil {
 			return doc, &UsageError{Message: name + " is not installed on this host", Hint: "observability-upgrade components list"}
 		}
+		if in.Unlisted != "" {
+			return doc, s.unlistedError(in, "a restart of the plain service would start one more beside them")
+		}
 		for _, one := range in.Copies {
 			if one.Remote() {
 				s.Notice(fmt.Sprintf("%s is on another host and is not restarted: %s restart --component=%s", one.Set(), strings.Join(one.Exec, " "), name))

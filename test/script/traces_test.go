@@ -99,15 +99,15 @@ func spanMatches(ts *testscript.TestScript, s tracetest.Span, want []string) boo
 	return true
 }
 
-// watched calls first when the first bytes are written.
-type watched struct {
+// firstWrite calls first when the first bytes are written.
+type firstWrite struct {
 	bytes.Buffer
 	once  sync.Once
 	first func()
 }
 
 // Write implements io.Writer.
-func (w *watched) Write(p []byte) (int, error) {
+func (w *firstWrite) Write(p []byte) (int, error) {
 	w.once.Do(w.first)
 	return w.Buffer.Write(p)
 }
@@ -145,7 +145,7 @@ func TestHangingCollector(t *testing.T) {
 		t.Helper()
 		var at time.Time
 		var logged bytes.Buffer
-		out := &watched{first: func() {
+		out := &firstWrite{first: func() {
 			at = time.Now()
 			l, err := lock.Acquire(box.Root.Lock(), "test")
 			if err != nil {
