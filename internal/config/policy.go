@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -121,6 +122,19 @@ func defaults() *Policy {
 // secret that is overridden need not exist. Errors are yamlfile.Errors, all of
 // them at once, or a yamlfile.InsecureError.
 func LoadPolicy(root layout.Root, env func(string) string) (*Policy, error) {
+	return loadPolicy(root, env, true)
+}
+
+// LoadPublicPolicy is LoadPolicy for who may read the file and not its secrets,
+// and asks no upstream: a token that cannot be had is no error.
+func LoadPublicPolicy(root layout.Root, env func(string) string) (*Policy, error) {
+	return loadPolicy(root, env, false)
+}
+
+// tokenKey are the keys of secrets that are only sent upstream.
+var tokenKey = regexp.MustCompile(`^upstream\.[a-z]+\.token$`)
+
+func loadPolicy(root layout.Root, env func(string) string, secrets bool) (*Policy, error) {
 	p := defaults()
 	p.File = root.Policy()
 	node, err := yamlfile.Load(p.File)
@@ -132,9 +146,12 @@ func LoadPolicy(root layout.Root, env func(string) string) (*Policy, error) {
 		node = without(node, "upstream", "github", "token")
 	}
 	x := &expander{root: root, env: env}
-	node, errs := node.MapStrings(x.expand)
+	node, unread := node.MapStrings(x.expand)
 	p.Root = node
-	errs = append(errs, decode(node, p)...)
+	if !secrets {
+		unread = slices.DeleteFunc(unread, func(e yamlfile.Error) bool { return tokenKey.MatchString(e.Key) })
+	}
+	errs := beside(unread, decode(node, p))
 	if token != "" {
 		p.Upstream.GitHub.Token = Secret(token)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -159,26 +158,21 @@ func (s *Stack) overviewPolicies(o *overview.Overview) error {
 
 // overviewRuns tells of the run at work, or of one that was cut off.
 func (s *Stack) overviewRuns(o *overview.Overview) error {
-	pid, held := lock.Holder(s.Root.Lock())
-	if held {
-		o.Preparing = &overview.Process{PID: pid}
-	}
 	ids, err := runlog.IDs(s.Root)
-	if err != nil || len(ids) == 0 {
-		return err
+	var newest *runlog.Record
+	if err == nil && len(ids) > 0 {
+		newest, err = runlog.Read(s.Root, ids[0])
 	}
-	r, err := runlog.Read(s.Root, ids[0])
-	if err != nil || r.Ended() {
-		return err
+	pid, held := lock.Holder(s.Root.Lock())
+	switch overview.PhaseOf(s.Root, newest, held) {
+	case overview.Preparing:
+		o.Preparing = &overview.Process{PID: pid}
+	case overview.Running:
+		o.Running = newest
+	case overview.Interrupted:
+		o.Interrupted = newest
 	}
-	switch _, open := os.Lstat(filepath.Join(s.Root.JournalDir(), r.ID+".journal")); {
-	case open != nil: // it ended, and only its log does not say so
-	case held:
-		o.Running, o.Preparing = r, nil
-	default:
-		o.Interrupted = r
-	}
-	return nil
+	return err
 }
 
 // RecordCheck keeps what a look found, for those who look at the stack without

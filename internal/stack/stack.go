@@ -50,6 +50,10 @@ type Options struct {
 	// Window judges the maintenance windows for the pre-flight checks; nil leaves
 	// them out. See preflight.Input.
 	Window func(ctx context.Context) component.Check
+	// LookOnly opens a stack of which only Overview and Conditions are asked, maybe
+	// by a user who may read neither secrets nor more of the service manager than
+	// everybody: neither is needed to open it.
+	LookOnly bool
 }
 
 // Stack is opened once per command. It is not safe for concurrent use.
@@ -84,7 +88,11 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 		s.Notice = func(string) {}
 	}
 	var errs [3]error
-	s.Policy, errs[0] = config.LoadPolicy(o.Root, o.Env)
+	load := config.LoadPolicy
+	if o.LookOnly {
+		load = config.LoadPublicPolicy
+	}
+	s.Policy, errs[0] = load(o.Root, o.Env)
 	s.Matrix, errs[1] = config.LoadMatrix(o.Root)
 	s.Catalogue, errs[2] = catalogue.Load(o.Root.ComponentsDir())
 	if err := errors.Join(errs[:]...); err != nil {
@@ -98,6 +106,9 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, wrong)
 	}
 	s.log = runlog.NewWriter(o.Root, s.Logger)
+	if o.LookOnly {
+		return s, nil
+	}
 	s.http = &http.Client{Transport: newTransport()}
 	var err error
 	if s.services, err = s.openServices(ctx); err != nil {
@@ -131,6 +142,9 @@ func newTransport() *http.Transport {
 // Close releases the connection to the service manager.
 func (s *Stack) Close() error {
 	s.log.Close()
+	if s.services == nil {
+		return nil // LookOnly
+	}
 	return s.services.Close()
 }
 
