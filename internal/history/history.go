@@ -129,6 +129,7 @@ type Filter struct {
 	Component, Status, RunID string
 	Since                    time.Time // rows of this second and later
 	Limit                    int
+	Offset                   int // so many of the newest are left out; with Limit
 }
 
 // List returns rows, newest first.
@@ -177,7 +178,7 @@ func (d *DB) query(f Filter) (string, []any) {
 	}
 	q += " ORDER BY timestamp DESC, id DESC"
 	if f.Limit > 0 {
-		q, args = q+" LIMIT ?", append(args, f.Limit)
+		q, args = q+" LIMIT ? OFFSET ?", append(args, f.Limit, f.Offset)
 	}
 	return q, args
 }
