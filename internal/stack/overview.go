@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
@@ -94,6 +95,7 @@ func (s *Stack) overviewComponents(o *overview.Overview, st *state.File) {
 			}
 			c.Candidate = &found
 			reconcile(c.Candidate, c.Version)
+			holdFailed(c.Candidate, c.Failed)
 		}
 		for _, e := range o.Check.Errors {
 			get(e.Component).CheckError = e.Error
@@ -119,13 +121,28 @@ func reconcile(c *plan.Candidate, installed string) {
 	c.VersionsBehind, c.Action, c.Type = 0, plan.ActionSkip, component.BumpNone
 }
 
-func (s *Stack) recentUpgrades(ctx context.Context) ([]history.Upgrade, error) {
-	db, err := history.OpenReadOnly(ctx, s.Root.History())
-	if err != nil {
-		return nil, err
+// holdFailed holds what failed since the check, as the next check will
+// (docs/reference.md, promise 7).
+func holdFailed(c *plan.Candidate, failed []state.FailedVersion) {
+	if c.Action != plan.ActionUpgrade {
+		return
 	}
-	defer db.Close()
-	return db.List(ctx, history.Filter{Limit: overview.RecentUpgrades})
+	for _, f := range failed {
+		v, err := component.ParseVersion(f.Version)
+		if err != nil || !v.Equal(c.Target) {
+			continue
+		}
+		c.Action, c.Target = plan.ActionHold, component.Version{}
+		c.Reason = fmt.Sprintf("%s failed here on %s: %s; name it with --component=%s@%s to try again", v, f.FailedAt.UTC().Format(time.DateOnly), f.Reason, c.Name, v)
+	}
+}
+
+func (s *Stack) recentUpgrades(ctx context.Context) (rows []history.Upgrade, err error) {
+	err = history.Look(ctx, s.Root.History(), func(db *history.DB) error {
+		rows, err = db.List(ctx, history.Filter{Limit: overview.RecentUpgrades})
+		return err
+	})
+	return rows, err
 }
 
 func (s *Stack) overviewWindows(o *overview.Overview) error {

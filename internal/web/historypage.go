@@ -102,12 +102,15 @@ func (h *Handler) history(r *http.Request) (view, error) {
 	}
 	now := h.now()
 	p := &historyPage{Filter: f}
-	db, err := history.OpenReadOnly(r.Context(), h.o.Root.History())
-	if err != nil {
-		return view{}, err
-	}
-	defer db.Close()
-	rows, err := db.List(r.Context(), history.Filter{Component: f.Component, Status: f.Status, Limit: perPage + 1, Offset: (f.Page - 1) * perPage})
+	var rows, recent []history.Upgrade
+	err = history.Look(r.Context(), h.o.Root.History(), func(db *history.DB) error {
+		var err error
+		rows, err = db.List(r.Context(), history.Filter{Component: f.Component, Status: f.Status, Limit: perPage + 1, Offset: (f.Page - 1) * perPage})
+		if err == nil {
+			recent, err = db.List(r.Context(), history.Filter{Component: f.Component, Status: f.Status, Limit: overview.RecentUpgrades})
+		}
+		return err
+	})
 	if err != nil {
 		return view{}, err
 	}
@@ -121,10 +124,6 @@ func (h *Handler) history(r *http.Request) (view, error) {
 		p.Rows = append(p.Rows, newUpgradeRow(u, now))
 	}
 	p.choices(o)
-	recent, err := db.List(r.Context(), history.Filter{Component: f.Component, Status: f.Status, Limit: overview.RecentUpgrades})
-	if err != nil {
-		return view{}, err
-	}
 	p.Charts, p.More = charts(recent, now)
 	return view{Title: "History", Template: "history.html", Page: "history", Host: o.Host, Build: o.Build, Body: p}, nil
 }

@@ -3,7 +3,9 @@ package script
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,6 +111,7 @@ func TestSchemas(t *testing.T) {
 		{schema: "auto-status", args: "auto-enable --policy=minor"},
 		{schema: "auto-status", args: "auto-disable"},
 		{schema: "config-validate", args: "config validate"},
+		{schema: "serve", args: "serve --listen=127.0.0.1:0"}, // ends when it has told where
 		{schema: "error", args: "check --nonsense", code: 2},
 		{schema: "error", args: "check --component=puls", code: 2},
 	}
@@ -121,8 +124,14 @@ func TestSchemas(t *testing.T) {
 			}
 		}
 		var out, logs bytes.Buffer
+		ctx, end := context.WithCancel(t.Context())
+		to := io.Writer(&out)
+		if p.schema == "serve" {
+			to = &untilWhole{Buffer: &out, whole: end}
+		}
 		args := append([]string{program, "--root=" + string(box.Root), "--output=json"}, strings.Fields(p.args)...)
-		got := cli.Run(t.Context(), args, cli.IO{In: strings.NewReader(""), Out: &out, Err: &logs, Env: func(string) string { return "" }})
+		got := cli.Run(ctx, args, cli.IO{In: strings.NewReader(""), Out: to, Err: &logs, Env: func(string) string { return "" }})
+		end()
 		if got != p.code {
 			t.Fatalf("%s: exit code %d, want %d\n%s%s", name, got, p.code, out.Bytes(), logs.Bytes())
 		}
@@ -144,6 +153,20 @@ func TestSchemas(t *testing.T) {
 			t.Errorf("no document was checked against %s.schema.json", name)
 		}
 	}
+}
+
+// untilWhole calls whole when it has got a JSON document.
+type untilWhole struct {
+	*bytes.Buffer
+	whole func()
+}
+
+func (u *untilWhole) Write(p []byte) (int, error) {
+	n, err := u.Buffer.Write(p)
+	if json.Valid(u.Bytes()) {
+		u.whole()
+	}
+	return n, err
 }
 
 // spoil calls try with doc spoilt in one place after the other; each is put
