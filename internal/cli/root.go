@@ -167,7 +167,7 @@ back by itself when health is not proved.`,
 	cmd.AddCommand(
 		newCheck(g), newPlan(g), newApply(g), newRollback(g), newRecover(g), newStatus(g), newVerify(g), newRestart(g),
 		newHold(g), newUnhold(g), newConfig(g), newAutoEnable(g), newAutoDisable(g), newAutoStatus(g),
-		newHistory(g), newVulnerabilities(g), newNotify(g), newMetrics(g), newMonitoring(g),
+		newHistory(g), newVulnerabilities(g), newNotify(g), newMetrics(g), newMonitoring(g), newServe(g),
 		newComponents(g), newAdopt(g), newDemo(g), newVersion(g),
 	)
 	cmd.InitDefaultCompletionCmd()

@@ -163,6 +163,7 @@ type Filter struct {
 	Since      time.Time // rows of this second and later
 	Until      time.Time // rows of this second and earlier
 	Limit      int       // of a list; 0 has none
+	Offset     int       // of a list with a limit: so many of the newest are left out
 }
 
 // List returns rows, newest first.
@@ -202,8 +203,8 @@ func (d *DB) query(f Filter) (string, []any) {
 	}
 	// Which rows is found in an index where there is one: of whole rows, all that
 	// match would have to be read to sort them.
-	q := "SELECT " + strings.Join(cols, ", ") + " FROM upgrades WHERE id IN (SELECT id FROM upgrades" + where + newest + " LIMIT ?)" + newest
-	return q, append(args, f.Limit)
+	q := "SELECT " + strings.Join(cols, ", ") + " FROM upgrades WHERE id IN (SELECT id FROM upgrades" + where + newest + " LIMIT ? OFFSET ?)" + newest
+	return q, append(args, f.Limit, f.Offset)
 }
 
 // where is the condition of a filter, with a space before it; "" where all rows

@@ -114,11 +114,7 @@ type Backup struct {
 // of what it may not read it tells in Problems. A run that nothing is known of is
 // a NotFoundError.
 func Show(ctx context.Context, root layout.Root, ref string, now time.Time) (*Details, error) {
-	db, dbErr := history.OpenReadOnly(ctx, root.History())
-	if dbErr == nil {
-		defer db.Close()
-	}
-	id, rows, err := resolve(ctx, root, db, dbErr, ref)
+	id, rows, dbErr, err := find(ctx, root, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -127,10 +123,6 @@ func Show(ctx context.Context, root layout.Root, ref string, now time.Time) (*De
 		Recoveries: []time.Time{}, Held: []plan.Held{}, Checks: []component.Check{}, Problems: []string{},
 	}
 	d.problem("history", dbErr)
-	if id != "" && dbErr == nil {
-		rows, err = db.List(ctx, history.Filter{RunID: id})
-		d.problem("history", err)
-	}
 	rec := d.read(root)
 	if rec == nil && len(rows) == 0 {
 		return nil, &NotFoundError{ID: ref}
@@ -158,6 +150,23 @@ func (d *Details) problem(what string, err error) {
 	if err != nil {
 		d.Problems = append(d.Problems, fmt.Sprintf("%s: %v", what, err))
 	}
+}
+
+// find finds the run that a person means and its rows in the history. dbErr is why
+// that could not be read.
+func find(ctx context.Context, root layout.Root, ref string) (id string, rows []history.Upgrade, dbErr, err error) {
+	dbErr = history.Look(ctx, root.History(), func(db *history.DB) error {
+		if id, rows, err = resolve(ctx, root, db, nil, ref); err != nil || id == "" {
+			return nil
+		}
+		var listErr error
+		rows, listErr = db.List(ctx, history.Filter{RunID: id})
+		return listErr
+	})
+	if dbErr != nil {
+		id, rows, err = resolve(ctx, root, nil, dbErr, ref)
+	}
+	return id, rows, dbErr, err
 }
 
 // resolve finds the run that a person means; a row of another program has no run,

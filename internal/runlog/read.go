@@ -159,23 +159,25 @@ func decode(id string, data []byte) (*Record, error) {
 	return r, nil
 }
 
-func (r *Record) add(e Entry) {
+// add takes in one line and returns the step that it is of; -1 for the begin and
+// the end of the run.
+func (r *Record) add(e Entry) int {
 	switch e.Step {
 	case run.StepBegin:
 		if e.Begin == nil {
-			return
+			return -1
 		}
 		if r.Header.ID == "" {
 			r.Header = *e.Begin
 			r.Plan = e.Plan
-			return
+			return -1
 		}
 		r.Recoveries = append(r.Recoveries, e.Time)
 		r.Result = nil
-		return
+		return -1
 	case run.StepEnd:
 		r.Result = e.Result
-		return
+		return -1
 	}
 	if at := r.open(e); at >= 0 {
 		s := &r.Steps[at]
@@ -187,13 +189,14 @@ func (r *Record) add(e Entry) {
 			s.Ended = &e.Time
 			s.Seconds = seconds(e.Time.Sub(s.Began))
 		}
-		return
+		return at
 	}
 	s := Step{Component: e.Component, Instance: e.Instance, Step: e.Step, Began: e.Time, Detail: e.Detail, Reason: e.Reason, Error: e.Error}
 	if e.Done {
 		s.Ended = &e.Time
 	}
 	r.Steps = append(r.Steps, s)
+	return len(r.Steps) - 1
 }
 
 // open is the step that an event goes on with; -1 for none. A step that the end

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 )
@@ -93,12 +94,16 @@ func (e *Entry) setPlan(plan any) (err error) {
 }
 
 // open opens the run's log. Its directory may not exist yet; readers without
-// rights of their own may read it, as they may read the run's result.
+// rights of their own may read it, as they may read the run's result, whatever the
+// umask.
 func (w *Writer) open() {
 	path := file(w.root, w.id)
-	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	err := (&hostfs.Host{}).MkdirAll(filepath.Dir(path), 0o755)
 	if err == nil {
 		w.file, err = os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	}
+	if err == nil {
+		err = w.file.Chmod(0o644)
 	}
 	if err != nil {
 		w.fail(err)

@@ -8,10 +8,10 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
-	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/overview"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
@@ -113,6 +113,7 @@ func (s *Stack) overviewComponents(o *overview.Overview, st *state.File) {
 			}
 			c.Candidate = &found
 			reconcile(c.Candidate, c.Version)
+			holdFailed(c.Candidate, c.Failed)
 		}
 		for _, e := range o.Check.Errors {
 			get(e.Component).CheckError = e.Error
@@ -158,13 +159,28 @@ func reconcile(c *plan.Candidate, installed string) {
 	c.VersionsBehind, c.Action, c.Type = 0, plan.ActionSkip, component.BumpNone
 }
 
-func (s *Stack) recentUpgrades(ctx context.Context) ([]history.Upgrade, error) {
-	db, err := history.OpenReadOnly(ctx, s.Root.History())
-	if err != nil {
-		return nil, err
+// holdFailed holds what failed since the check, as the next check will
+// (docs/reference.md, promise 7).
+func holdFailed(c *plan.Candidate, failed []state.FailedVersion) {
+	if c.Action != plan.ActionUpgrade {
+		return
 	}
-	defer db.Close()
-	return db.List(ctx, history.Filter{Limit: overview.RecentUpgrades})
+	for _, f := range failed {
+		v, err := component.ParseVersion(f.Version)
+		if err != nil || !v.Equal(c.Target) {
+			continue
+		}
+		c.Action, c.Target = plan.ActionHold, component.Version{}
+		c.Reason = fmt.Sprintf("%s failed here on %s: %s; name it with --component=%s@%s to try again", v, f.FailedAt.UTC().Format(time.DateOnly), f.Reason, c.Name, v)
+	}
+}
+
+func (s *Stack) recentUpgrades(ctx context.Context) (rows []history.Upgrade, err error) {
+	err = history.Look(ctx, s.Root.History(), func(db *history.DB) error {
+		rows, err = db.List(ctx, history.Filter{Limit: overview.RecentUpgrades})
+		return err
+	})
+	return rows, err
 }
 
 func (s *Stack) overviewWindows(o *overview.Overview) error {
@@ -198,27 +214,24 @@ func (s *Stack) overviewPolicies(o *overview.Overview) error {
 // overviewRuns tells of the run at work, or of one that was cut off: its journal
 // is open.
 func (s *Stack) overviewRuns(o *overview.Overview, pid int, held bool) error {
-	if held {
-		o.Preparing = &overview.Process{PID: pid}
-	}
-	open, err := journal.Pending(s.Root.JournalDir())
-	if err != nil || len(open) == 0 {
-		return err
-	}
-	id := journal.ID(open[0])
-	r, err := runlog.Read(s.Root, id)
-	if err != nil { // that there is such a run matters more than what it did
-		r = &runlog.Record{ID: id, Header: run.Header{ID: id}}
+	id, err := overview.OpenRun(s.Root)
+	var r *runlog.Record
+	if id != "" {
+		if r, err = runlog.Read(s.Root, id); err != nil { // that there is such a run matters more than what it did
+			r = &runlog.Record{ID: id, Header: run.Header{ID: id}}
+		}
 	}
 	var unlogged *runlog.NotFoundError
 	if errors.As(err, &unlogged) {
 		err = nil // it was cut off before its log was begun
 	}
-	switch {
-	case !held:
+	switch overview.PhaseOf(r, held) {
+	case overview.Preparing:
+		o.Preparing = &overview.Process{PID: pid}
+	case overview.Running:
+		o.Running = r
+	case overview.Interrupted:
 		o.Interrupted = r
-	case !r.Ended():
-		o.Running, o.Preparing = r, nil
 	}
 	return err
 }

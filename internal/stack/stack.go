@@ -69,6 +69,10 @@ const (
 	Local
 	// Little is for looking: what holds is used, and the rest is told as a notice.
 	Little
+	// Show is for a service that shows what there is, maybe as a user without rights:
+	// only Overview and Conditions are asked. What only acts is not read, nor the
+	// secrets in it: upstream, alerts, hooks, notifications.
+	Show
 	// Journal is for recovery, which has all it must know in the journal: as Little,
 	// and a health check whose secret cannot be had is left undecided.
 	Journal
@@ -118,6 +122,9 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 		return nil, err
 	}
 	s.log = runlog.NewWriter(o.Root, s.Logger)
+	if o.Needs == Show {
+		return s, nil
+	}
 	s.http = &http.Client{Transport: newTransport()}
 	var err error
 	if s.services, err = s.openServices(ctx); err != nil {
@@ -141,14 +148,19 @@ func (s *Stack) readConfig() error {
 		return nil
 	}
 	var unread []string
-	if s.Needs == Local {
+	switch s.Needs {
+	case Local:
 		unread = []string{"upstream", "alert_gate"}
+	case Show:
+		unread = []string{"upstream", "alert_gate", "hooks", "vulnerabilities"}
 	}
 	var errs [4]error
 	s.Policy, errs[0] = config.LoadPolicy(s.Root, s.Env, unread...)
 	s.Matrix, errs[1] = config.LoadMatrix(s.Root)
 	s.Catalogue, errs[2] = catalogue.Load(s.Root.ComponentsDir())
-	errs[3] = s.openNotifications()
+	if s.Needs != Show {
+		errs[3] = s.openNotifications()
+	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -211,6 +223,9 @@ func newTransport() *http.Transport {
 // Close releases the connection to the service manager.
 func (s *Stack) Close() error {
 	s.log.Close()
+	if s.services == nil {
+		return nil // Show
+	}
 	return s.services.Close()
 }
 

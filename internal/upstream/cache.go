@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 )
 
 // cache keeps answers as one JSON file per address. Files hold no credentials:
@@ -136,7 +138,12 @@ func (c cache) write(k cacheKey, e entry) error {
 	if err := json.NewEncoder(&buf).Encode(e); err != nil {
 		return fmt.Errorf("encode: %w", err)
 	}
-	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+	// Beside the answers there is what everybody may read.
+	host := hostfs.Host{}
+	if err := host.MkdirAll(filepath.Dir(c.dir), 0o755); err != nil {
+		return err
+	}
+	if err := host.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}
 	tmp, err := os.CreateTemp(c.dir, ".tmp-*") // mode 0600

@@ -3,7 +3,9 @@ package script
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -139,6 +141,7 @@ func TestSchemas(t *testing.T) {
 		{schema: "notify-retry", args: "notify retry --all"},
 		{schema: "notify-deliver", args: "notify deliver --wait=1m"}, // what retry started has ended then
 		{schema: "notify-status", args: "notify status"},
+		{schema: "serve", args: "serve --listen=127.0.0.1:0"}, // ends when it has told where
 		{schema: "error", args: "check --nonsense", code: 2},
 		{schema: "error", args: "check --component=puls", code: 2},
 	}
@@ -166,7 +169,13 @@ func TestSchemas(t *testing.T) {
 		}
 		var out, logs bytes.Buffer
 		args := append([]string{program, "--root=" + string(box.Root), "--output=json", "--log-format=json"}, strings.Fields(p.args)...)
-		got := cli.Run(t.Context(), args, cli.IO{In: strings.NewReader(""), Out: &out, Err: &logs, Env: func(string) string { return "" }, Program: path})
+		ctx, end := context.WithCancel(t.Context())
+		to := io.Writer(&out)
+		if p.schema == "serve" {
+			to = &untilWhole{Buffer: &out, whole: end}
+		}
+		got := cli.Run(ctx, args, cli.IO{In: strings.NewReader(""), Out: to, Err: &logs, Env: func(string) string { return "" }, Program: path})
+		end()
 		if got != p.code {
 			t.Fatalf("%s: exit code %d, want %d\n%s%s", name, got, p.code, out.Bytes(), logs.Bytes())
 		}
@@ -192,6 +201,20 @@ func queueFailure(box *demo.Sandbox) error {
 		return err
 	}
 	return notify.Open(box.Root, &hostfs.Host{}, conf, slog.New(slog.DiscardHandler)).Send(notify.Sample(notify.UpgradeFailed))
+}
+
+// untilWhole calls whole when it has got a JSON document.
+type untilWhole struct {
+	*bytes.Buffer
+	whole func()
+}
+
+func (u *untilWhole) Write(p []byte) (int, error) {
+	n, err := u.Buffer.Write(p)
+	if json.Valid(u.Bytes()) {
+		u.whole()
+	}
+	return n, err
 }
 
 // spoil calls try with doc spoilt in one place after the other; each is put
