@@ -11,10 +11,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 )
 
 // job is one asset on its way into staging.
@@ -68,6 +70,10 @@ func (j *job) fromCache(ctx context.Context, path string) (*Staged, error) {
 		return nil, err
 	}
 	staged.FromCache, staged.Size = true, st.Size()
+	now := time.Now() // when it was last of use; see Prune
+	if err := os.Chtimes(path, now, now); err != nil {
+		j.store.Logger.Debug("the use of a cached archive is not noted", "path", path, "error", err)
+	}
 	return staged, nil
 }
 
@@ -106,7 +112,7 @@ func (j *job) keep(path string, sha component.Digest) error {
 		return os.Remove(path)
 	}
 	to := j.store.blob(sha)
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+	if err := j.store.makeDir(filepath.Dir(to)); err != nil {
 		return err
 	}
 	if err := os.Rename(path, to); err != nil {
@@ -120,13 +126,23 @@ func (j *job) keep(path string, sha component.Digest) error {
 	}
 	// Upstream speaks SHA-512 alone: the next look-up is by that.
 	alias := j.store.blob(best)
-	if err := os.MkdirAll(filepath.Dir(alias), 0o700); err != nil {
+	if err := j.store.makeDir(filepath.Dir(alias)); err != nil {
 		return err
 	}
 	if err := os.Link(to, alias); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return nil
+}
+
+// makeDir makes a directory of the cache that is the caller's alone. The cache
+// itself also holds what everybody may read.
+func (s *Store) makeDir(path string) error {
+	host := hostfs.Host{}
+	if err := host.MkdirAll(s.CacheDir, 0o755); err != nil {
+		return err
+	}
+	return host.MkdirAll(path, 0o700)
 }
 
 // openPartial opens the file a download goes to: one that outlives this attempt
@@ -136,7 +152,7 @@ func (j *job) openPartial() (*os.File, error) {
 		return os.OpenFile(filepath.Join(j.dir, "download"), os.O_RDWR|os.O_CREATE, 0o600)
 	}
 	dir := filepath.Join(j.store.CacheDir, "partial")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := j.store.makeDir(dir); err != nil {
 		return nil, err
 	}
 	d := j.proof.best()

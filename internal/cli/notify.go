@@ -36,6 +36,19 @@ func (g *global) notifications() (*config.Notifications, error) {
 	return conf, nil
 }
 
+// queueable reads them for a command that sends nothing: what ${…} stands for need
+// not be there, and where it is not a person is told.
+func (g *global) queueable() (*config.Notifications, error) {
+	conf, warnings, err := config.LoadNotificationsToQueue(layout.Root(g.root), g.Env)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", stack.ErrConfig, err)
+	}
+	if warnings != nil {
+		g.logger.Warn("notifications wait in the queue until this is mended", "error", warnings)
+	}
+	return conf, nil
+}
+
 func (g *global) host() *hostfs.Host { return &hostfs.Host{Guard: g.Guard} }
 
 // enabledChannels are the channels that a test can go to: all that are enabled, or

@@ -182,7 +182,7 @@ func (o *notifyRetryOptions) retry(id string) ([]notify.Letter, error) {
 		entry.Outcome, entry.Detail, entry.ExitCode = "error", err.Error(), exitError
 	}
 	if auditErr := audit.New(o.host(), root.Audit()).Write(entry); auditErr != nil {
-		fmt.Fprintf(o.Err, "note: audit log: %v\n", auditErr)
+		newDisplay(o.global).notice(fmt.Sprintf("audit log: %v", auditErr))
 	}
 	return list, err
 }

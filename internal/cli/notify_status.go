@@ -27,7 +27,7 @@ delivered in eight attempts within about an hour.`,
 }
 
 func (g *global) notifyStatus() error {
-	conf, err := g.notifications()
+	conf, err := g.queueable()
 	if err != nil {
 		return err
 	}

@@ -93,6 +93,9 @@ func (r Range) Span(sorted []Version) (from, to int, ok bool) {
 	return from, max(from, first(r.plain.high)), true
 }
 
+// IsZero reports whether it is the zero Range, as where none was given.
+func (r Range) IsZero() bool { return r.text == "" }
+
 // Equal reports whether both ranges are written alike.
 func (r Range) Equal(o Range) bool { return r.text == o.text }
 

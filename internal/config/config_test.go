@@ -141,7 +141,7 @@ func TestPolicyDefaults(t *testing.T) {
 	if d := cmp.Diff(none, comments, ignore); d != "" {
 		t.Error(d)
 	}
-	if none.Timeouts.Download.Std() != 10*time.Minute || none.Retention.Backups != 5 || none.Upstream.CacheTTL.Std() != 15*time.Minute {
+	if none.Timeouts.Download.Std() != 10*time.Minute || none.Retention != (Retention{Backups: 5, Runs: 200, CacheMiB: 2048}) || none.Upstream.CacheTTL.Std() != 15*time.Minute {
 		t.Errorf("got %+v", none)
 	}
 }
@@ -154,9 +154,13 @@ func TestPolicyEverything(t *testing.T) {
 		GitHub: Forge{"http://127.0.0.1:8080", "a${b"}, GitLab: Forge{"http://127.0.0.1:8081/api/v4", "glpat"}, Grafana: Forge{"http://127.0.0.1:8082", ""}, Concurrency: 2,
 	}
 	want.Verification = Verification{"if_available", "required", []string{"loki", "grafana"}}
-	want.ServiceManager, want.OnFailure, want.Retention.Backups, want.Paths.Staging = "process", "continue", 1, "/srv/staging"
+	want.ServiceManager, want.OnFailure, want.Retention, want.Paths.Staging = "process", "continue", Retention{Backups: 1, Runs: 20, CacheMiB: 2048}, "/srv/staging"
 	want.Holds = []Hold{{"grafana", ">=12.0.0", "angular panels", "2026-12-31"}, {Component: "loki", Until: "2026-12-31T06:00:00Z"}}
-	want.AutoUpgrade = &AutoUpgrade{"patch_only", &three, map[string]AutoPolicy{"prometheus": {"minor", &thirty, &zero, ""}, "grafana": {Policy: "none"}}}
+	want.AutoUpgrade = &AutoUpgrade{"patch_only", &three, "any", map[string]AutoPolicy{"prometheus": {"minor", &thirty, &zero, "none", ""}, "grafana": {Policy: "none"}}}
+	want.Vulnerabilities = Vulnerabilities{
+		Enabled: false, Database: "/srv/vulndb", OSV: []string{"https://mirror.example.com/osv/Go/all.zip", "/srv/advisories"}, MaxAge: component.Duration(720 * time.Hour),
+		Ignore: []Ignored{{"GO-2024-3240", "grafana", "no invites here", "2027-01-31"}, {ID: "CVE-2026-1", Reason: "not reachable"}},
+	}
 	want.MaintenanceWindows = []Window{{"Saturday", "22:00", "06:00", "Europe/Berlin"}, {Start: "02:00", End: "04:00"}}
 	want.AlertGate = &AlertGate{"http://localhost:9090", []string{`ALERTS{alertstate="firing",severity="critical"}`, `up{job="api"} == 0`}, "warn"}
 	// Secret formats itself as [redacted]; compare the values.
@@ -573,7 +577,7 @@ func FuzzPolicy(f *testing.F) {
 		if err != nil && strings.Contains(err.Error(), "ghp_secret") {
 			t.Fatalf("the secret is shown: %v", err)
 		}
-		if err == nil && (p.Retention.Backups < 1 || p.Timeouts.Stop <= 0 || p.Upstream.GitHub.APIURL == "") {
+		if err == nil && (p.Retention.Backups < 1 || p.Retention.Runs < 1 || p.Timeouts.Stop <= 0 || p.Upstream.GitHub.APIURL == "") {
 			t.Fatalf("%+v", p)
 		}
 	})

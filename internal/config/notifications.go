@@ -210,27 +210,44 @@ func (c *Notifications) Channel(name string) (Channel, bool) {
 // none. ${SECRET:NAME} and ${VARIABLE} are filled in for channels that are
 // enabled, and only there must they exist. Errors are as those of LoadPolicy.
 func LoadNotifications(root layout.Root, env func(string) string) (*Notifications, error) {
+	out, unresolved, err := loadNotifications(root, env)
+	if err == nil {
+		err = unresolved.Err()
+	}
+	return out, err
+}
+
+// LoadNotificationsToQueue is LoadNotifications for who only puts messages into the
+// queue: what ${…} stands for is needed by who delivers them, so where it does not
+// exist that is a warning, and the messages wait.
+func LoadNotificationsToQueue(root layout.Root, env func(string) string) (n *Notifications, warnings error, err error) {
+	n, unresolved, err := loadNotifications(root, env)
+	return n, unresolved.Err(), err
+}
+
+func loadNotifications(root layout.Root, env func(string) string) (*Notifications, yamlfile.Errors, error) {
 	out := &Notifications{File: root.Notifications()}
 	n, wrong, err := load(out.File)
 	if errors.Is(err, fs.ErrNotExist) {
-		return out, nil
+		return out, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	x := &expander{root: root, env: env}
-	n, errs := expandChannels(n, x)
-	errs = wrong.Beside(append(errs, decode(n, out)...))
+	n, unresolved := expandChannels(n, x)
+	errs := wrong.Beside(decode(n, out))
+	all := unresolved.Beside(errs.Beside(out.validate(n)))
 	out.Root, out.Secrets = n, x.found
-	if err := errs.Beside(out.validate(n)).Err(); err != nil {
-		return out, err
+	if len(all) > len(unresolved) {
+		return out, nil, all.Err()
 	}
 	for _, ch := range out.Channels {
 		if ch.Enabled {
 			ch.complete()
 		}
 	}
-	return out, nil
+	return out, unresolved, nil
 }
 
 // complete fills in what is left out.
@@ -271,6 +288,8 @@ const (
 	maxTimeout     = 5 * time.Minute
 )
 
+// expandChannels fills in what ${…} stands for in the channels that are enabled,
+// and returns with it what does not exist.
 func expandChannels(n *yamlfile.Node, x *expander) (*yamlfile.Node, yamlfile.Errors) {
 	list := n.Get("channels")
 	if list == nil {

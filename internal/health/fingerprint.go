@@ -24,6 +24,8 @@ type Value struct {
 	Value string `json:"value,omitempty"`
 	// Missing says why there is none; such a test is not compared.
 	Missing string `json:"missing,omitempty"`
+
+	spared bool // it is missing for want of a secret
 }
 
 // Known counts the values there are.
@@ -55,8 +57,11 @@ func (p *Prober) Fingerprint(ctx context.Context, client component.Client, tests
 	for _, t := range tests {
 		o := p.Test(ctx, client, t, at)
 		v := Value{Name: t.Name, Value: o.Value}
-		if o.Status != OK {
-			v = Value{Name: t.Name, Missing: o.Detail}
+		switch {
+		case o.Status != OK:
+			v = Value{Name: t.Name, Missing: o.Detail, spared: o.secret}
+		case t.HTTP != nil && t.HTTP.JSON != "" && o.Value == "null": // the answer has no such part
+			v = Value{Name: t.Name, Missing: fmt.Sprintf("%s is null in the answer of %s", t.HTTP.JSON, t.HTTP.URL)}
 		}
 		f.Values = append(f.Values, v)
 	}
@@ -102,7 +107,8 @@ func (p *Prober) Compare(ctx context.Context, client component.Client, tests []c
 
 // Differences compares two fingerprints by the rules of their tests. A value
 // that was not known before is not compared; one that is no longer known is a
-// difference.
+// difference, unless it could not be asked for want of a secret that this prober
+// spares.
 func Differences(tests []component.Test, before, after Fingerprint) []Difference {
 	rule := map[string]string{}
 	for _, t := range tests {
@@ -115,7 +121,7 @@ func Differences(tests []component.Test, before, after Fingerprint) []Difference
 	var out []Difference
 	for _, was := range before.Values {
 		is, asked := now[was.Name]
-		if was.Missing != "" || !asked {
+		if was.Missing != "" || !asked || is.spared {
 			continue
 		}
 		switch {
@@ -137,12 +143,8 @@ func same(rule, before, after string) bool {
 	if errA != nil || errB != nil {
 		return false
 	}
-	if rule == "at_least" {
-		return a >= b
-	}
 	// Sums of floating-point samples depend on the order they are read in.
-	diff, scale := a-b, max(abs(a), abs(b))
-	return abs(diff) <= 1e-9*scale
+	return rule == "at_least" && a > b || abs(a-b) <= 1e-9*max(abs(a), abs(b))
 }
 
 func abs(f float64) float64 { return max(f, -f) }

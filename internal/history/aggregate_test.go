@@ -66,7 +66,7 @@ func TestAggregates(t *testing.T) {
 	)
 
 	// What a person takes back had succeeded all the same.
-	if err := db.MarkRolledBack(t.Context(), []int64{ids[1], ids[4]}, day); err != nil {
+	if err := db.MarkRolledBack(t.Context(), []Mark{{ID: ids[1], At: day}, {ID: ids[4], At: day}}); err != nil {
 		t.Fatal(err)
 	}
 	check(

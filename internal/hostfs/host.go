@@ -36,8 +36,8 @@ func (h *Host) Check(op, target string) error {
 	return h.Guard(op, target)
 }
 
-// MkdirAll creates a directory and its missing parents with perm and syncs each
-// directory that gained an entry.
+// MkdirAll creates a directory and its missing parents with perm, whatever the
+// umask, and syncs each directory that gained an entry.
 func (h *Host) MkdirAll(path string, perm fs.FileMode) error {
 	path = filepath.Clean(path)
 	if st, err := os.Stat(path); err == nil {
@@ -59,8 +59,20 @@ func (h *Host) MkdirAll(path string, perm fs.FileMode) error {
 		if st, statErr := os.Stat(path); statErr != nil || !st.IsDir() {
 			return err
 		}
+	} else if err := undoUmask(path, perm); err != nil {
+		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// undoUmask gives a new directory the permissions that the umask took. Its other
+// bits, such as a group that it has from its parent, stay.
+func undoUmask(dir string, perm fs.FileMode) error {
+	st, err := os.Lstat(dir)
+	if err != nil || st.Mode().Perm() == perm.Perm() {
+		return err
+	}
+	return os.Chmod(dir, st.Mode()&^fs.ModePerm|perm.Perm())
 }
 
 // WriteFile replaces path with data atomically: a synced temporary file beside

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -310,5 +311,30 @@ func TestRenameAndRemove(t *testing.T) {
 func TestBeside(t *testing.T) {
 	if got := Beside("/usr/local/bin/prometheus", "new"); got != "/usr/local/bin/.prometheus.obsup-new" {
 		t.Error(got)
+	}
+}
+
+func TestMkdirAllWhateverTheUmask(t *testing.T) {
+	dir := t.TempDir()
+	old := syscall.Umask(0o077)
+	err := (&Host{}).MkdirAll(filepath.Join(dir, "a", "b"), 0o755)
+	syscall.Umask(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "a/b"} {
+		if st, err := os.Stat(filepath.Join(dir, name)); err != nil || st.Mode().Perm() != 0o755 {
+			t.Errorf("%s: %v %v", name, st.Mode(), err)
+		}
+	}
+	// A group that new entries get from their directory is kept.
+	if err := os.Chmod(dir, 0o755|fs.ModeSetgid); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&Host{}).MkdirAll(filepath.Join(dir, "c"), 0o775); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(filepath.Join(dir, "c")); err != nil || st.Mode().Perm() != 0o775 || st.Mode()&fs.ModeSetgid == 0 {
+		t.Errorf("%v %v", st.Mode(), err)
 	}
 }

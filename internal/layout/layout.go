@@ -57,6 +57,13 @@ func (r Root) History() string { return r.Path("var/lib/observability/upgrade-hi
 // Audit is the audit log.
 func (r Root) Audit() string { return r.Path("var/lib/observability/audit.log") }
 
+// VulnDB is the database of known vulnerabilities, as the last refresh left it.
+func (r Root) VulnDB() string { return r.Path("var/lib/observability/vulndb") }
+
+// Vulnerabilities is what is known of the installed components, for others to
+// read.
+func (r Root) Vulnerabilities() string { return r.Path("var/cache/observability/vulnerabilities.json") }
+
 // JournalDir holds the journal of a run in progress.
 func (r Root) JournalDir() string { return r.Path("var/lib/observability/journal") }
 

@@ -61,6 +61,7 @@ var (
 	autoEnabled       = gauge("observability_auto_upgrade_enabled", "Whether the timer of unattended runs is installed and the policy of the component lets them upgrade it.", "component")
 	vulnerable        = gauge("observability_component_vulnerable", "Constant 1; the installed version of the component has the known vulnerability cve.", "component", "cve", "severity")
 	vulnerabilityData = gauge("observability_vulnerability_data", "What is known of the vulnerabilities of the installed version: 1 for the state that holds, else 0. Unknown is not safe.", "component", "state")
+	vulnerabilityTime = gauge("observability_vulnerability_database_timestamp_seconds", "When the newest record of the database of vulnerabilities was written; absent where there is none.")
 
 	lastUpgrade         = gauge("observability_last_upgrade_timestamp", "When the version of the component last changed, in seconds since 1970; absent where it never did.", "component")
 	upgradeStatus       = gauge("observability_upgrade_status", "How the last upgrade of the component ended: 1 for the status that holds, else 0.", "component", "status")

@@ -27,6 +27,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/runlog"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
+	"github.com/observability-upgrade/observability-upgrade/internal/vulnerability"
 )
 
 var update = flag.Bool("update", false, "write golden files anew")
@@ -37,6 +38,7 @@ var now = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 func full() *overview.Overview {
 	v := component.MustParseVersion
 	days := func(n int) time.Time { return now.AddDate(0, 0, n) }
+	modified := days(-2)
 	return &overview.Overview{
 		ReadAt: now, Build: "1.2.3",
 		Components: []overview.Component{
@@ -46,13 +48,15 @@ func full() *overview.Overview {
 			},
 			{
 				Name: "loki", Version: "3.1.0", Policy: "minor", UpgradedAt: days(-3),
-				Candidate: &plan.Candidate{Name: "loki", Current: v("3.1.0"), Latest: v("3.4.0"), VersionsBehind: 3, Vulnerabilities: []plan.Vulnerability{
-					{ID: "CVE-2026-0001", FixedIn: "3.2.0"}, {ID: "CVE-2026-0002"}, {ID: "CVE-2026-0001"},
+				Candidate: &plan.Candidate{Name: "loki", Current: v("3.1.0"), Latest: v("3.4.0"), VersionsBehind: 3},
+				Vulnerability: &vulnerability.Result{State: vulnerability.Affected, Vulnerabilities: []vulnerability.Finding{
+					{ID: "GO-2026-0001", Aliases: []string{"CVE-2026-0001"}, FixedIn: "3.2.0", Severity: "high"}, {ID: "GHSA-2026-0002"}, {ID: "CVE-2026-0001"},
 				}},
 			},
 			{
 				Name: "prometheus", Version: "2.53.3+\xffds\"", Policy: "patch_only", UpgradedAt: days(-1),
-				Candidate: &plan.Candidate{Name: "prometheus", Current: v("2.53.3"), Latest: v("2.53.3")},
+				Candidate:     &plan.Candidate{Name: "prometheus", Current: v("2.53.3"), Latest: v("2.53.3")},
+				Vulnerability: &vulnerability.Result{State: vulnerability.None},
 			},
 			{Name: "tempo"},
 		},
@@ -60,7 +64,9 @@ func full() *overview.Overview {
 		Running:     &runlog.Record{ID: "20261125_115900"},
 		Interrupted: &runlog.Record{ID: "20261125_115800"},
 		Broken:      []string{"loki"},
-		Runs:        []state.RunSummary{{ID: "20261124_120000", Timestamp: days(-1), Status: "rolled_back", DurationSeconds: 12}, {ID: "x", Status: "success"}},
+
+		VulnerabilityData: &vulnerability.Info{Modified: &modified},
+		Runs:              []state.RunSummary{{ID: "20261124_120000", Timestamp: days(-1), Status: "rolled_back", DurationSeconds: 12}, {ID: "x", Status: "success"}},
 		Totals: overview.Totals{
 			Counts: []history.Count{
 				{Component: "loki", Status: history.Failed, N: 1},
@@ -133,7 +139,7 @@ func TestUnknownIsAbsent(t *testing.T) {
 	for _, absent := range []string{
 		`observability_versions_behind{component="grafana"}`, `observability_versions_behind{component="tempo"}`,
 		`observability_hold_until_timestamp_seconds{component="mimir"}`, `observability_last_upgrade_timestamp{component="tempo"}`,
-		`observability_upgrade_status{component="tempo"`, `observability_upgrade_status{component="gone"`, `state="none"} 1`,
+		`observability_upgrade_status{component="tempo"`, `observability_upgrade_status{component="gone"`, `data{component="tempo",state="none"} 1`,
 	} {
 		if strings.Contains(got, absent) {
 			t.Errorf("there is %s", absent)

@@ -42,6 +42,9 @@ func (s snapshot) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (s snapshot) components(e emitter) {
+	if d := s.VulnerabilityData; d != nil && d.Modified != nil {
+		e.time(vulnerabilityTime, *d.Modified)
+	}
 	for _, c := range s.Components {
 		if c.Version != "" {
 			e.set(versionInfo, 1, c.Name, c.Version)

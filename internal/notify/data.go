@@ -128,6 +128,9 @@ func ending(event string) bool {
 // the components and versions.
 func (d Data) id(channel string) string {
 	parts := []string{d.Event, d.RunID, d.FailedComponent, channel}
+	if d.Event == RollbackRequired && d.AutoRollback {
+		parts[0] += " by itself" // that a person is needed after all is another message
+	}
 	if d.RunID == "" {
 		for _, c := range d.Components {
 			parts = append(parts, c.Name+"@"+c.LatestVersion)

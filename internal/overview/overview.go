@@ -13,6 +13,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/runlog"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
+	"github.com/observability-upgrade/observability-upgrade/internal/vulnerability"
 )
 
 // Source gives overviews. It is safe for concurrent use.
@@ -44,7 +45,10 @@ type Overview struct {
 	Windows  Windows
 	Auto     Auto
 	Backups  []Backup // newest first
-	Problems []string // what could not be read, and why
+	// VulnerabilityData is the database of vulnerabilities as of the last assessment;
+	// nil: there was none.
+	VulnerabilityData *vulnerability.Info
+	Problems          []string // what could not be read, and why
 }
 
 // RecentUpgrades bounds Overview.Upgrades.
@@ -76,10 +80,13 @@ type Component struct {
 	InstalledAt time.Time // zero: not known
 	UpgradedAt  time.Time // zero: never
 	Service     string
-	Candidate   *plan.Candidate       // what the last check said of it; nil: nothing
-	CheckError  string                // why the last check could not ask upstream
-	Failed      []state.FailedVersion // that failed here
-	Policy      string                // of unattended runs: patch_only | minor | any | none
+	Candidate   *plan.Candidate // what the last check said of it; nil: nothing
+	CheckError  string          // why the last check could not ask upstream
+	// Vulnerability is what is known of vulnerabilities of the installed version;
+	// nil: it was not assessed.
+	Vulnerability *vulnerability.Result
+	Failed        []state.FailedVersion // that failed here
+	Policy        string                // of unattended runs: patch_only | minor | any | none
 }
 
 // Windows are the maintenance windows.

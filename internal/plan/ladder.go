@@ -143,7 +143,7 @@ func (l *ladder) build(usable []option, ranges []Range, floor component.Version)
 	closeStretch := func() {
 		if last != nil && last.failed.passes() {
 			v := last.release.Version
-			l.nodes = append(l.nodes, node{option: *last, version: v, at: lastAt, goal: floor.IsZero() || floor.Less(v)})
+			l.nodes = append(l.nodes, node{option: *last, version: v, at: lastAt, goal: !last.stone && (floor.IsZero() || floor.Less(v))})
 		}
 		last = nil
 	}
@@ -152,7 +152,9 @@ func (l *ladder) build(usable []option, ranges []Range, floor component.Version)
 			closeStretch()
 		}
 		for next >= 0 && usable[next].release.Version.Equal(v) {
-			last, lastAt = &usable[next], i
+			if o := &usable[next]; last == nil || last.stone || !o.stone {
+				last, lastAt = o, i
+			}
 			next--
 		}
 	}

@@ -28,6 +28,7 @@ type solver struct {
 	pairs   []pair   // what the rules come to, two candidates at a time
 	beside  [][]int  // pairs by candidate
 	target  []int    // the node each candidate goes to; 0: it stays
+	early   []bool   // candidates that fix a known vulnerability, and those that must go before them
 	steps   []move   // in the order they run
 	told    []string // what a person should know
 	dead    []nogood
@@ -58,7 +59,7 @@ const (
 )
 
 func solve(in Input, cands []*candidate) (*solver, error) {
-	s := &solver{cands: cands, rules: bind(in, cands), touches: make([][]int, len(cands)), target: make([]int, len(cands)), doms: make([]bitset, len(cands))}
+	s := &solver{cands: cands, rules: bind(in, cands), touches: make([][]int, len(cands)), target: make([]int, len(cands)), early: make([]bool, len(cands)), doms: make([]bitset, len(cands))}
 	for i, r := range s.rules {
 		if !r.waived {
 			s.touches[r.a] = append(s.touches[r.a], i)
@@ -78,6 +79,7 @@ func solve(in Input, cands []*candidate) (*solver, error) {
 	for _, group := range s.groups() {
 		s.work, s.tries = 0, 0
 		s.settle(group)
+		s.hurry(group)
 		sequences = append(sequences, s.sequence(group))
 	}
 	s.steps = s.merge(sequences)

@@ -24,8 +24,9 @@ func (w *world) keeps(samples string) {
 
 func (w *world) withData(req Request, takeBack bool) Request {
 	for i := range req.Changes {
+		req.Changes[i].TakeBack = takeBack
 		req.Changes[i].Data = &Data{
-			Path: w.data(dataUnit), Copy: true, TakeBack: takeBack, Exclude: []string{"lock"},
+			Path: w.data(dataUnit), Copy: true, Exclude: []string{"lock"},
 			Fingerprint: []component.Test{{Name: "samples", HTTP: &component.HTTPTest{URL: w.server.URL + "/prom/samples", Match: `samples (\d+)`}}},
 		}
 	}
@@ -62,6 +63,24 @@ func TestDataIsKept(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(res.BackupPath, "data/prom/lock")); err == nil {
 		t.Error("what is excluded was copied")
+	}
+}
+
+// Where not one question has an answer, the run says so.
+func TestBlindFingerprintIsTold(t *testing.T) {
+	for path, want := range map[string]bool{"/prom/samples": false, "/nowhere": true} {
+		w := newWorld(t)
+		w.install("prom", "1.0.0")
+		w.keeps("twelve bytes")
+		req := w.withData(w.steps("prom 2.0.0"), true)
+		req.Changes[0].Data.Fingerprint[0].HTTP.URL = w.server.URL + path
+		res, err := w.engine(nil).Execute(t.Context(), req)
+		if err != nil || res.Status != StatusSuccess {
+			t.Fatalf("%s: %+v, %v", path, res, err)
+		}
+		if got := strings.Contains(strings.Join(res.Warnings, "\n"), "nothing can tell whether its data is still there"); got != want {
+			t.Errorf("%s: warnings %q", path, res.Warnings)
+		}
 	}
 }
 

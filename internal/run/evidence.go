@@ -64,7 +64,12 @@ func (r *running) saveEvidence(ctx context.Context, ch Change, reason string) st
 		return ""
 	}
 	path := filepath.Join(r.Root.RunsDir(), r.head.ID, "evidence", ch.Component+".json")
-	if err := r.Host.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+	// Who may not read the evidence may read the rest of the run's record.
+	err = r.Host.MkdirAll(filepath.Dir(filepath.Dir(path)), 0o755)
+	if err == nil {
+		err = r.Host.MkdirAll(filepath.Dir(path), 0o750)
+	}
+	if err != nil {
 		r.warn("%s: evidence: %v", ch.Component, err)
 		return ""
 	}

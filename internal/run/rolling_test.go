@@ -12,6 +12,7 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/balancer"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/history"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 	"github.com/observability-upgrade/observability-upgrade/internal/service"
@@ -22,8 +23,10 @@ import (
 type fakeBalancer struct {
 	mu       sync.Mutex
 	admitted map[string]bool
+	open     map[string]int // connections of a drained server that have not ended yet
 	did      []string
-	broken   bool // it answers nothing
+	broken   bool            // it answers nothing
+	by       map[string]bool // whom a person took out
 	wrong    []string
 }
 
@@ -38,7 +41,7 @@ func (b *fakeBalancer) takesTraffic(unit string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	_, instance, _ := strings.Cut(strings.TrimSuffix(unit, ".service"), "@")
-	return b.admitted[instance]
+	return b.admitted[instance] || b.open[instance] > 0
 }
 
 func (s fakeServer) State(context.Context) (balancer.State, error) {
@@ -47,7 +50,8 @@ func (s fakeServer) State(context.Context) (balancer.State, error) {
 	if s.lb.broken {
 		return balancer.State{}, errors.New("no answer")
 	}
-	st := balancer.State{Admitted: s.lb.admitted[s.name], Up: true, Detail: "by hand"}
+	st := balancer.State{Admitted: s.lb.admitted[s.name], Up: true, Detail: "by hand", Sessions: s.lb.open[s.name]}
+	s.lb.open[s.name] = max(st.Sessions-1, 0)
 	for name, in := range s.lb.admitted {
 		if name != s.name && in {
 			st.Others++
@@ -57,13 +61,21 @@ func (s fakeServer) State(context.Context) (balancer.State, error) {
 }
 
 func (s fakeServer) Drain(context.Context) error { return s.set(false) }
-func (s fakeServer) Admit(context.Context) error { return s.set(true) }
+func (s fakeServer) Admit(context.Context) error {
+	if s.lb.by[s.name] {
+		return &balancer.NotOursError{Server: s.name, State: "by hand"}
+	}
+	return s.set(true)
+}
 
 func (s fakeServer) set(in bool) error {
 	s.lb.mu.Lock()
 	defer s.lb.mu.Unlock()
 	if s.lb.broken {
 		return errors.New("no answer")
+	}
+	if s.lb.admitted[s.name] && !in {
+		s.lb.open[s.name] = 1
 	}
 	s.lb.admitted[s.name] = in
 	if !s.lb.admitted["a"] && !s.lb.admitted["b"] {
@@ -77,7 +89,7 @@ func (s fakeServer) set(in bool) error {
 func pair(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t)
-	w.lb = &fakeBalancer{admitted: map[string]bool{"a": true, "b": true}}
+	w.lb = &fakeBalancer{admitted: map[string]bool{"a": true, "b": true}, open: map[string]int{}}
 	w.install("prom", "1.0.0")
 	if _, err := w.Stop(t.Context(), service.Service{Unit: "prom.service"}, 0); err != nil {
 		t.Fatal(err)
@@ -205,6 +217,26 @@ func TestRollingLeavesOthersDrains(t *testing.T) {
 	w.clean("no answer")
 }
 
+// What a person takes out while it is upgraded stays out; the upgrade is none the
+// worse for it.
+func TestRollingTakenOutMeanwhile(t *testing.T) {
+	w := pair(t)
+	w.lb.admitted["c"] = true
+	e := w.engine(nil)
+	e.Report = func(ev Event) {
+		if ev.Instance == "a" && ev.Step == StepStart {
+			w.lb.by = map[string]bool{"a": true}
+		}
+	}
+	res, err := e.Execute(t.Context(), w.rolling("prom 2.0.0"))
+	if err != nil || res.Status != StatusSuccess || w.lb.admitted["a"] || !w.lb.admitted["b"] || w.instance("a") != "2.0.0" {
+		t.Fatalf("%+v, %v, balancer %v", res, err, w.lb.admitted)
+	}
+	if !strings.Contains(strings.Join(res.Warnings, "\n"), "prom@a: a is out of the balancer (by hand)") {
+		t.Errorf("warnings %q", res.Warnings)
+	}
+}
+
 // Killed at any effect, recovery leaves both instances running and in the
 // balancer. Both are at one version, unless one of them failed for itself.
 func TestRollingKilledAtEveryOperation(t *testing.T) {
@@ -300,6 +332,62 @@ func TestRollingKilledDuringRecovery(t *testing.T) {
 	t.Logf("%d pairs of kill points", tried)
 }
 
+// A rollback of both instances, killed at any effect, leaves both at one version,
+// and the history says which.
+func TestRollingRollbackKilledAtEveryOperation(t *testing.T) {
+	t.Parallel()
+	tried := 0
+	for n := 1; ; n++ {
+		w := pair(t)
+		res, err := w.engine(nil).Execute(t.Context(), w.rolling("prom 2.0.0"))
+		if err != nil {
+			t.Fatalf("%+v, %v", res, err)
+		}
+		req := w.rolling("prom 1.0.0")
+		req.Operation, req.StagingDirs, req.ContinueOnFailure = Rollback, nil, true
+		for i := range req.Changes {
+			req.Changes[i].Undoes = []int64{1}
+		}
+		c := &crashAt{n: n}
+		if _, err = w.engine(c.guard).Execute(t.Context(), req); !c.crashed() {
+			break
+		}
+		tried++
+		what := fmt.Sprintf("killed at effect %d (%s): %v", n, c.op, err)
+		results, err := w.engine(nil).Recover(t.Context())
+		if err != nil {
+			t.Fatalf("%s: recover: %v", what, err)
+		}
+		for _, res := range results {
+			if res.Status != StatusInterrupted && res.Status != StatusSuccess {
+				t.Fatalf("%s: recovered as %+v", what, res)
+			}
+		}
+		w.clean(what)
+		a, b, file := w.instance("a"), w.instance("b"), w.version("prom").String()
+		f, err := state.Load(w.root.State())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a != file || b != file || f.Components["prom"].CurrentVersion != file || f.Components["prom"].Instances["a"] != file || f.Components["prom"].Instances["b"] != file {
+			t.Fatalf("%s: a %s, b %s, file %s, state %+v", what, a, b, file, f.Components["prom"])
+		}
+		db, err := history.OpenReadOnly(t.Context(), w.root.History())
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := db.List(t.Context(), history.Filter{})
+		if err != nil || len(rows) != 1 || (rows[0].Status == history.Success) != (file == "2.0.0") {
+			t.Fatalf("%s: file %s, history %+v, %v", what, file, rows, err)
+		}
+		_ = db.Close()
+	}
+	if tried < 40 {
+		t.Fatalf("only %d effects were tried", tried)
+	}
+	t.Logf("%d kill points", tried)
+}
+
 // restart makes a request that restarts both instances.
 func (w *world) restarting(strategy Strategy) Request {
 	req := w.rolling("prom 1.0.0")
@@ -330,6 +418,28 @@ func TestRestart(t *testing.T) {
 		}
 		if _, err := os.Stat(w.root.History()); err == nil {
 			t.Errorf("%s: the history was written", strategy)
+		}
+	}
+}
+
+// A service that crashed once, long ago, is reloaded all the same: that is no crash
+// of now. One that crashes in the reload is.
+func TestReloadAfterCrash(t *testing.T) {
+	for _, crash := range []bool{false, true} {
+		w := pair(t)
+		w.running["prom@a.service"].restarts = 1
+		e := w.engine(nil)
+		e.ReloadConfig = func(_ context.Context, ch Change) (bool, error) {
+			if crash && ch.Instance == "a" {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.running["prom@a.service"].restarts++
+			}
+			return true, nil
+		}
+		res, err := e.Execute(t.Context(), w.restarting(Reload))
+		if crash && (err == nil || !strings.Contains(err.Error(), "crashed and was restarted")) || !crash && (err != nil || res.Status != StatusSuccess) {
+			t.Errorf("crash %v: %+v, %v", crash, res, err)
 		}
 	}
 }

@@ -48,6 +48,8 @@ type proc struct {
 	content string
 	started time.Time
 	dead    bool
+
+	restarts int // by itself, since it was started
 }
 
 // Words in an executable's content and what they make it do.
@@ -150,7 +152,7 @@ func (w *world) Status(_ context.Context, s service.Service) (service.Status, er
 		st.Failed, st.SubState, st.Result = true, "failed", "exit-code"
 	default:
 		st.Active, st.MainPID, st.SubState = true, p.pid, "running"
-		st.ExecPath = w.bin(program(s.Unit))
+		st.ExecPath, st.Restarts = w.bin(program(s.Unit)), p.restarts
 	}
 	return st, nil
 }
@@ -393,7 +395,7 @@ func (w *world) whole(what string, allowed map[string][]string) map[string]strin
 		if got := w.runningVersion(name); got != v {
 			w.t.Fatalf("%s: %s: binary %s, running %q", what, name, v, got)
 		}
-		rows, err := db.List(context.Background(), history.Filter{Component: name, Status: history.Success})
+		rows, err := db.List(context.Background(), history.Filter{Components: []string{name}, Status: history.Success})
 		if err != nil {
 			w.t.Fatalf("%s: %v", what, err)
 		}

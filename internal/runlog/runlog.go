@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 )
@@ -26,6 +27,7 @@ type Entry struct {
 	Instance  string          `json:"instance,omitempty"`
 	Done      bool            `json:"done,omitempty"`
 	Detail    string          `json:"detail,omitempty"`
+	Reason    string          `json:"reason,omitempty"` // with step "undo": why
 	Error     string          `json:"error,omitempty"`
 	Begin     *run.Header     `json:"begin,omitempty"`  // with step "begin"
 	Plan      json.RawMessage `json:"plan,omitempty"`   // with step "begin": the document of `plan`
@@ -61,7 +63,7 @@ func (w *Writer) Event(ev run.Event) {
 		return
 	}
 	e := Entry{
-		Time: ev.Time.UTC(), Step: ev.Step, Component: ev.Component, Instance: ev.Instance, Done: ev.Done, Detail: ev.Detail,
+		Time: ev.Time.UTC(), Step: ev.Step, Component: ev.Component, Instance: ev.Instance, Done: ev.Done, Detail: ev.Detail, Reason: ev.Reason,
 		Begin: ev.Begin, Result: ev.End,
 	}
 	if ev.Err != nil {
@@ -92,12 +94,16 @@ func (e *Entry) setPlan(plan any) (err error) {
 }
 
 // open opens the run's log. Its directory may not exist yet; readers without
-// rights of their own may read it, as they may read the run's result.
+// rights of their own may read it, as they may read the run's result, whatever the
+// umask.
 func (w *Writer) open() {
 	path := file(w.root, w.id)
-	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	err := (&hostfs.Host{}).MkdirAll(filepath.Dir(path), 0o755)
 	if err == nil {
 		w.file, err = os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	}
+	if err == nil {
+		err = w.file.Chmod(0o644)
 	}
 	if err != nil {
 		w.fail(err)

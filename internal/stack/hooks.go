@@ -3,6 +3,7 @@ package stack
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -70,7 +71,15 @@ func (s *Stack) runHook(ctx context.Context, argv []string, h hook) (string, err
 		return "", err
 	}
 	began := time.Now()
+	ctx, end := s.Tracer.Span(ctx, "hook", slog.String("moment", h.moment), slog.String("command", argv[0]))
 	out, err := artifact.RunCommand(ctx, argv, h.environment(), s.Policy.Hooks.Timeout.Std())
-	s.Logger.Info("hook", "moment", h.moment, "command", strings.Join(argv, " "), "seconds", time.Since(began).Seconds(), "error", err)
+	end(err)
+	attrs := []slog.Attr{
+		slog.String("moment", h.moment), slog.String("command", strings.Join(argv, " ")), slog.Float64("duration_seconds", time.Since(began).Seconds()),
+	}
+	if err != nil {
+		attrs = append(attrs, slog.String("error", err.Error())) // the caller tells it to people
+	}
+	s.Logger.LogAttrs(ctx, slog.LevelInfo, "hook", attrs...)
 	return strings.TrimSpace(out), err
 }

@@ -8,10 +8,10 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
-	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/overview"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
@@ -19,6 +19,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/runlog"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
 	"github.com/observability-upgrade/observability-upgrade/internal/timer"
+	"github.com/observability-upgrade/observability-upgrade/internal/vulnerability"
 )
 
 var _ overview.Source = (*Stack)(nil)
@@ -50,9 +51,14 @@ func (s *Stack) overview(ctx context.Context, pid int, held bool) (*overview.Ove
 	if st == nil {
 		st = state.New()
 	}
-	o.Check, err = overview.ReadCheck(s.Root)
-	problem("last check", err)
+	trusted := s.trustCache()
+	problem("cache", trusted)
+	if trusted == nil {
+		o.Check, err = overview.ReadCheck(s.Root)
+		problem("last check", err)
+	}
 	s.overviewComponents(o, st)
+	problem("known vulnerabilities", s.overviewVulnerabilities(o))
 	o.Runs = slices.Clone(st.UpgradeHistory)
 	slices.Reverse(o.Runs)
 	o.Upgrades, err = s.recentUpgrades(ctx)
@@ -62,8 +68,10 @@ func (s *Stack) overview(ctx context.Context, pid int, held bool) (*overview.Ove
 	o.Holds, err = s.Holds()
 	problem("holds", err)
 	problem("maintenance windows", s.overviewWindows(o))
-	o.Backups, err = overview.ReadBackups(s.Root)
-	problem("backups", err)
+	if trusted == nil {
+		o.Backups, err = overview.ReadBackups(s.Root)
+		problem("backups", err)
+	}
 	t, ok, err := timer.Read(s.unitDir())
 	problem("timer", err)
 	if ok {
@@ -105,12 +113,33 @@ func (s *Stack) overviewComponents(o *overview.Overview, st *state.File) {
 			}
 			c.Candidate = &found
 			reconcile(c.Candidate, c.Version)
+			holdFailed(c.Candidate, c.Failed)
 		}
 		for _, e := range o.Check.Errors {
 			get(e.Component).CheckError = e.Error
 		}
 	}
 	slices.SortFunc(o.Components, func(a, b overview.Component) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// overviewVulnerabilities takes what the last assessment says of the versions that
+// are installed now.
+func (s *Stack) overviewVulnerabilities(o *overview.Overview) error {
+	doc, err := vulnerability.Load(s.Root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	o.VulnerabilityData = &doc.Database
+	for i := range o.Components {
+		c := &o.Components[i]
+		if r := doc.Of(c.Name); r.Version.String() == c.Version {
+			c.Vulnerability = &r
+		}
+	}
+	return nil
 }
 
 // reconcile brings what a check said up to the version that a run since left
@@ -130,13 +159,28 @@ func reconcile(c *plan.Candidate, installed string) {
 	c.VersionsBehind, c.Action, c.Type = 0, plan.ActionSkip, component.BumpNone
 }
 
-func (s *Stack) recentUpgrades(ctx context.Context) ([]history.Upgrade, error) {
-	db, err := history.OpenReadOnly(ctx, s.Root.History())
-	if err != nil {
-		return nil, err
+// holdFailed holds what failed since the check, as the next check will
+// (docs/reference.md, promise 7).
+func holdFailed(c *plan.Candidate, failed []state.FailedVersion) {
+	if c.Action != plan.ActionUpgrade {
+		return
 	}
-	defer db.Close()
-	return db.List(ctx, history.Filter{Limit: overview.RecentUpgrades})
+	for _, f := range failed {
+		v, err := component.ParseVersion(f.Version)
+		if err != nil || !v.Equal(c.Target) {
+			continue
+		}
+		c.Action, c.Target = plan.ActionHold, component.Version{}
+		c.Reason = fmt.Sprintf("%s failed here on %s: %s; name it with --component=%s@%s to try again", v, f.FailedAt.UTC().Format(time.DateOnly), f.Reason, c.Name, v)
+	}
+}
+
+func (s *Stack) recentUpgrades(ctx context.Context) (rows []history.Upgrade, err error) {
+	err = history.Look(ctx, s.Root.History(), func(db *history.DB) error {
+		rows, err = db.List(ctx, history.Filter{Limit: overview.RecentUpgrades})
+		return err
+	})
+	return rows, err
 }
 
 func (s *Stack) overviewWindows(o *overview.Overview) error {
@@ -170,27 +214,24 @@ func (s *Stack) overviewPolicies(o *overview.Overview) error {
 // overviewRuns tells of the run at work, or of one that was cut off: its journal
 // is open.
 func (s *Stack) overviewRuns(o *overview.Overview, pid int, held bool) error {
-	if held {
-		o.Preparing = &overview.Process{PID: pid}
-	}
-	open, err := journal.Pending(s.Root.JournalDir())
-	if err != nil || len(open) == 0 {
-		return err
-	}
-	id := journal.ID(open[0])
-	r, err := runlog.Read(s.Root, id)
-	if err != nil { // that there is such a run matters more than what it did
-		r = &runlog.Record{ID: id, Header: run.Header{ID: id}}
+	id, err := overview.OpenRun(s.Root)
+	var r *runlog.Record
+	if id != "" {
+		if r, err = runlog.Read(s.Root, id); err != nil { // that there is such a run matters more than what it did
+			r = &runlog.Record{ID: id, Header: run.Header{ID: id}}
+		}
 	}
 	var unlogged *runlog.NotFoundError
 	if errors.As(err, &unlogged) {
 		err = nil // it was cut off before its log was begun
 	}
-	switch {
-	case !held:
+	switch overview.PhaseOf(r, held) {
+	case overview.Preparing:
+		o.Preparing = &overview.Process{PID: pid}
+	case overview.Running:
+		o.Running = r
+	case overview.Interrupted:
 		o.Interrupted = r
-	case !r.Ended():
-		o.Running, o.Preparing = r, nil
 	}
 	return err
 }
@@ -243,27 +284,35 @@ func (s *Stack) overviewBroken(o *overview.Overview) error {
 	return errors.Join(errs...)
 }
 
-// RecordCheck keeps what a look found, for those who look at the stack without
-// asking upstream. Where always is not set, only what is new is written. A look
-// at some components only renews what is known of those. Not being allowed to
-// write is no error: a check by a plain user changes nothing.
-func (s *Stack) RecordCheck(v *View, o LookOptions, always bool) {
+// Checked keeps what a check found and announces the new versions among it.
+func (s *Stack) Checked(v *View, o LookOptions) { s.announce(s.recordCheck(v, o, true), nil) }
+
+// recordCheck keeps what a look found, for those who look at the stack without
+// asking upstream, and returns it. Where always is not set, only what is new is
+// written. A look at some components only renews what is known of those. Not being
+// allowed to write is no error: a check by a plain user changes nothing.
+func (s *Stack) recordCheck(v *View, o LookOptions, always bool) plan.CheckReport {
 	in := v.Input
 	in.Auto, in.Target, in.Pins, in.Force = false, plan.Latest, nil, false
+	if s.trustCache() != nil {
+		return plan.Check(in) // it was told
+	}
 	report := plan.Check(in)
+	whole := report
 	if len(o.Components) > 0 {
 		old, err := overview.ReadCheck(s.Root)
 		if err != nil || old == nil {
-			return // what is known of some is not what is known of all
+			return report // what is known of some is not what is known of all
 		}
-		report = renew(*old, report)
+		whole = renew(*old, report)
 	}
-	if err := overview.WriteCheck(s.host, s.Root, report, always); err != nil {
+	if err := overview.WriteCheck(s.host, s.Root, whole, always); err != nil {
 		s.Logger.Debug("what the check found is not kept", "error", err)
 	}
 	if !s.holdsLock { // else Mutate does it at its end
 		s.writeTextfile()
 	}
+	return report
 }
 
 // renew puts what a later report says of some components into one of all.
@@ -290,12 +339,18 @@ func (s *Stack) recordAfter(v *View, o LookOptions, at map[string]component.Vers
 			next.Input.Installed[i].Current = now
 		}
 	}
-	s.RecordCheck(&next, o, false)
+	s.recordCheck(&next, o, false)
 }
 
 // recordBackups keeps the list of backup points for readers who may not look
 // into them.
 func (s *Stack) recordBackups() {
+	if s.trustCache() != nil {
+		return // it was told
+	}
+	if s.trustCache() != nil {
+		return // told where the cache is of use
+	}
 	points, err := s.Backups()
 	list := []overview.Backup{}
 	for _, p := range points {

@@ -65,17 +65,16 @@ func unchanged(a, b fs.FileInfo) bool {
 }
 
 func addUp(ctx context.Context, path string) (t overview.Totals, err error) {
-	db, err := history.OpenReadOnly(ctx, path)
-	if err != nil {
-		return t, err
-	}
-	defer db.Close()
-	if t.Counts, err = db.Counts(ctx); err != nil {
-		return t, err
-	}
-	if t.Downtimes, err = db.Downtimes(ctx, overview.DowntimeBounds()); err != nil {
-		return t, err
-	}
-	t.Newest, err = db.Newest(ctx)
+	err = history.Look(ctx, path, func(db *history.DB) error {
+		var err error
+		if t.Counts, err = db.Counts(ctx); err != nil {
+			return err
+		}
+		if t.Downtimes, err = db.Downtimes(ctx, overview.DowntimeBounds()); err != nil {
+			return err
+		}
+		t.Newest, err = db.Newest(ctx)
+		return err
+	})
 	return t, err
 }

@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -59,20 +62,23 @@ func (s *Stack) Verify(ctx context.Context, names []string, integration bool) (*
 		}
 	}
 	v := &Verification{Components: []health.Report{}, Integration: []health.Check{}}
-	found, all = local(found), local(all)
-	reports, err := s.probeAll(ctx, found, measureFor)
-	if err != nil {
+	var every []*inventory.Installed
+	for _, in := range found {
+		every = append(every, parts(in)...)
+	}
+	if v.Components, err = s.probeAll(ctx, every, measureFor); err != nil {
 		return nil, err
 	}
-	v.Components = append(v.Components, reports...)
 	if integration {
-		v.Integration = s.testLinks(ctx, found, all)
+		v.Integration = s.testLinks(ctx, local(found), local(all))
 	}
 	return v, ctx.Err()
 }
 
 // probeAll takes one health report per component, or per instance of it, side by
-// side. measure is how long the use of processors is watched; 0 for not at all.
+// side. Of one on another host its own program is asked; what cannot be asked has a
+// check that failed. measure is how long the use of processors is watched; 0 for
+// not at all.
 func (s *Stack) probeAll(ctx context.Context, found []*inventory.Installed, measure time.Duration) ([]health.Report, error) {
 	reports := make([]health.Report, len(found))
 	errs := make([]error, len(found))
@@ -80,6 +86,17 @@ func (s *Stack) probeAll(ctx context.Context, found []*inventory.Installed, meas
 	g.SetLimit(atOnce)
 	for i, in := range found {
 		g.Go(func() error {
+			switch {
+			case in.Unlisted != "":
+				reports[i] = unasked(in, "instances", in.Problem)
+				return nil
+			case in.Remote():
+				var err error
+				if reports[i], err = s.verifyAway(ctx, in); err != nil {
+					reports[i] = unasked(in, "its host", err.Error())
+				}
+				return nil
+			}
 			t, err := s.target(in)
 			if err != nil {
 				errs[i] = err
@@ -96,10 +113,10 @@ func (s *Stack) probeAll(ctx context.Context, found []*inventory.Installed, meas
 
 // link is one test of the way from a component to another that is here too.
 type link struct {
-	name   string
-	test   component.Test
-	client component.Client
-	absent string // why it cannot be tested; "" when it can
+	name    string
+	test    component.Test
+	clients health.Clients
+	absent  string // why it cannot be tested; "" when it can
 }
 
 // testLinks makes the integration tests of the given components and says which
@@ -120,7 +137,7 @@ func (s *Stack) testLinks(ctx context.Context, from, all []*inventory.Installed)
 			continue
 		}
 		g.Go(func() error {
-			o := s.prober.Test(ctx, l.client, l.test, time.Time{})
+			o := s.prober.TestAs(ctx, l.clients, l.test, time.Time{})
 			checks[i].Status, checks[i].Detail = o.Status, o.Detail
 			if o.Status == health.Skipped {
 				checks[i].Detail = "not tested: " + o.Detail
@@ -143,11 +160,12 @@ func (s *Stack) links(in *inventory.Installed, l component.Link, all []*inventor
 		}
 		vars, its := s.vars(in).WithURL(in.Component.Health), s.vars(other).WithURL(c.Health)
 		one := link{
-			name: linkName(l, in, other.Set()), client: in.Component.Client,
-			test: withOther(health.ExpandTests([]component.Test{l.Test}, vars)[0], c.Name, its.URL),
+			name:    linkName(l, in, other.Set()),
+			clients: health.Clients{Own: s.client(in), Of: s.clientsOf(all)},
+			test:    withOther(health.ExpandTests([]component.Test{l.Test}, vars)[0], c.Name, its.URL),
 		}
-		if h := l.Test.HTTP; h != nil && strings.HasPrefix(h.URL, "{with_url}") {
-			one.client = c.Client
+		if asksOther(l.Test) {
+			one.clients.Own = s.client(other)
 		}
 		if its.URL == "" {
 			one.absent = fmt.Sprintf("the definition of %s names no address (health.url or health.metrics_url)", c.Name)
@@ -165,6 +183,55 @@ func (s *Stack) links(in *inventory.Installed, l component.Link, all []*inventor
 		what += " not"
 	}
 	return []link{{name: linkName(l, in, other), absent: what + " installed here"}}
+}
+
+// asksOther reports whether a link's test asks the other component first, and not
+// the one it belongs to.
+func asksOther(t component.Test) bool {
+	switch {
+	case t.PromQL != nil:
+		return strings.HasPrefix(t.PromQL.URL, "{with_url}")
+	case t.HTTP != nil && t.HTTP.ForEach != nil:
+		return strings.HasPrefix(t.HTTP.ForEach.URL, "{with_url}")
+	}
+	return t.HTTP != nil && strings.HasPrefix(t.HTTP.URL, "{with_url}")
+}
+
+// clientsOf tells who lives at an address: one component's credentials are never
+// shown to another, nor to a stranger.
+func (s *Stack) clientsOf(all []*inventory.Installed) func(origin string) component.Client {
+	return func(origin string) component.Client {
+		for _, in := range all {
+			if own := s.vars(in).WithURL(in.Component.Health).URL; own != "" && samePlace(own, origin) {
+				return s.client(in)
+			}
+		}
+		return component.Client{}
+	}
+}
+
+// samePlace reports whether two addresses are one: this host has several names.
+func samePlace(a, b string) bool {
+	schemeA, hostA, _, _ := component.SplitAddress(a)
+	schemeB, hostB, _, _ := component.SplitAddress(b)
+	return schemeA == schemeB && component.PortOf(a) == component.PortOf(b) && (strings.EqualFold(hostA, hostB) || isHere(hostA) && isHere(hostB))
+}
+
+// isHere reports whether a host is this one by its loopback names, its name or an
+// address of its interfaces. Names are not looked up: who answers could lie.
+func isHere(host string) bool {
+	if name, err := os.Hostname(); strings.EqualFold(host, "localhost") || err == nil && strings.EqualFold(host, name) {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	addrs, err := net.InterfaceAddrs()
+	return ip.IsLoopback() || err == nil && slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		p, err := netip.ParsePrefix(a.String())
+		return err == nil && p.Addr().Unmap() == ip.Unmap()
+	})
 }
 
 // linkName is what the test of a link is called: by its definition, else by both

@@ -3,12 +3,14 @@ package script
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -95,6 +97,42 @@ func received(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got := count(); got != want {
 		ts.Fatalf("%s: %d, want %d", args[0], got, want)
+	}
+}
+
+// told is `told EVENT [FIELD REGEXP]...`: waits until the web server has got the
+// event, and checks fields of the newest of its kind.
+func told(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, false, len(args)%2 == 1, "[!] told EVENT [FIELD REGEXP]...")
+	hook := ts.Value(receiversKey{}).(*receivers).hook
+	find := func() any {
+		for _, r := range slices.Backward(hook.Requests()) {
+			var doc map[string]any
+			ts.Check(json.Unmarshal(r.Body, &doc))
+			if doc["event"] == args[0] {
+				return doc
+			}
+		}
+		return nil
+	}
+	if neg {
+		if doc := find(); doc != nil {
+			ts.Fatalf("%s was told: %v", args[0], doc)
+		}
+		return
+	}
+	doc := find()
+	for deadline := time.Now().Add(20 * time.Second); doc == nil; doc = find() {
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s was not told", args[0])
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	for i := 1; i < len(args); i += 2 {
+		got := lookUp(ts, doc, args[i])
+		if !regexp.MustCompile(`(?s)\A(?:` + args[i+1] + `)\z`).MatchString(got) {
+			ts.Fatalf("%s of %s is %q, %s was the expression", args[i], args[0], got, args[i+1])
+		}
 	}
 }
 

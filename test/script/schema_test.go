@@ -3,7 +3,9 @@ package script
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -21,7 +23,10 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/notify/notifytest"
 )
 
-const schemaDir = "../../schemas"
+const (
+	schemaDir = "../../schemas"
+	logRecord = "log-record" // of a line on standard error
+)
 
 // schemaSet holds the compiled schemas by their short names.
 type schemaSet map[string]*jsonschema.Schema
@@ -59,10 +64,10 @@ func (set schemaSet) validate(name string, data []byte) error {
 	return s.Validate(doc)
 }
 
-// TestSchemas plays a day with the program, checks every document it prints
-// against its schema, and then takes each required key and each value of a
-// fixed set out of the document: a schema that still allows it would prove
-// nothing.
+// TestSchemas plays a day with the program, checks every document it prints and
+// every line it logs against its schema, and then takes each required key and each
+// value of a fixed set out of the document: a schema that still allows it would
+// prove nothing.
 func TestSchemas(t *testing.T) {
 	schemas := loadSchemas(t)
 	path, err := exec.LookPath(program)
@@ -116,12 +121,19 @@ func TestSchemas(t *testing.T) {
 		{schema: "run-result", args: "rollback --previous --yes"},
 		{schema: "status", args: "status"},
 		{schema: "history", args: "history"},
+		{schema: "history-stats", args: "history stats"},
+		{schema: "history-show", args: "history show last"},
+		{schema: "history-show", args: "history show 3"},
 		{schema: "hold", args: "hold pulse --reason=audit --until=2999-01-01"},
 		{schema: "hold", args: "unhold pulse"},
 		{schema: "auto-status", args: "auto-enable --policy=minor"},
 		{schema: "auto-status", args: "auto-disable"},
 		{schema: "config-validate", args: "config validate"},
 		{schema: "config-schema", args: "config schema"},
+		{schema: "vulnerabilities", args: "vulnerabilities"},
+		{schema: "vulnerabilities", args: "vulnerabilities --refresh", pre: func() error { return knowVulnerabilities(box) }},
+		{schema: "check", args: "check"},
+		{schema: "status", args: "status"},
 		{schema: "monitoring-install", args: "monitoring install"},
 		{schema: "notify-test", args: "notify test", code: 1, pre: func() error { return hooks(404) }},
 		{schema: "notify-deliver", args: "notify deliver", code: 1, pre: func() error { return queueFailure(box) }},
@@ -130,6 +142,7 @@ func TestSchemas(t *testing.T) {
 		{schema: "notify-retry", args: "notify retry --all"},
 		{schema: "notify-deliver", args: "notify deliver --wait=1m"}, // what retry started has ended then
 		{schema: "notify-status", args: "notify status"},
+		{schema: "serve", args: "serve --listen=127.0.0.1:0"}, // ends when it has told where
 		{schema: "error", args: "check --nonsense", code: 2},
 		{schema: "error", args: "check --component=puls", code: 2},
 	}
@@ -156,12 +169,21 @@ func TestSchemas(t *testing.T) {
 			}
 		}
 		var out, logs bytes.Buffer
-		args := append([]string{program, "--root=" + string(box.Root), "--output=json"}, strings.Fields(p.args)...)
-		got := cli.Run(t.Context(), args, cli.IO{In: strings.NewReader(""), Out: &out, Err: &logs, Env: func(string) string { return "" }, Program: path})
+		args := append([]string{program, "--root=" + string(box.Root), "--output=json", "--log-format=json"}, strings.Fields(p.args)...)
+		ctx, end := context.WithCancel(t.Context())
+		to := io.Writer(&out)
+		if p.schema == "serve" {
+			to = &untilWhole{Buffer: &out, whole: end}
+		}
+		got := cli.Run(ctx, args, cli.IO{In: strings.NewReader(""), Out: to, Err: &logs, Env: func(string) string { return "" }, Program: path})
+		end()
 		if got != p.code {
 			t.Fatalf("%s: exit code %d, want %d\n%s%s", name, got, p.code, out.Bytes(), logs.Bytes())
 		}
 		check(name, p.schema, out.Bytes())
+		for line := range bytes.Lines(logs.Bytes()) {
+			check(name+" logs", logRecord, line)
+		}
 	}
 	for i, r := range server.Requests() {
 		check(fmt.Sprintf("webhook %d", i), "webhook", r.Body)
@@ -180,6 +202,20 @@ func queueFailure(box *demo.Sandbox) error {
 		return err
 	}
 	return notify.Open(box.Root, &hostfs.Host{}, conf, slog.New(slog.DiscardHandler)).Send(notify.Sample(notify.UpgradeFailed))
+}
+
+// untilWhole calls whole when it has got a JSON document.
+type untilWhole struct {
+	*bytes.Buffer
+	whole func()
+}
+
+func (u *untilWhole) Write(p []byte) (int, error) {
+	n, err := u.Buffer.Write(p)
+	if json.Valid(u.Bytes()) {
+		u.whole()
+	}
+	return n, err
 }
 
 // spoil calls try with doc spoilt in one place after the other; each is put
@@ -237,4 +273,40 @@ func TestSchemaFiles(t *testing.T) {
 			t.Errorf("%s.schema.json: keys may be added, so additionalProperties has no place in it", name)
 		}
 	}
+}
+
+// knowVulnerabilities gives the sandbox a database with a record about pulse.
+func knowVulnerabilities(box *demo.Sandbox) error {
+	record := `{"id":"GO-2026-9301","modified":"2026-11-24T02:00:00Z","aliases":["CVE-2026-9301"],"summary":"Pulse beats too fast",
+		"affected":[{"package":{"ecosystem":"Go","name":"example.com/pulse"},"ranges":[{"type":"SEMVER","events":[{"introduced":"0"},{"fixed":"9.0.0"}]}]}],
+		"database_specific":{"url":"https://pkg.go.dev/vuln/GO-2026-9301","review_status":"REVIEWED"}}`
+	for name, text := range map[string]string{
+		"index/db.json":        `{"modified":"2026-11-24T02:00:00Z"}`,
+		"index/modules.json":   `[{"path":"example.com/pulse","vulns":[{"id":"GO-2026-9301","modified":"2026-11-24T02:00:00Z"}]}]`,
+		"ID/GO-2026-9301.json": record,
+	} {
+		path := filepath.Join(box.Dir, "vulndb", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	for path, text := range map[string]string{
+		filepath.Join(box.Root.ComponentsDir(), "pulse.yaml"): "vulnerabilities: [{ecosystem: Go, package: example.com/pulse}]\n",
+		box.Root.Policy(): "vulnerabilities: {database: " + filepath.Join(box.Dir, "vulndb") + ", max_age: 876000h}\n",
+	} {
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		if _, err := f.WriteString(text); err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

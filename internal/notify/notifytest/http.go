@@ -113,6 +113,13 @@ func (s *HTTPServer) Requests() []Request {
 	return slices.Clone(s.requests)
 }
 
+// Forget forgets the requests that came so far.
+func (s *HTTPServer) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests = nil
+}
+
 // Close ends the server and what hangs on it; again, it does nothing.
 func (s *HTTPServer) Close() {
 	s.once.Do(func() { close(s.stop) })
