@@ -136,7 +136,7 @@ func defaults() *Policy {
 func LoadPolicy(root layout.Root, env func(string) string, unread ...string) (*Policy, error) {
 	p := defaults()
 	p.File = root.Policy()
-	node, err := yamlfile.Load(p.File)
+	node, errs, err := load(p.File)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -151,9 +151,9 @@ func LoadPolicy(root layout.Root, env func(string) string, unread ...string) (*P
 		node = without(node, "upstream", "github", "token")
 	}
 	x := &expander{root: root, env: env}
-	node, errs := node.MapStrings(x.expand)
+	node, unknown := node.MapStrings(x.expand)
 	p.Root = node
-	errs = append(errs, decode(node, p)...)
+	errs = errs.Beside(append(unknown, decode(node, p)...))
 	if token != "" {
 		p.Upstream.GitHub.Token = Secret(token)
 	}
@@ -172,8 +172,8 @@ func LoadPolicy(root layout.Root, env func(string) string, unread ...string) (*P
 			}
 		}
 	}
-	if err := beside(errs, p.validate()).Err(); err != nil {
-		return nil, err
+	if err := errs.Beside(p.validate()).Err(); err != nil {
+		return p, err
 	}
 	for _, f := range []*Forge{&p.Upstream.GitHub, &p.Upstream.GitLab, &p.Upstream.Grafana} {
 		f.APIURL = strings.TrimRight(f.APIURL, "/")
@@ -337,22 +337,14 @@ func decode(n *yamlfile.Node, out any) yamlfile.Errors {
 	return errs
 }
 
-// beside appends errors found later, except those that follow from an earlier
-// one about the same key, or a key around or below it.
-func beside(earlier, later yamlfile.Errors) yamlfile.Errors {
-	out := earlier
-	for _, l := range later {
-		if !slices.ContainsFunc(earlier, func(e yamlfile.Error) bool { return e.File == l.File && (within(e.Key, l.Key) || within(l.Key, e.Key)) }) {
-			out = append(out, l)
-		}
+// load reads a file as far as it can be read: node is nil and failed is not where
+// nothing of it can be used, or where there is none.
+func load(file string) (node *yamlfile.Node, wrong yamlfile.Errors, failed error) {
+	node, err := yamlfile.Load(file)
+	if node != nil && errors.As(err, &wrong) {
+		return node, wrong, nil
 	}
-	return out
-}
-
-// within reports whether the key outer is inner, or leads to it.
-func within(outer, inner string) bool {
-	rest, ok := strings.CutPrefix(inner, outer)
-	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	return node, nil, err
 }
 
 // unset is an environment without some variables.

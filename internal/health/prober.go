@@ -51,7 +51,14 @@ type Prober struct {
 // Once looks at the component as it is now.
 func (p *Prober) Once(ctx context.Context, t Target) Report {
 	r := Report{Name: t.Component, Instance: t.Instance}
-	if p.checkService(ctx, t, &r) {
+	switch {
+	case !t.hasService():
+		// A program that people call: what it can do, its tests may say.
+		r.add("service", Skipped, "it has no service")
+		p.checkReady(ctx, t, &r)
+		p.checkMetrics(ctx, t, &r)
+		p.checkFunctional(ctx, t, &r)
+	case p.checkService(ctx, t, &r):
 		before := p.usage(ctx, t)
 		began := time.Now()
 		p.checkReady(ctx, t, &r)
@@ -268,14 +275,17 @@ func (p *Prober) report(r *Report, name string, o Outcome) {
 }
 
 // findMetric returns the first sample line of a metric in the text exposition
-// format.
+// format; name may be several, parted by "|".
 func findMetric(body []byte, name string) (string, bool) {
+	names := strings.Split(name, "|")
 	sc := bufio.NewScanner(bytes.NewReader(body))
 	sc.Buffer(make([]byte, 0, 64<<10), maxBody)
 	for name != "" && sc.Scan() {
 		line := sc.Text()
-		if rest, ok := strings.CutPrefix(line, name); ok && rest != "" && (rest[0] == '{' || rest[0] == ' ' || rest[0] == '\t') {
-			return line, true
+		for _, one := range names {
+			if rest, ok := strings.CutPrefix(line, one); ok && rest != "" && (rest[0] == '{' || rest[0] == ' ' || rest[0] == '\t') {
+				return line, true
+			}
 		}
 	}
 	return "", false
