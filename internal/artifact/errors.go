@@ -31,6 +31,15 @@ func (e *NoChecksumError) Error() string {
 	return fmt.Sprintf("no checksum of %s: %s; it is not used unless verification.checksum is if_available", e.Asset, e.Reason)
 }
 
+// goneError says that a file of a release could not be had, as its server
+// answered an error, or not at all. What could be had and is wrong is another.
+type goneError struct{ err error }
+
+func (e *goneError) Error() string { return e.err.Error() }
+
+// Unwrap is the cause.
+func (e *goneError) Unwrap() error { return e.err }
+
 // ConflictError reports two sources of checksums that disagree.
 type ConflictError struct {
 	Asset   string

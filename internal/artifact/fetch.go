@@ -38,6 +38,7 @@ type body struct {
 
 var (
 	errStalled = errors.New("the connection brought nothing for too long")
+	errPage    = errors.New("answered an HTML page where the file should be (a login or error page?)")
 	// errOtherBytes says that what is offered is not what the download began with.
 	errOtherBytes = errors.New("the file upstream is not the one the download began with")
 )
@@ -310,7 +311,7 @@ func (b *body) accept(resp *http.Response) error {
 		return b.acceptRange(resp)
 	}
 	if ct := resp.Header.Get("Content-Type"); strings.HasPrefix(ct, "text/html") {
-		return permanentError{fmt.Errorf("%s answered an HTML page where the file should be (a login or error page?)", hostOf(resp))}
+		return permanentError{fmt.Errorf("%s %w", hostOf(resp), errPage)}
 	}
 	if b.size == 0 && resp.ContentLength > 0 {
 		b.size = resp.ContentLength

@@ -353,4 +353,4 @@ type adder func(int64)
 
 func (adder) Start(string, string, int64) {}
 func (a adder) Add(_ string, n int64)     { a(n) }
-func (adder) Done(string, error)          {}
+func (adder) Done(string, string, error)  {}

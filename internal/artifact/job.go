@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -69,6 +70,10 @@ func (j *job) fromCache(ctx context.Context, path string) (*Staged, error) {
 		return nil, err
 	}
 	staged.FromCache, staged.Size = true, st.Size()
+	now := time.Now() // when it was last of use; see Prune
+	if err := os.Chtimes(path, now, now); err != nil {
+		j.store.Logger.Debug("the use of a cached archive is not noted", "path", path, "error", err)
+	}
 	return staged, nil
 }
 

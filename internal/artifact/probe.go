@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/custody"
 )
 
 // ErrVersionUnknown says that a program ran but told no version.
@@ -89,13 +90,41 @@ func FindVersion(out, expr string) (component.Version, error) {
 	return component.Version{}, fmt.Errorf("%w in %.120q", ErrVersionUnknown, strings.TrimSpace(out))
 }
 
+// probePrefix begins the name of a probe's home, in the directory for temporary
+// files; digits follow.
+const probePrefix = "observability-upgrade-probe-"
+
+// probeAge is how old the home of a probe is that cannot be running any more.
+const probeAge = time.Hour
+
+// ClearProbes removes the homes of probes that were killed: directories with such a
+// name that are the caller's, or as root were given to nobody, and old.
+func ClearProbes(now time.Time) error {
+	found, err := filepath.Glob(filepath.Join(os.TempDir(), probePrefix+"*"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range found {
+		st, err := os.Lstat(path)
+		if err != nil || !st.IsDir() || now.Sub(st.ModTime()) < probeAge || strings.Trim(filepath.Base(path)[len(probePrefix):], "0123456789") != "" {
+			continue
+		}
+		uid := custody.UID(st)
+		if uid == os.Geteuid() || os.Geteuid() == 0 && uid == nobody {
+			errs = append(errs, os.RemoveAll(path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func runConfined(ctx context.Context, spec ProbeSpec) (string, error) {
 	f, err := os.Open(spec.Path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	home, err := os.MkdirTemp("", "observability-upgrade-probe-")
+	home, err := os.MkdirTemp("", probePrefix)
 	if err != nil {
 		return "", err
 	}
@@ -212,10 +241,16 @@ func (l *limited) String() string { return l.buf.String() }
 // RunTool runs a verified tool, as the caller, on this host's configuration and
 // returns what it printed. Any exit code but 0 is an error.
 func RunTool(ctx context.Context, args []string, timeout time.Duration) (string, error) {
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "HOME=/nonexistent"}
+	return RunCommand(ctx, args, env, timeout)
+}
+
+// RunCommand is RunTool with an environment of the caller's choice.
+func RunCommand(ctx context.Context, args, env []string, timeout time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "HOME=/nonexistent"}
+	cmd.Env = env
 	cmd.Dir = "/"
 	var out limited
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -129,5 +130,51 @@ func TestFindVersionOnRealOutput(t *testing.T) {
 	}
 	if _, err := FindVersion("process-exporter, version  (branch: )", `version (\S*) `); !errors.Is(err, ErrVersionUnknown) {
 		t.Fatalf("err = %v", err)
+	}
+}
+
+// What killed probes left is removed: only directories of ours, and only old ones.
+func TestClearProbes(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	now := time.Now()
+	for name, age := range map[string]time.Duration{
+		probePrefix + "1": 2 * time.Hour, probePrefix + "2": time.Minute, probePrefix + "x": 2 * time.Hour, "other-3": 2 * time.Hour,
+		probePrefix + "4": 2 * time.Hour, probePrefix + "5": 2 * time.Hour,
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Join(path, "home"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, now.Add(-age), now.Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Join(dir, "other-3"), filepath.Join(dir, probePrefix+"6")); err != nil {
+		t.Fatal(err)
+	}
+	left := []string{probePrefix + "2", probePrefix + "6", probePrefix + "x", "other-3"}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(filepath.Join(dir, probePrefix+"4"), nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(filepath.Join(dir, probePrefix+"5"), 1234, 1234); err != nil {
+			t.Fatal(err)
+		}
+		left = []string{probePrefix + "2", probePrefix + "5", probePrefix + "6", probePrefix + "x", "other-3"}
+	}
+	if err := ClearProbes(now); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	if !slices.Equal(got, left) {
+		t.Errorf("left %q, want %q", got, left)
 	}
 }

@@ -19,6 +19,7 @@ type proof struct {
 	vouched   string       // name of the checksum file, for messages about contents
 	signed    Signed       // who signed the checksum file
 	signature *fetchedSign // signature of the archive itself, checked when it is there
+	gone      error        // why the release's checksum file could not be had; nil when it was
 }
 
 // best is the digest the cache goes by: SHA-256 where known; "" when nothing is
@@ -93,6 +94,9 @@ func (s *Store) proof(ctx context.Context, req Request, asset component.Asset) (
 	}
 	switch {
 	case len(p.digests) > 0:
+		if p.gone != nil {
+			s.Notice(fmt.Sprintf("%s %s: %v; %s is verified by %s alone", req.Component.Name, req.Release.Version, p.gone, asset.Name, p.source))
+		}
 		return p, nil
 	case p.contents.covers(req, asset):
 		p.byContent, p.source = true, p.vouched+" (of the files inside)"
@@ -103,8 +107,8 @@ func (s *Store) proof(ctx context.Context, req Request, asset component.Asset) (
 	case req.ChecksumRequired:
 		return nil, &NoChecksumError{Asset: asset.Name, Reason: reason}
 	}
-	s.Logger.Warn("no checksum: the download is not verified", "asset", asset.Name, "reason", reason)
-	p.source = "none"
+	s.Notice(fmt.Sprintf("%s %s: %s is NOT VERIFIED, as verification.checksum is if_available: %s", req.Component.Name, req.Release.Version, asset.Name, reason))
+	p.source = Unverified
 	return p, nil
 }
 
@@ -136,7 +140,13 @@ func (s *Store) published(ctx context.Context, req Request, asset component.Asse
 	p = &proof{vouched: name}
 	var data []byte
 	if reason == "" {
-		if data, err = s.checksumFile(ctx, req, sums); err != nil {
+		data, err = s.checksumFile(ctx, req, sums)
+		var gone *goneError
+		switch {
+		case errors.As(err, &gone) && ctx.Err() == nil:
+			// The digest of the release API, or the policy, may do without it.
+			p.gone, reason = err, err.Error()
+		case err != nil:
 			return nil, "", err
 		}
 	}
@@ -169,9 +179,12 @@ func (s *Store) published(ctx context.Context, req Request, asset component.Asse
 	return p, "", p.add(asset.Name, d, p.vouched)
 }
 
-// checksumFile fetches the checksum file.
+// checksumFile fetches the checksum file; a goneError where it cannot be had.
 func (s *Store) checksumFile(ctx context.Context, req Request, a component.Asset) ([]byte, error) {
 	data, err := s.small(ctx, a)
+	if err != nil && !errors.As(err, new(*SizeError)) && !errors.Is(err, errOtherBytes) && !errors.Is(err, errPage) {
+		err = &goneError{err}
+	}
 	if err == nil && looksLikeHTML(data) {
 		err = fmt.Errorf("%s is an HTML page, not a checksum file", a.Name)
 	}

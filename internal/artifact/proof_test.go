@@ -30,6 +30,7 @@ type shelf struct {
 	mu    sync.Mutex
 	files map[string][]byte
 	gets  map[string]int
+	codes map[string]int // answers that are not 200
 	req   Request
 	store *Store
 }
@@ -42,6 +43,10 @@ func newShelf(t *testing.T, c *component.Component, files map[string][]byte) *sh
 		defer s.mu.Unlock()
 		name := strings.TrimPrefix(r.URL.Path, "/")
 		s.gets[name]++
+		if code := s.codes[name]; code != 0 {
+			w.WriteHeader(code)
+			return
+		}
 		_, _ = w.Write(s.files[name])
 	}))
 	t.Cleanup(ts.Close)
@@ -259,6 +264,68 @@ func TestProofForms(t *testing.T) {
 			s.mu.Unlock()
 			if st, err = s.stage(); err != nil || !st.FromCache || len(s.gets) != 0 {
 				t.Fatalf("second time: %+v %v %v", st, s.gets, err)
+			}
+		})
+	}
+}
+
+// A checksum file that is listed and cannot be had: the digest that the release
+// API states counts as well, and the policy may do without either. A signature of
+// the file cannot.
+func TestChecksumFileThatCannotBeHad(t *testing.T) {
+	body := []byte(script)
+	key := gpgKey(t, "good", nil)
+	for name, tc := range map[string]struct {
+		code      int
+		digest    []byte // what the API says it is of; nil: nothing
+		allowed   bool   // verification.checksum: if_available
+		signature bool
+		gets      int
+		notice    string
+		source    string
+		want      string
+	}{
+		"404":                            {code: 404, gets: 1, want: "no checksum of tool: checksum file: download sums: 127.0.0.1"},
+		"404, a digest":                  {code: 404, digest: body, gets: 1, source: byAPI, notice: "answered 404, expected 200; tool is verified by the release API's digest alone"},
+		"404, a digest of other bytes":   {code: 404, digest: []byte("other"), gets: 1, want: "checksum of tool does not match", notice: "alone"},
+		"404, and that is allowed":       {code: 404, allowed: true, gets: 1, source: Unverified, notice: "tool is NOT VERIFIED, as verification.checksum is if_available"},
+		"410, a digest":                  {code: 410, digest: body, gets: 1, source: byAPI, notice: "alone"},
+		"500":                            {code: 500, gets: 4, want: "answered 500 (tried 4 times)"},
+		"500, a digest":                  {code: 500, digest: body, gets: 4, source: byAPI, notice: "answered 500 (tried 4 times); tool is verified"},
+		"500, and that is allowed":       {code: 500, allowed: true, gets: 4, source: Unverified, notice: "NOT VERIFIED"},
+		"404, signed, a digest":          {code: 404, digest: body, signature: true, gets: 1, want: "the file that is signed could not be had: checksum file: "},
+		"500, signed, a digest, allowed": {code: 500, digest: body, allowed: true, signature: true, gets: 4, want: "the file that is signed could not be had"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &component.Component{Name: "tool", Asset: "tool", Checksums: "sums", Binaries: []component.Binary{{Name: "tool"}}}
+			files := map[string][]byte{"tool": body, "sums": sumLine(body, "tool")}
+			if tc.signature {
+				c.Signature = &component.Signature{Type: "gpg", Asset: "sig", Keyring: keyring(t, true, key)}
+				files["sig"] = signGPG(t, key, files["sums"], true, nil)
+			}
+			s := newShelf(t, c, files)
+			s.codes = map[string]int{"sums": tc.code}
+			s.req.ChecksumRequired = !tc.allowed
+			if tc.digest != nil {
+				setDigest(&s.req, tc.digest)
+			}
+			var notices []string
+			s.store.Notice = func(msg string) { notices = append(notices, msg) }
+			st, err := s.stage()
+			if s.gets["sums"] != tc.gets {
+				t.Errorf("asked %d times, want %d", s.gets["sums"], tc.gets)
+			}
+			if said := strings.Join(notices, "\n"); !strings.Contains(said, tc.notice) || (tc.notice == "") != (said == "") {
+				t.Errorf("noticed %q, want %q", said, tc.notice)
+			}
+			if tc.want != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.want) {
+					t.Fatalf("%v, want %q", err, tc.want)
+				}
+				return
+			}
+			if err != nil || st.ChecksumSource != tc.source {
+				t.Fatalf("%+v, %v", st, err)
 			}
 		})
 	}

@@ -96,7 +96,10 @@ func (s *Store) checkSignature(ctx context.Context, req Request, p *proof, vars 
 		p.signature = g
 		return nil
 	}
-	if sums == nil {
+	switch {
+	case p.gone != nil:
+		return &SignatureError{Asset: g.of, Reason: fmt.Sprintf("the file that is signed could not be had: %v", p.gone)}
+	case sums == nil:
 		return &SignatureError{Asset: g.of, Reason: "the release does not have the file that is signed"}
 	}
 	p.signed, err = g.verify(bytes.NewReader(sums))

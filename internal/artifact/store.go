@@ -25,7 +25,8 @@ import (
 type Progress interface {
 	Start(component, name string, total int64) // total 0: unknown
 	Add(component string, n int64)
-	Done(component string, err error)
+	// Done ends one; source is what vouched for it, as in Staged.ChecksumSource.
+	Done(component, source string, err error)
 }
 
 // Options configure a Store. Zero limits get the defaults.
@@ -35,6 +36,7 @@ type Options struct {
 	Authorize   func(*http.Request)
 	Logger      *slog.Logger
 	Progress    Progress
+	Notice      func(string)  // what a person should know; logged as a warning when nil
 	MaxDownload int64         // bytes; default 2 GiB
 	MaxUnpacked int64         // bytes; default 8 GiB
 	MaxEntries  int           // default 200,000
@@ -85,6 +87,9 @@ func New(o Options) *Store {
 	if o.Progress == nil {
 		o.Progress = silent{}
 	}
+	if o.Notice == nil {
+		o.Notice = func(msg string) { o.Logger.Warn(msg) }
+	}
 	return &Store{Options: o, client: careful(o.HTTP), busy: map[string]chan struct{}{}}
 }
 
@@ -115,7 +120,7 @@ func (silent) Start(string, string, int64) {}
 func (silent) Add(string, int64) {}
 
 // Done does nothing.
-func (silent) Done(string, error) {}
+func (silent) Done(string, string, error) {}
 
 // Request names a release to stage.
 type Request struct {
@@ -134,13 +139,16 @@ type Request struct {
 	KnownDigest component.Digest
 }
 
+// Unverified is the source of a checksum that there is not.
+const Unverified = "none"
+
 // Staged is a release whose files are verified and ready to be placed.
 type Staged struct {
 	Dir            string
 	Files          []File           // one per binary of the definition, in its order
 	Archive        component.Digest // sha256 of the asset as downloaded
 	Size           int64            // of the asset, in bytes
-	ChecksumSource string           // what vouches for it; "none" where nothing does
+	ChecksumSource string           // what vouches for it; Unverified where nothing does
 	Signed         Signed           // who signed it; the zero value when nobody did
 	FromCache      bool
 }
@@ -187,7 +195,7 @@ func (s *Store) stage(ctx context.Context, req Request, asset component.Asset, d
 	job := &job{store: s, req: req, asset: asset, proof: proof, dir: dir, quarantine: filepath.Join(dir, ".unverified")}
 	s.Progress.Start(name, asset.Name, asset.Size)
 	staged, err := job.run(ctx)
-	s.Progress.Done(name, err)
+	s.Progress.Done(name, proof.source, err)
 	return staged, err
 }
 

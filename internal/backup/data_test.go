@@ -19,6 +19,17 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 )
 
+// Temporary directories are in memory where they can be: these tests sync thousands
+// of times.
+func TestMain(m *testing.M) {
+	if st, err := os.Stat("/dev/shm"); err == nil && st.IsDir() && os.Getenv("TMPDIR") == "" {
+		if err := os.Setenv("TMPDIR", "/dev/shm"); err != nil {
+			panic(err)
+		}
+	}
+	m.Run()
+}
+
 const ulid = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 // tsdb is a data directory in the form of Prometheus'.
@@ -77,13 +88,32 @@ func read(t *testing.T, dir string) map[string]string {
 	return got
 }
 
+// newPoint takes a point of nothing, to which data can be added.
+func newPoint(t *testing.T, h *hostfs.Host) *Point {
+	t.Helper()
+	p, err := Take(t.Context(), h, "20260101_000000", Request{Dir: t.TempDir(), Now: time.Unix(0, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // newSet copies a data directory into a new point.
 func newSet(t *testing.T, dir string, exclude ...string) *DataSet {
 	t.Helper()
-	p := &Point{Path: filepath.Join(t.TempDir(), "20260101_000000")}
-	set, err := TakeData(t.Context(), &hostfs.Host{}, p, DataSet{Name: "prom", Method: "copy", Path: dir, Exclude: exclude, TakenAt: time.Unix(0, 0).UTC()}, ColdCopy(exclude))
+	p := newPoint(t, &hostfs.Host{})
+	v, err := SurveyData(dir, exclude, p.Path, nil)
 	if err != nil {
 		t.Fatal(err)
+	}
+	var told int64
+	set, err := TakeData(t.Context(), &hostfs.Host{}, p, DataSet{Name: "prom", Method: "copy", Path: dir, Exclude: exclude, Places: v.Places, TakenAt: time.Unix(0, 0).UTC()},
+		ColdCopy, func(n int64) { told += n })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if told != set.Bytes {
+		t.Errorf("told of %d bytes, %d were copied", told, set.Bytes)
 	}
 	again, err := p.Data("prom")
 	if err != nil || again == nil {
@@ -92,7 +122,17 @@ func newSet(t *testing.T, dir string, exclude ...string) *DataSet {
 	if d := cmp.Diff(set, again, cmp.AllowUnexported(DataSet{})); d != "" {
 		t.Fatal(d)
 	}
+	if err := Verify(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
 	return set
+}
+
+func quiet(int64) {}
+
+func verifySet(t *testing.T, set *DataSet) error {
+	t.Helper()
+	return VerifyData(t.Context(), set, nil)
 }
 
 func TestDataRoundTrip(t *testing.T) {
@@ -109,7 +149,7 @@ func TestDataRoundTrip(t *testing.T) {
 	if set.Linked != 2 {
 		t.Errorf("%d files are shared, want the block's index and chunks", set.Linked)
 	}
-	if err := VerifyData(set); err != nil {
+	if err := verifySet(t, set); err != nil {
 		t.Fatal(err)
 	}
 	// What a newer version does to it.
@@ -118,7 +158,7 @@ func TestDataRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := &hostfs.Host{}
-	if err := RestoreData(t.Context(), h, set); err != nil {
+	if err := RestoreData(t.Context(), h, set, quiet); err != nil {
 		t.Fatal(err)
 	}
 	if aside, err := os.ReadFile(filepath.Join(dir, restoreDir, "old/new")); err != nil || string(aside) != "thing" {
@@ -130,7 +170,7 @@ func TestDataRoundTrip(t *testing.T) {
 	if d := cmp.Diff(want, read(t, dir)); d != "" {
 		t.Errorf("-before +restored\n%s", d)
 	}
-	if err := VerifyData(set); err != nil {
+	if err := verifySet(t, set); err != nil {
 		t.Errorf("the copy was spent: %v", err)
 	}
 }
@@ -139,7 +179,18 @@ func TestDamagedDataIsFound(t *testing.T) {
 	for name, spoil := range map[string]func(files string) error{
 		"missing": func(f string) error { return os.Remove(filepath.Join(f, "wal/00000001")) },
 		"shorter": func(f string) error { return os.Truncate(filepath.Join(f, "chunks_head/000001"), 3) },
-		"more":    func(f string) error { return os.WriteFile(filepath.Join(f, "stray"), nil, 0o600) },
+		"one byte": func(f string) error {
+			return os.WriteFile(filepath.Join(f, "wal/00000001"), []byte("a write-ahead loh"), 0o640)
+		},
+		"a shared block": func(f string) error {
+			return os.WriteFile(filepath.Join(f, ulid, "index"), []byte("an indey"), 0o640)
+		},
+		"a link to the data": func(f string) error {
+			return errors.Join(os.Rename(f, f+".away"), os.Symlink(f+".away", f))
+		},
+		"its description": func(f string) error { return os.WriteFile(f+".json", []byte(`{"path": "/"}`), 0o600) },
+		"its checksums":   func(f string) error { return os.WriteFile(f+".sha256", nil, 0o600) },
+		"more":            func(f string) error { return os.WriteFile(filepath.Join(f, "stray"), nil, 0o600) },
 	} {
 		dir := t.TempDir()
 		fill(t, dir, tsdb)
@@ -148,12 +199,24 @@ func TestDamagedDataIsFound(t *testing.T) {
 			t.Fatal(err)
 		}
 		var damaged *DamagedError
-		if err := VerifyData(set); !errors.As(err, &damaged) {
+		before := read(t, dir)
+		set, err := (&Point{Path: set.point}).Data("prom")
+		if described := strings.HasPrefix(name, "its "); described {
+			if !errors.As(err, &damaged) {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if err := verifySet(t, set); !errors.As(err, &damaged) {
 			t.Errorf("%s: %v", name, err)
 		}
-		before := read(t, dir)
-		if err := RestoreData(t.Context(), &hostfs.Host{}, set); !errors.As(err, &damaged) {
+		if err := RestoreData(t.Context(), &hostfs.Host{}, set, quiet); !errors.As(err, &damaged) {
 			t.Errorf("%s: restored: %v", name, err)
+		}
+		if err := DropReplaced(&hostfs.Host{}, dir); err != nil {
+			t.Fatal(err)
 		}
 		if d := cmp.Diff(before, read(t, dir)); d != "" {
 			t.Errorf("%s: the data was touched: %s", name, d)
@@ -181,14 +244,17 @@ func TestInterruptedCopyIsNoSet(t *testing.T) {
 	for n := 1; ; n++ {
 		dir, crashed := t.TempDir(), false
 		fill(t, dir, tsdb)
-		p := &Point{Path: t.TempDir()}
-		_, err := TakeData(t.Context(), &hostfs.Host{Guard: stopAt(n, &crashed)}, p, DataSet{Name: "prom", Path: dir}, ColdCopy(nil))
+		p := newPoint(t, &hostfs.Host{})
+		_, err := TakeData(t.Context(), &hostfs.Host{Guard: stopAt(n, &crashed)}, p, DataSet{Name: "prom", Path: dir}, ColdCopy, quiet)
 		if !crashed {
 			break
 		}
 		tried++
 		if set, lookErr := p.Data("prom"); err == nil || lookErr != nil || set != nil {
 			t.Fatalf("killed at effect %d: %+v, %v, %v", n, set, err, lookErr)
+		}
+		if err := Verify(t.Context(), p); err != nil {
+			t.Fatalf("killed at effect %d: the point: %v", n, err)
 		}
 	}
 	if tried < 4 {
@@ -199,11 +265,11 @@ func TestInterruptedCopyIsNoSet(t *testing.T) {
 	fill(t, dir, tsdb)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	p := &Point{Path: t.TempDir()}
-	if _, err := TakeData(ctx, &hostfs.Host{}, p, DataSet{Name: "prom", Path: dir}, ColdCopy(nil)); !errors.Is(err, context.Canceled) {
+	p := newPoint(t, &hostfs.Host{})
+	if _, err := TakeData(ctx, &hostfs.Host{}, p, DataSet{Name: "prom", Path: dir}, ColdCopy, quiet); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	if left := read(t, p.Path); len(left) > 0 {
+	if left := read(t, filepath.Join(p.Path, dataDir)); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }
@@ -218,13 +284,13 @@ func TestRestoreKilledAtEveryOperation(t *testing.T) {
 		want := read(t, dir)
 		set := newSet(t, dir, "lock")
 		fill(t, dir, map[string]string{"wal/00000001": "another log", "new": "thing"})
-		_ = RestoreData(t.Context(), &hostfs.Host{Guard: stopAt(n, &first)}, set)
+		_ = RestoreData(t.Context(), &hostfs.Host{Guard: stopAt(n, &first)}, set, quiet)
 		if !first {
 			break
 		}
-		_ = RestoreData(t.Context(), &hostfs.Host{Guard: stopAt(m, &second)}, set)
+		_ = RestoreData(t.Context(), &hostfs.Host{Guard: stopAt(m, &second)}, set, quiet)
 		what := fmt.Sprintf("killed at effect %d, then at %d", n, m)
-		if err := RestoreData(t.Context(), &hostfs.Host{}, set); err != nil {
+		if err := RestoreData(t.Context(), &hostfs.Host{}, set, quiet); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 		if err := DropReplaced(&hostfs.Host{}, dir); err != nil {
@@ -246,7 +312,7 @@ func TestRestoreKilledAtEveryOperation(t *testing.T) {
 
 func TestDataNames(t *testing.T) {
 	for _, name := range []string{"../x", "a/b", "/x", ""} {
-		if _, err := TakeData(t.Context(), &hostfs.Host{}, &Point{Path: t.TempDir()}, DataSet{Name: name, Path: t.TempDir()}, ColdCopy(nil)); err == nil {
+		if _, err := TakeData(t.Context(), &hostfs.Host{}, newPoint(t, &hostfs.Host{}), DataSet{Name: name, Path: t.TempDir()}, ColdCopy, quiet); err == nil {
 			t.Errorf("%q was taken", name)
 		}
 	}
@@ -281,8 +347,8 @@ func TestSQLiteCopy(t *testing.T) {
 			}
 		}
 	}()
-	p := &Point{Path: t.TempDir()}
-	set, err := TakeData(t.Context(), &hostfs.Host{}, p, DataSet{Name: "grafana", Method: "sqlite", Path: dir, Replaces: SQLiteFiles("grafana.db")}, SQLiteCopy("grafana.db"))
+	p := newPoint(t, &hostfs.Host{})
+	set, err := TakeData(t.Context(), &hostfs.Host{}, p, DataSet{Name: "grafana", Method: "sqlite", Path: dir, Replaces: SQLiteFiles("grafana.db")}, SQLiteCopy("grafana.db"), quiet)
 	close(stop)
 	wg.Wait()
 	if err != nil {
@@ -305,7 +371,7 @@ func TestSQLiteCopy(t *testing.T) {
 		return rows
 	}
 	kept := count(set.Files())
-	if err := VerifyData(set); err != nil {
+	if err := verifySet(t, set); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.Exec("DELETE FROM dashboards"); err != nil {
@@ -315,7 +381,7 @@ func TestSQLiteCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	fill(t, dir, map[string]string{"plugins/one": "not in the database"})
-	if err := RestoreData(t.Context(), &hostfs.Host{}, set); err != nil {
+	if err := RestoreData(t.Context(), &hostfs.Host{}, set, quiet); err != nil {
 		t.Fatal(err)
 	}
 	if got := count(dir); got != kept || got < 1 {

@@ -14,13 +14,14 @@
 package backup
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 )
@@ -51,6 +52,7 @@ type Item struct {
 	Stored string `json:"stored"` // where it lies, relative to the point
 	Digest string `json:"digest"` // hostfs.Digest of the original
 	Tree   bool   `json:"tree,omitempty"`
+	Owners []int  `json:"owners,omitempty"` // users other than root who own files of it
 }
 
 // Component is what a point holds of one component.
@@ -139,7 +141,7 @@ func List(dir string) ([]*Point, error) {
 	}
 	var points []*Point
 	for _, e := range entries {
-		if !e.IsDir() || !isStamp(e.Name()) {
+		if !e.IsDir() || !IsStamp(e.Name()) {
 			continue
 		}
 		p, err := load(filepath.Join(dir, e.Name()))
@@ -148,7 +150,7 @@ func List(dir string) ([]*Point, error) {
 		}
 		points = append(points, p)
 	}
-	sort.Slice(points, func(i, j int) bool { return stampLess(points[j].Timestamp, points[i].Timestamp) })
+	slices.SortFunc(points, func(a, b *Point) int { return CompareStamps(b.Timestamp, a.Timestamp) })
 	return points, nil
 }
 
@@ -191,9 +193,19 @@ func load(path string) (*Point, error) {
 	return p, err
 }
 
-// isStamp accepts YYYYMMDD_HHMMSS and, where several fell into one second,
-// YYYYMMDD_HHMMSS_2 and up.
-func isStamp(name string) bool {
+// StampTime is the second that a point's name tells; ok is false for what is no
+// such name.
+func StampTime(name string) (at time.Time, ok bool) {
+	if !IsStamp(name) {
+		return time.Time{}, false
+	}
+	at, err := time.Parse(StampLayout, name[:len(StampLayout)])
+	return at, err == nil
+}
+
+// IsStamp reports whether a name is that of a point, or of a run: YYYYMMDD_HHMMSS
+// or, where several fell into one second, YYYYMMDD_HHMMSS_2 and up.
+func IsStamp(name string) bool {
 	if len(name) < len(StampLayout) {
 		return false
 	}
@@ -207,13 +219,18 @@ func isStamp(name string) bool {
 	return len(rest) > 1 && rest[0] == '_' && strings.Trim(rest[1:], "0123456789") == ""
 }
 
-func stampLess(a, b string) bool {
+// Before reports whether a point was taken before another, by their names. What
+// is no point's name comes before every point.
+func Before(a, b string) bool {
+	if !IsStamp(a) || !IsStamp(b) {
+		return IsStamp(b) && !IsStamp(a)
+	}
+	return CompareStamps(a, b) < 0
+}
+
+// CompareStamps sorts names that IsStamp accepts by time; of one second, _10
+// comes after _9.
+func CompareStamps(a, b string) int {
 	n := len(StampLayout)
-	if a[:n] != b[:n] {
-		return a[:n] < b[:n]
-	}
-	if len(a) != len(b) {
-		return len(a) < len(b)
-	}
-	return a < b
+	return cmp.Or(cmp.Compare(a[:n], b[:n]), cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }

@@ -2,15 +2,13 @@ package backup
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -45,17 +43,24 @@ type Request struct {
 	Plan      any    // stored as upgrade-plan.json
 }
 
-// Reserve picks the name of the next point: the time in UTC, with a number
-// added where that second is taken. Nothing is created.
-func Reserve(dir string, now time.Time) string {
+// Reserve picks the name of the next point: the time in UTC, with a number added
+// where that second is taken in one of the directories. Nothing is created.
+func Reserve(now time.Time, dirs ...string) string {
 	stamp := now.UTC().Format(StampLayout)
 	name := stamp
-	for n := 2; ; n++ {
-		if _, err := os.Lstat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
-			return name
-		}
+	for n := 2; Taken(name, dirs...); n++ {
 		name = fmt.Sprintf("%s_%d", stamp, n)
 	}
+	return name
+}
+
+// Taken reports whether one of the directories has an entry of that name. One that
+// may not be looked into has none: whoever writes there will be told.
+func Taken(name string, dirs ...string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		return err == nil
+	})
 }
 
 // Take writes a backup point under the given name and syncs it whole before it
@@ -164,8 +169,10 @@ func (t *taker) component(s Subject) (Component, error) {
 		if err := t.host.Copy(path, dst, ""); err != nil {
 			return err
 		}
-		c.Items = append(c.Items, Item{Kind: kind, Name: name, Path: path, Stored: stored, Digest: digest, Tree: tree || st.IsDir()})
-		return nil
+		it := Item{Kind: kind, Name: name, Path: path, Stored: stored, Digest: digest, Tree: tree || st.IsDir()}
+		it.Owners, err = owners(dst)
+		c.Items = append(c.Items, it)
+		return err
 	}
 	for _, b := range s.Binaries {
 		if err := keep(Binary, b.Name, b.Path, filepath.Join("bin", b.Name), b.Tree); err != nil {
@@ -180,6 +187,15 @@ func (t *taker) component(s Subject) (Component, error) {
 		if err := keep(Config, filepath.Base(path), path, stored, false); err != nil {
 			return c, err
 		}
+		linked, err := LinkedFiles(path)
+		if err != nil {
+			return c, err
+		}
+		for _, file := range linked {
+			if err := keep(Config, filepath.Base(file), file, filepath.Join("config", s.Name+".linked", filepath.Base(file)), false); err != nil {
+				return c, err
+			}
+		}
 	}
 	for _, path := range s.Units {
 		if err := keep(Unit, filepath.Base(path), path, filepath.Join("systemd", filepath.Base(path)), false); err != nil {
@@ -187,6 +203,50 @@ func (t *taker) component(s Subject) (Component, error) {
 		}
 	}
 	return c, nil
+}
+
+// LinkedFiles lists the regular files outside a directory, or what a link to one
+// leads to, that links in it lead to, each once: they belong to the configuration
+// as much as those inside.
+func LinkedFiles(dir string) ([]string, error) {
+	files, _, err := linksOut(dir)
+	return files, err
+}
+
+// LinkedDirs lists the directories outside that links in a directory lead to: of
+// these a point keeps the link alone, as they may be anybody's.
+func LinkedDirs(dir string) ([]string, error) {
+	_, dirs, err := linksOut(dir)
+	return dirs, err
+}
+
+func linksOut(dir string) (files, dirs []string, err error) {
+	root, err := filepath.EvalSymlinks(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type()&fs.ModeSymlink == 0 {
+			return err
+		}
+		target, err := filepath.EvalSymlinks(path)
+		if err != nil || within(target, []string{root}) {
+			return nil //nolint:nilerr // it leads nowhere: the link is all there is
+		}
+		switch st, err := os.Stat(target); {
+		case err != nil:
+			return err
+		case st.IsDir() && !slices.Contains(dirs, target):
+			dirs = append(dirs, target)
+		case st.Mode().IsRegular() && !slices.Contains(files, target):
+			files = append(files, target)
+		}
+		return nil
+	})
+	return files, dirs, err
 }
 
 // sumTree returns the SHA-256 of every regular file below dir but SHA256SUMS and
@@ -197,7 +257,8 @@ func sumTree(dir string) (map[string]string, error) {
 		if err == nil && d.IsDir() && path == filepath.Join(dir, dataDir) {
 			return fs.SkipDir
 		}
-		if err != nil || !d.Type().IsRegular() {
+		// A crash may leave the other when SHA256SUMS was written anew.
+		if err != nil || !d.Type().IsRegular() || path == hostfs.Beside(filepath.Join(dir, sumsFile), "tmp") {
 			return err
 		}
 		rel, err := filepath.Rel(dir, path)
@@ -211,16 +272,7 @@ func sumTree(dir string) (map[string]string, error) {
 }
 
 func sumFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return sumLong(context.Background(), path, func(int64) {})
 }
 
 // formatSums writes the form that `sha256sum -c` reads: names with a backslash

@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
@@ -19,60 +20,75 @@ var sumLine = regexp.MustCompile(`^(\\?)([0-9a-f]{64}) [ *](.+)$`)
 // Verify proves that a point holds exactly what was stored: every file listed
 // has its sum, none is missing and none was added. It changes nothing.
 func Verify(ctx context.Context, p *Point) error {
-	listed, err := readSums(p)
+	listed, err := readSums(p.Path, sumsFile)
 	if err != nil {
 		return err
 	}
-	names := make([]string, 0, len(listed))
-	for n := range listed {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(listed)) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		path := filepath.Join(p.Path, name)
-		st, err := os.Lstat(path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return &DamagedError{Path: p.Path, File: name, Problem: "is missing"}
-		case err != nil:
+		if err := checkListed(p.Path, name, listed[name]); err != nil {
 			return err
-		case !st.Mode().IsRegular():
-			return &DamagedError{Path: p.Path, File: name, Problem: "is not a regular file any more"}
-		}
-		got, err := sumFile(path)
-		if err != nil {
-			return err
-		}
-		if got != listed[name] {
-			return &DamagedError{Path: p.Path, File: name, Problem: "content changed", Expected: listed[name], Found: got}
 		}
 	}
 	return verifyItems(p, listed)
 }
 
-func readSums(p *Point) (map[string]string, error) {
-	data, err := os.ReadFile(filepath.Join(p.Path, sumsFile))
+// checkListed proves one file of a point.
+func checkListed(point, name, want string) error {
+	path := filepath.Join(point, name)
+	st, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &DamagedError{Path: point, File: name, Problem: "is missing"}
+	case err != nil:
+		return err
+	case !st.Mode().IsRegular():
+		return &DamagedError{Path: point, File: name, Problem: "is not a regular file any more"}
+	}
+	got, err := sumFile(path)
+	if err != nil {
+		return err
+	}
+	if got != want {
+		return &DamagedError{Path: point, File: name, Problem: "content changed", Expected: want, Found: got}
+	}
+	return nil
+}
+
+// readSums reads a file of checksums that lies in a point.
+func readSums(point, file string) (map[string]string, error) {
+	data, err := os.ReadFile(filepath.Join(point, file))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &DamagedError{Path: p.Path, File: sumsFile, Problem: "is missing: the backup was never completed"}
+		problem := "is missing"
+		if file == sumsFile {
+			problem += ": the backup was never completed"
+		}
+		return nil, &DamagedError{Path: point, File: file, Problem: problem}
 	}
 	if err != nil {
 		return nil, err
 	}
+	return parseSums(point, file, data)
+}
+
+func parseSums(point, file string, data []byte) (map[string]string, error) {
 	listed := map[string]string{}
 	for i, line := range strings.Split(strings.TrimSuffix(string(data), "\n"), "\n") {
+		if len(data) == 0 {
+			break // of data that has no files
+		}
 		m := sumLine.FindStringSubmatch(line)
 		if m == nil {
-			return nil, &DamagedError{Path: p.Path, File: sumsFile, Problem: fmt.Sprintf("line %d is not a checksum line", i+1)}
+			return nil, &DamagedError{Path: point, File: file, Problem: fmt.Sprintf("line %d is not a checksum line", i+1)}
 		}
 		name := m[3]
 		if m[1] != "" {
 			name = strings.NewReplacer(`\\`, `\`, `\n`, "\n", `\r`, "\r").Replace(name)
 		}
 		if !filepath.IsLocal(name) {
-			return nil, &DamagedError{Path: p.Path, File: sumsFile, Problem: fmt.Sprintf("line %d names %q, outside the backup", i+1, name)}
+			return nil, &DamagedError{Path: point, File: file, Problem: fmt.Sprintf("line %d names %q, outside the backup", i+1, name)}
 		}
 		listed[name] = m[2]
 	}
@@ -109,34 +125,4 @@ func verifyItems(p *Point, listed map[string]string) error {
 		}
 	}
 	return nil
-}
-
-// Prune removes the oldest points beyond keep and returns their paths. Only
-// complete points count; one whose name is protected is never removed, nor is
-// the newest complete one. Incomplete points are left-overs of runs that died
-// while taking them and go as well.
-func Prune(h *hostfs.Host, dir string, keep int, protected map[string]bool) (removed []string, err error) {
-	points, err := List(dir)
-	if err != nil {
-		return nil, err
-	}
-	kept := 0
-	for _, p := range points {
-		if p.Complete && kept < max(keep, 1) {
-			kept++
-			continue
-		}
-		if protected[p.Timestamp] {
-			continue
-		}
-		// The marker goes first: a point that is half removed must not look whole.
-		if err := h.Remove(filepath.Join(p.Path, sumsFile)); err != nil {
-			return removed, err
-		}
-		if err := h.RemoveAll(p.Path); err != nil {
-			return removed, err
-		}
-		removed = append(removed, p.Path)
-	}
-	return removed, nil
 }

@@ -18,6 +18,17 @@ import (
 // balancer keeps a reason.
 const Reason = "observability-upgrade"
 
+// NotOursError says that somebody else took the server out, or took it out again
+// after this program did: it is theirs to put back.
+type NotOursError struct {
+	Server string // its name at the balancer
+	State  string // the balancer's own words
+}
+
+func (e *NotOursError) Error() string {
+	return fmt.Sprintf("%s is out of the balancer (%s), and not by this program: that is not its to end", e.Server, e.State)
+}
+
 // Balancer takes one server out of a load balancer and puts it back. Its methods
 // are idempotent and may not be called concurrently.
 type Balancer interface {
@@ -25,7 +36,8 @@ type Balancer interface {
 	State(ctx context.Context) (State, error)
 	// Drain stops new traffic to the server and lets what runs end.
 	Drain(ctx context.Context) error
-	// Admit puts the server back.
+	// Admit puts the server back. One that somebody else took out is left so, which
+	// is a NotOursError where the balancer can tell.
 	Admit(ctx context.Context) error
 }
 

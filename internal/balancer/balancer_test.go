@@ -3,6 +3,7 @@ package balancer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -349,10 +350,36 @@ func TestContract(t *testing.T) {
 					t.Errorf("draining what a person took out: %v", err)
 				}
 				expect("still out", false, 1)
+				if err := b.Admit(t.Context()); !errors.As(err, new(*NotOursError)) {
+					t.Errorf("admitting what a person took out: %v", err)
+				}
+				expect("out all the same", false, 1)
 			}
 			r.names[0] = "nobody"
 			if _, err := r.open(t, 0).State(t.Context()); err == nil || !strings.Contains(err.Error(), "nobody") {
 				t.Errorf("an unknown server: %v", err)
+			}
+		})
+	}
+}
+
+// A server that a person takes out after this program did stays out.
+func TestTakenOutAfterTheDrain(t *testing.T) {
+	for name, setup := range map[string]func(*testing.T) *rig{"haproxy": setupHAProxy(false), "nginx": setupNginx, "consul": setupConsul} {
+		t.Run(name, func(t *testing.T) {
+			r := setup(t)
+			b := r.open(t, 0)
+			if err := b.Drain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			r.foreign(t)
+			for range 2 {
+				if err := b.Admit(t.Context()); !errors.As(err, new(*NotOursError)) {
+					t.Fatalf("it was put back: %v", err)
+				}
+			}
+			if st, err := b.State(t.Context()); err != nil || st.Admitted {
+				t.Errorf("%+v, %v", st, err)
 			}
 		})
 	}
@@ -531,28 +558,6 @@ func TestCountEstablished(t *testing.T) {
 	}
 }
 
-func TestParseStats(t *testing.T) {
-	head := "# pxname,svname,scur,status\n"
-	for text, want := range map[string]string{
-		head + "p,a,3,UP\np,b,0,DRAIN\np,BACKEND,3,UP\nq,a,9,UP\n":     "{Admitted:true Up:true Sessions:3 Others:0 Detail:UP}",
-		head + "p,a,0,MAINT (via p/b)\np,b,0,UP 1/2\np,c,0,no check\n": "{Admitted:false Up:false Sessions:0 Others:2 Detail:MAINT (via p/b)}",
-		head + "p,b,0,UP\n": "no server a; it has b",
-		head + "q,a,0,UP\n": "no backend p",
-		"":                  "expected CSV",
-		"Permission denied": "no column",
-		head + "p,a,x,UP\n": `are "x"`,
-	} {
-		st, err := parseStats(text, "p", "a")
-		got := fmt.Sprintf("%+v", st)
-		if err != nil {
-			got = err.Error()
-		}
-		if !strings.Contains(got, want) {
-			t.Errorf("%q: %s, want %s", text, got, want)
-		}
-	}
-}
-
 // FuzzUpstream: whatever the file holds, draining and putting back gives the
 // file of before, byte for byte.
 func FuzzUpstream(f *testing.F) {
@@ -579,15 +584,6 @@ func FuzzUpstream(f *testing.F) {
 			if err != nil || string(back) != string(data) {
 				t.Fatalf("%q became %q: %v", data, back, err)
 			}
-		}
-	})
-}
-
-func FuzzStats(f *testing.F) {
-	f.Add("# pxname,svname,scur,status\np,a,3,UP\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		if st, err := parseStats(text, "p", "a"); err == nil && st.Detail == "" && st.Up {
-			t.Errorf("up without a status: %+v", st)
 		}
 	})
 }

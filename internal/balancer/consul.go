@@ -129,7 +129,7 @@ func (c *consul) Admit(ctx context.Context) error {
 		return err
 	}
 	if st.Detail != "maintenance: "+Reason {
-		return fmt.Errorf("%s is in %s, which is not this program's to end", c.id, st.Detail)
+		return &NotOursError{Server: c.id, State: st.Detail}
 	}
 	return c.maintenance(ctx, false)
 }

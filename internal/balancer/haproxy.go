@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -84,7 +85,61 @@ func (h *haproxy) Drain(ctx context.Context) error {
 	return h.set(ctx, "drain")
 }
 
-func (h *haproxy) Admit(ctx context.Context) error { return h.set(ctx, "ready") }
+// Admit ends a drain. A server that a person put into maintenance since is left
+// there: HAProxy keeps no reason, but a drain is another state than maintenance,
+// and each takes the other's place.
+func (h *haproxy) Admit(ctx context.Context) error {
+	text, err := h.command(ctx, "show servers state "+h.backend)
+	if err != nil {
+		return err
+	}
+	flags, err := parseAdmin(text, h.backend, h.server)
+	if err != nil {
+		return err
+	}
+	switch {
+	case flags&forcedMaint != 0:
+		return &NotOursError{Server: h.backend + "/" + h.server, State: "maintenance"}
+	case flags&forcedDrain == 0:
+		return nil
+	}
+	return h.set(ctx, "ready")
+}
+
+// What was set by command, of srv_admin_state in the answer to "show servers
+// state": https://www.haproxy.com/documentation/haproxy-runtime-api/reference/show-servers-state/.
+const (
+	forcedMaint = 0x01
+	forcedDrain = 0x08
+)
+
+// parseAdmin reads the answer to "show servers state": the format's version, a
+// header that begins with "# ", and a line of words per server.
+func parseAdmin(text, backend, server string) (int64, error) {
+	var header []string
+	for _, line := range strings.Split(text, "\n") {
+		words := strings.Fields(line)
+		if len(words) > 0 && words[0] == "#" {
+			header = words[1:]
+			continue
+		}
+		get := func(name string) string {
+			if i := slices.Index(header, name); i >= 0 && i < len(words) {
+				return words[i]
+			}
+			return ""
+		}
+		if header == nil || get("be_name") != backend || get("srv_name") != server {
+			continue
+		}
+		flags, err := strconv.ParseInt(get("srv_admin_state"), 0, 64)
+		if err != nil {
+			return 0, fmt.Errorf("HAProxy's server states: the administrative state of %s/%s is %q", backend, server, get("srv_admin_state"))
+		}
+		return flags, nil
+	}
+	return 0, fmt.Errorf("HAProxy's server states: expected a line of %s/%s, found %.120q", backend, server, text)
+}
 
 // parseStats reads the answer to "show stat": CSV with a header that begins with
 // "# ", one row per proxy and server.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -77,12 +78,28 @@ func (n *nginx) find(data []byte) ([]upstreamServer, int, error) {
 }
 
 func (n *nginx) Drain(ctx context.Context) error { return n.edit(ctx, drainServer) }
-func (n *nginx) Admit(ctx context.Context) error { return n.edit(ctx, admitServer) }
+
+// Admit takes away this program's mark; a server that somebody marked down besides
+// stays out.
+func (n *nginx) Admit(ctx context.Context) error {
+	if err := n.edit(ctx, admitServer); err != nil {
+		return err
+	}
+	st, err := n.State(ctx)
+	if err == nil && !st.Admitted {
+		return &NotOursError{Server: n.server, State: st.Detail}
+	}
+	return err
+}
 
 // edit rewrites the file, proves it and reloads; a configuration that nginx
 // refuses is taken back.
 func (n *nginx) edit(ctx context.Context, change func([]byte, upstreamServer) ([]byte, error)) error {
 	old, err := os.ReadFile(n.file)
+	if err != nil {
+		return fmt.Errorf("nginx's upstream file: %w", err)
+	}
+	file, err := filepath.EvalSymlinks(n.file) // often a link in sites-enabled, which stays one
 	if err != nil {
 		return fmt.Errorf("nginx's upstream file: %w", err)
 	}
@@ -95,12 +112,12 @@ func (n *nginx) edit(ctx context.Context, change func([]byte, upstreamServer) ([
 		return fmt.Errorf("%s: %w", n.file, err)
 	}
 	if !bytes.Equal(fresh, old) {
-		if err := n.o.Host.WriteFile(n.file, fresh, 0o644); err != nil {
+		if err := n.o.Host.WriteFile(file, fresh, 0o644); err != nil {
 			return err
 		}
 		if out, err := n.o.Exec(ctx, n.check, commandLimit); err != nil {
 			err = fmt.Errorf("nginx refuses the configuration with %s changed: `%s`: %w: %.300q", n.file, strings.Join(n.check, " "), err, strings.TrimSpace(out))
-			return errors.Join(err, n.o.Host.WriteFile(n.file, old, 0o644))
+			return errors.Join(err, n.o.Host.WriteFile(file, old, 0o644))
 		}
 	}
 	// Also where the file is as it should be: a crash may have come before the reload.
@@ -131,7 +148,7 @@ func admitServer(data []byte, s upstreamServer) ([]byte, error) {
 	}
 	start := s.end - len(marker)
 	if start < 0 || string(data[start:s.end]) != marker {
-		return nil, fmt.Errorf("server %s is marked down, and not by this program: that is not its to end", s.address)
+		return nil, &NotOursError{Server: s.address, State: "marked down"}
 	}
 	return append(append([]byte{}, data[:start]...), data[s.end:]...), nil
 }

@@ -44,6 +44,20 @@ func Load(dir string) (*Catalogue, error) {
 	return l.finish()
 }
 
+// Salvage is Load for those who must go on with what holds: definitions with a
+// mistake are left out, and so are built-in ones that such a file overrides. The
+// error is Load's; nil when every definition holds.
+func Salvage(dir string) (*Catalogue, error) {
+	l := newLoader()
+	l.overrides(dir)
+	c, err := l.finish()
+	if err != nil {
+		c = l.catalogue
+		maps.DeleteFunc(c.components, func(name string, _ *component.Component) bool { return l.broken[name] || l.unsound[name] })
+	}
+	return c, err
+}
+
 // Get returns a component by its name.
 func (c *Catalogue) Get(name string) (*component.Component, bool) {
 	d, ok := c.components[name]
@@ -98,13 +112,16 @@ type loader struct {
 	merged  map[string]*yamlfile.Node
 	origins map[string]string
 	broken  map[string]bool // definitions that are not worth checking further
+	unsound map[string]bool // definitions with any mistake, theirs or their file's
 	errs    yamlfile.Errors
 	other   []error
+
+	catalogue *Catalogue // what finish made, mistakes included
 }
 
 // newLoader holds the built-in definitions.
 func newLoader() *loader {
-	l := &loader{merged: map[string]*yamlfile.Node{}, origins: map[string]string{}, broken: map[string]bool{}}
+	l := &loader{merged: map[string]*yamlfile.Node{}, origins: map[string]string{}, broken: map[string]bool{}, unsound: map[string]bool{}}
 	l.base, l.family = l.embedded("components"), l.embedded("families")
 	for name, n := range l.base {
 		l.merged[name], l.origins[name] = l.underFamily(name, n), BuiltIn
@@ -168,15 +185,19 @@ func (l *loader) overrides(dir string) {
 		}
 		if first, twice := from[name]; twice {
 			l.errs = append(l.errs, yamlfile.Error{File: file, Message: fmt.Sprintf("%s defines %s too; keep one of them", first, name)})
+			l.unsound[name] = true
 			continue
 		}
 		from[name] = file
 		n, err := yamlfile.Load(file)
 		if err != nil {
 			l.fail(err)
+			l.unsound[name] = true
 			continue
 		}
+		before := len(l.errs)
 		l.override(name, file, n)
+		l.unsound[name] = l.unsound[name] || len(l.errs) > before
 	}
 }
 
@@ -287,6 +308,7 @@ func (l *loader) fail(err error) {
 // finish decodes and checks what was gathered.
 func (l *loader) finish() (*Catalogue, error) {
 	c := &Catalogue{components: map[string]*component.Component{}, origins: l.origins}
+	l.catalogue = c
 	for _, name := range slices.Sorted(maps.Keys(l.merged)) {
 		d := &component.Component{}
 		if err := l.merged[name].Decode(d); err != nil {
@@ -301,6 +323,7 @@ func (l *loader) finish() (*Catalogue, error) {
 			v := validator{node: l.merged[name], c: c.components[name]}
 			v.all(c.components)
 			l.errs = append(l.errs, v.errs...)
+			l.unsound[name] = l.unsound[name] || len(v.errs) > 0
 		}
 	}
 	l.errs = append(l.errs, cycles(c.components, l.merged)...)

@@ -207,6 +207,7 @@ func TestContractSample(t *testing.T) {
 	q.Name, q.Family, q.Description, q.Homepage = "mine", "", "", ""
 	// What the sample does not speak of is the built-in definition's.
 	q.Functional, q.Integration, q.Health.Startup, q.Data = nil, nil, component.Startup{}, component.Data{Path: q.Data.Path}
+	q.Vulnerabilities = nil
 	if d := cmp.Diff(&q, mine); d != "" {
 		t.Errorf("the same text gives another definition: %s", d)
 	}
@@ -408,4 +409,38 @@ func FuzzOverride(f *testing.F) {
 			t.Fatalf("%+v", p)
 		}
 	})
+}
+
+// What holds is salvaged: definitions with a mistake are left out, and so are the
+// built-in ones that they override.
+func TestSalvage(t *testing.T) {
+	const sound = "role: exporter\nsource: {type: github, repo: a/sound, tag: \"v{version}\"}\nasset: a\nbinaries: [{name: a, install: /usr/local/bin/a}]\nversion: {args: [\"--version\"], regexp: 'version (\\S+)'}\n"
+	dir := filepath.Join(t.TempDir(), "components.d")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"sound.yaml": sound, "loki.yaml": "health: {settle: 9s}\n",
+		"prometheus.yaml": "healht: {}\n", "alertmanager.yaml": "[\n", "grafana.yaml": "name: other\n", "node_exporter.yaml": "role: king\n",
+		"mysqld_exporter.yaml": sound, "mysqld_exporter.yml": sound, "stray.txt": "x",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, strict := Load(dir)
+	c, err := Salvage(dir)
+	if strict == nil || err == nil || err.Error() != strict.Error() {
+		t.Fatalf("%v; Load says %v", err, strict)
+	}
+	for name, want := range map[string]bool{
+		"sound": true, "loki": true, "promtail": true, "prometheus": false, "alertmanager": false, "grafana": false, "node_exporter": false, "mysqld_exporter": false,
+	} {
+		if _, ok := c.Get(name); ok != want {
+			t.Errorf("%s is there: %v, want %v: %v", name, ok, want, err)
+		}
+	}
+	if whole, err := Salvage(filepath.Join(dir, "none")); err != nil || len(whole.All()) != len(builtIn(t).All()) {
+		t.Errorf("nothing is wrong: %v", err)
+	}
 }

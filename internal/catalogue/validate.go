@@ -62,6 +62,7 @@ func (v *validator) all(known map[string]*component.Component) {
 	v.tests(at("functional"), c.Functional, false)
 	v.links()
 	v.data(at("data"), c.Data)
+	v.vulnerabilities()
 	v.instances()
 	v.balancer()
 	for i, d := range c.DependsOn {

@@ -80,7 +80,7 @@ func (o *adoptOptions) run(ctx context.Context) error {
 		return "", err
 	})
 	if errors.Is(err, errCancelled) {
-		return o.print(doc, func(w io.Writer) error { _, err := fmt.Fprintln(w, "Cancelled: nothing was written."); return err })
+		return o.cancelled(ctx, doc, "written")
 	}
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -95,6 +96,12 @@ func (o *applyOptions) run(ctx context.Context) error {
 	return o.finish(ctx, d, res, err)
 }
 
+// continues reports whether a component that fails is left out or rolled back, and
+// the run goes on with the others.
+func (o *applyOptions) continues(s *stack.Stack) bool {
+	return o.continueOn || s.Policy.OnFailure == "continue"
+}
+
 // trigger is how the run came about, as history tells it. The timer's service
 // says of itself that it is scheduled.
 func (o *applyOptions) trigger() string {
@@ -134,9 +141,19 @@ func (o *applyOptions) dry(ctx context.Context, s *stack.Stack, look stack.LookO
 	if err != nil {
 		return err
 	}
-	res := run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: o.trigger(), Status: run.StatusDryRun, Components: []run.Outcome{}}
+	res := run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: o.trigger(), StartedAt: time.Now().UTC(), Status: run.StatusDryRun, Components: []run.Outcome{}}
 	for _, st := range prop.Plan.Steps() {
 		res.Components = append(res.Components, run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: run.Skipped})
+	}
+	refusal := prop.Refusal(o.continues(s))
+	if refusal == nil {
+		for _, left := range prop.LeftOut() {
+			for i, c := range res.Components {
+				if c.Name == left.Name && c.To.Equal(left.To) {
+					res.Components[i].Error = left.Error
+				}
+			}
+		}
 	}
 	err = o.print(res, func(w io.Writer) error {
 		if err := plan.WritePlan(w, prop.Plan, o.style()); err != nil {
@@ -145,7 +162,7 @@ func (o *applyOptions) dry(ctx context.Context, s *stack.Stack, look stack.LookO
 		_, err := fmt.Fprintln(w, "\nDry run: nothing was changed.")
 		return err
 	})
-	if refusal := prop.Refusal(); err == nil && refusal != nil {
+	if err == nil && refusal != nil {
 		return &resultError{result: res, err: refusal}
 	}
 	return err
@@ -167,35 +184,55 @@ func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, d *display, lo
 		if err := plan.WritePlan(o.Err, prop.Plan, o.style()); err != nil {
 			return run.Result{}, err
 		}
-		if len(prop.Failed()) == 0 {
+		if prop.Refusal(o.continues(s)) == nil {
+			for _, left := range prop.LeftOut() {
+				fmt.Fprintf(o.Err, "\n%s %s → %s would be left out: %s\n", left.Name, left.From, left.To, left.Error)
+			}
 			if err := o.confirm(ctx, "\nProceed with the upgrade?"); err != nil {
-				return run.Result{ID: prop.Plan.ID, Operation: run.Apply, Status: run.StatusCancelled, Components: []run.Outcome{}}, err
+				return run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: o.trigger(), StartedAt: time.Now().UTC(), Status: run.StatusCancelled, Components: []run.Outcome{}}, err
 			}
 		}
 	}
 	res, err := s.Apply(ctx, prop, stack.ApplyOptions{
-		Trigger: o.trigger(), ContinueOnFailure: o.continueOn || s.Policy.OnFailure == "continue", SkipHealth: o.skipHealth, DataBackup: o.dataBackup,
+		Trigger: o.trigger(), ContinueOnFailure: o.continues(s), SkipHealth: o.skipHealth, DataBackup: o.dataBackup,
 		Strategy: run.Strategy(o.strategy),
 	})
 	if o.json() {
 		res.Warnings = append(warnings, res.Warnings...)
 	}
-	if res.Status == run.StatusNothingToDo && !o.json() {
-		for _, h := range prop.Plan.Held {
+	if res.Status == run.StatusNothingToDo {
+		o.tellHeld(prop.Plan.Held)
+	}
+	return res, err
+}
+
+// tellHeld says why there was nothing to do although there are newer versions.
+func (o *applyOptions) tellHeld(held []plan.Held) {
+	for _, h := range held {
+		switch {
+		case o.records:
+			o.logger.Info("held: "+h.Reason, "component", h.Component, "from", h.Current.String(), "to", h.Candidate.String())
+		case !o.json():
 			fmt.Fprintf(o.Err, "held: %s %s → %s: %s\n", h.Component, h.Current, h.Candidate, h.Reason)
 		}
 	}
-	return res, err
+}
+
+// cancelled ends a command at whose question a person did not say yes; a signal is
+// an answer as well, with an exit code of its own.
+func (g *global) cancelled(ctx context.Context, doc any, done string) error {
+	err := g.print(doc, func(w io.Writer) error { _, err := fmt.Fprintf(w, "Cancelled: nothing was %s.\n", done); return err })
+	if err == nil && ctx.Err() != nil {
+		return codeError{exitInterrupted}
+	}
+	return err
 }
 
 // finish prints a run's result and turns it into the command's error.
 func (g *global) finish(ctx context.Context, d *display, res run.Result, err error) error {
 	d.close()
 	if errors.Is(err, errCancelled) {
-		if perr := g.print(res, func(w io.Writer) error { _, err := fmt.Fprintln(w, "Cancelled: nothing was changed."); return err }); perr != nil {
-			return perr
-		}
-		return nil
+		return g.cancelled(ctx, res, "changed")
 	}
 	if res.Status == "" {
 		return err // it never came to a run
@@ -248,7 +285,7 @@ func writeResult(w io.Writer, res run.Result) error {
 			fmt.Sprintf("%.1fs", o.Downtime), fmt.Sprintf("%.1fs", o.Duration),
 		})
 	}
-	title := map[run.Operation]string{run.Apply: "Upgrade", run.Rollback: "Rollback"}[res.Operation]
+	title := map[run.Operation]string{run.Apply: "Upgrade", run.Rollback: "Rollback", run.Restart: "Restart"}[res.Operation]
 	fmt.Fprintf(w, "%s %s: %s\n\n", title, res.ID, res.Status)
 	if err := table(w, []string{"Component", "From", "To", "Status", "Down", "Took"}, rows); err != nil {
 		return err

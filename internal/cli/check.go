@@ -53,7 +53,7 @@ func (o *checkOptions) run(ctx context.Context) error {
 	if err != nil && !errors.As(err, &unknown) {
 		return err
 	}
-	s.RecordCheck(view, look, true)
+	s.Checked(view, look)
 	report := plan.Check(view.Input)
 	if unknown != nil && !o.json() {
 		if perr := plan.WriteCheck(o.Out, report, o.style()); perr != nil {

@@ -18,9 +18,11 @@ func newComponents(g *global) *cobra.Command {
 		Use:   "components",
 		Short: "List and show component definitions",
 		Long: `List and show component definitions: those built in, and those that
-/etc/observability/components.d adds or overrides.`,
+/etc/observability/components.d adds or overrides. Without a word more it is
+"components list".`,
 		Example: `  observability-upgrade components list
   observability-upgrade components show prometheus`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return g.listComponents(cmd.Context()) },
 	}
 	cmd.AddCommand(
 		&cobra.Command{

@@ -12,6 +12,7 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/demo"
 	"github.com/observability-upgrade/observability-upgrade/internal/releaseserver"
+	"github.com/observability-upgrade/observability-upgrade/internal/stack"
 )
 
 type demoOptions struct {
@@ -91,6 +92,9 @@ type step struct {
 }
 
 func (o *demoOptions) run(ctx context.Context) (err error) {
+	if o.json() {
+		return &stack.UsageError{Message: "--output=json: the demo is a story for people and has no such form", Hint: "observability-upgrade demo"}
+	}
 	program, err := os.Executable()
 	if err != nil {
 		return err
@@ -124,6 +128,9 @@ func (o *demoOptions) run(ctx context.Context) (err error) {
 		{say: "And what happened?", args: []string{"history"}},
 	}
 	for i, st := range steps {
+		if o.unread() && !o.keep {
+			return nil // nobody looks on
+		}
 		if st.pre != nil {
 			if err := st.pre(); err != nil {
 				return err

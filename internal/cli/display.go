@@ -13,12 +13,14 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 )
 
 // display shows how a command goes on, on standard error: progress bars on a
-// terminal, a line per step elsewhere, nothing with --quiet.
+// terminal, a line per step elsewhere, nothing with --quiet. Where progress is
+// logged, it writes log records alone.
 type display struct {
 	g    *global
 	mu   sync.Mutex
@@ -29,15 +31,15 @@ type display struct {
 
 func newDisplay(g *global) *display {
 	d := &display{g: g, bar: map[string]*mpb.Bar{}, got: map[string]int64{}}
-	if g.ErrTTY && !g.quiet && g.Env("TERM") != "dumb" {
-		d.bars = mpb.New(mpb.WithOutput(g.Err), mpb.WithWidth(40), mpb.WithRefreshRate(120*time.Millisecond))
+	if g.ErrTTY && !g.quiet && !g.records && g.Env("TERM") != "dumb" {
+		d.bars = mpb.New(mpb.WithOutput(stream(g.Err)), mpb.WithWidth(40), mpb.WithRefreshRate(120*time.Millisecond))
 	}
 	return d
 }
 
 // line prints one line above any bars.
 func (d *display) line(format string, args ...any) {
-	if d.g.quiet {
+	if d.g.quiet || d.g.records {
 		return
 	}
 	msg := fmt.Sprintf(format, args...) + "\n"
@@ -51,6 +53,10 @@ func (d *display) line(format string, args ...any) {
 func (d *display) notice(msg string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.g.records {
+		d.g.logger.Warn(msg)
+		return
+	}
 	if d.g.quiet { // a warning is no progress: it is shown all the same
 		fmt.Fprintf(d.g.Err, "note: %s\n", msg)
 		return
@@ -63,6 +69,7 @@ func (d *display) Start(component, name string, total int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.got[component] = 0
+	d.g.logger.Debug(run.StepMessage, "component", component, "step", "download", "done", false, "detail", name)
 	if d.bars == nil {
 		if total > 0 {
 			d.line("%-20s download  %s (%s)", component, name, plan.Bytes(total))
@@ -88,7 +95,7 @@ func (d *display) Add(component string, n int64) {
 }
 
 // Done ends a download.
-func (d *display) Done(component string, err error) {
+func (d *display) Done(component, source string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if b := d.bar[component]; b != nil {
@@ -100,13 +107,21 @@ func (d *display) Done(component string, err error) {
 		b.Wait()
 		delete(d.bar, component)
 	}
-	switch {
-	case err != nil:
-	case d.got[component] == 0:
-		d.line("%-20s verified  from the cache", component)
-	default:
-		d.line("%-20s verified  %s", component, plan.Bytes(d.got[component]))
+	if err != nil {
+		d.g.logger.Error(run.StepMessage, "component", component, "step", "download", "done", true, "error", err)
+		return
 	}
+	detail := plan.Bytes(d.got[component])
+	if d.got[component] == 0 {
+		detail = "from the cache"
+	}
+	word := "verified"
+	if source == artifact.Unverified {
+		word = "UNVERIFIED"
+	}
+	d.line("%-20s %-9s %s", component, word, detail)
+	d.g.logger.Info(run.StepMessage, "component", component, "step", "download", "done", true, "detail", detail, "bytes", d.got[component])
+	d.g.logger.Info(run.StepMessage, "component", component, "step", "verify", "done", true, "detail", source)
 }
 
 // close waits for the bars to be drawn to their end.
@@ -120,7 +135,9 @@ func (d *display) close() {
 func (d *display) event(ev run.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if ev.Step == run.StepEnd || !ev.Done && ev.Step != run.StepUndo && ev.Step != run.StepHealth {
+	// Long work on data says how far it is.
+	far := (ev.Step == run.StepData || ev.Step == run.StepRestore) && ev.Detail != ""
+	if ev.Step == run.StepEnd || !ev.Done && ev.Step != run.StepUndo && ev.Step != run.StepHealth && !far {
 		return
 	}
 	name := setName(ev.Component, ev.Instance)
@@ -129,6 +146,8 @@ func (d *display) event(ev run.Event) {
 	}
 	detail := ev.Detail
 	switch {
+	case errors.Is(ev.Err, context.Canceled):
+		detail = "interrupted by a signal"
 	case ev.Err != nil:
 		detail = "FAILED: " + ev.Err.Error()
 	case !ev.Done && ev.Step == run.StepHealth && detail == "":
@@ -136,11 +155,15 @@ func (d *display) event(ev run.Event) {
 	case detail == "":
 		detail = "done"
 	}
-	label := string(ev.Step)
-	if ev.Step == run.StepUndo {
-		label = "rollback"
+	d.line("%-20s %-9s %s", name, stepLabel(ev.Step), detail)
+}
+
+// stepLabel is what people call a step.
+func stepLabel(st run.Step) string {
+	if st == run.StepUndo {
+		return "rollback"
 	}
-	d.line("%-20s %-9s %s", name, label, detail)
+	return string(st)
 }
 
 // setName names a component, or one instance of it.
@@ -167,7 +190,8 @@ func (g *global) style() plan.Style { return plan.Style{Color: g.color(), Width:
 
 var errCancelled = errors.New("cancelled")
 
-// confirm asks a yes/no question and returns errCancelled for anything but yes.
+// confirm asks a yes/no question and returns errCancelled for anything but yes, a
+// signal included.
 // It reads in a goroutine of its own only as long as the context lives.
 func (g *global) confirm(ctx context.Context, question string) error {
 	fmt.Fprintf(g.Err, "%s [y/N] ", question)
@@ -176,7 +200,7 @@ func (g *global) confirm(ctx context.Context, question string) error {
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(g.Err)
-		return ctx.Err()
+		return fmt.Errorf("%w: %w", errCancelled, ctx.Err())
 	case a := <-answer:
 		switch strings.ToLower(strings.TrimSpace(a)) {
 		case "y", "yes":

@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
+	"github.com/observability-upgrade/observability-upgrade/internal/notify"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/stack"
+	"github.com/observability-upgrade/observability-upgrade/internal/vulnerability"
 )
 
 // The exit codes of the contract.
@@ -40,7 +43,20 @@ type resultError struct {
 	err    error
 }
 
-func (e *resultError) Error() string { return e.err.Error() }
+func (e *resultError) Error() string {
+	switch e.result.Status {
+	case run.StatusInterrupted, run.StatusCancelled:
+		return plain(e.err.Error())
+	}
+	return e.err.Error()
+}
+
+// plain says in words what the libraries call a cancelled context: there is one
+// only after a signal.
+func plain(msg string) string {
+	return strings.ReplaceAll(msg, context.Canceled.Error(), "interrupted by a signal")
+}
+
 func (e *resultError) Unwrap() error { return e.err }
 
 // exit maps an error to the exit code and prints it with what to do next.
@@ -53,6 +69,16 @@ func (g *global) exit(ctx context.Context, err error) int {
 		return exitOK
 	}
 	n, hint := classify(ctx, err)
+	msg := err.Error()
+	if ctx.Err() != nil {
+		msg = plain(msg)
+	}
+	if g.logger == nil { // a mistake in the flags came first
+		_ = g.startLog() // it is the flags' mistake that is told
+	}
+	if g.records {
+		g.logger.Error(msg, "hint", hint, "exit_code", n)
+	}
 	var res *resultError
 	if g.json() {
 		if errors.As(err, &res) {
@@ -60,13 +86,16 @@ func (g *global) exit(ctx context.Context, err error) int {
 		}
 		doc := struct {
 			Error *errorDocument `json:"error"`
-		}{errorOf(ctx, err)}
+		}{&errorDocument{Code: n, Message: msg, Hint: hint}}
 		enc := json.NewEncoder(g.Out)
 		enc.SetEscapeHTML(false)
 		_ = enc.Encode(doc)
 		return n
 	}
-	fmt.Fprintf(g.Err, "error: %v\n", err)
+	if g.records {
+		return n
+	}
+	fmt.Fprintf(g.Err, "error: %s\n", msg)
 	if hint != "" {
 		fmt.Fprintf(g.Err, "next:  %s\n", hint)
 	}
@@ -93,11 +122,15 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		unknown  *stack.UpstreamUnknownError
 		held     *lock.HeldError
 		unsafe   *lock.UnsafeError
+		planted  *notify.UnsafeError
 		rollback *run.RollbackError
+		stopped  *run.NotStartedError
 		result   *resultError
 		missing  *backup.NotFoundError
 		damaged  *journal.DamagedError
 		window   *stack.WindowError
+		away     *vulnerability.UnreachableError
+		lying    *vulnerability.LyingError
 	)
 	switch {
 	case errors.As(err, &usage):
@@ -110,8 +143,10 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		return exitUsage, "observability-upgrade rollback --list"
 	case errors.As(err, &held):
 		return exitLocked, fmt.Sprintf("wait for process %d to end; `observability-upgrade status` shows it", held.PID)
-	case errors.As(err, &unsafe):
+	case errors.As(err, &unsafe), errors.As(err, &planted):
 		return exitRefused, "do what the message says and run the same command again"
+	case errors.As(err, &stopped):
+		return exitRollback, stopped.Next()
 	case errors.As(err, &rollback):
 		return exitRollback, fmt.Sprintf("observability-upgrade status; then mend %s and run observability-upgrade recover", rollback.Component)
 	case errors.As(err, &damaged):
@@ -122,7 +157,11 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		return exitRefused, refused.Next
 	case errors.As(err, &unknown):
 		return exitUpstream, "check the network, the token and upstream.*.api_url in the policy, then: observability-upgrade check --refresh"
-	case errors.Is(err, errCancelled):
+	case errors.As(err, &away):
+		return exitUpstream, "check the network and vulnerabilities in the policy; what is here stays in use: observability-upgrade vulnerabilities"
+	case errors.As(err, &lying):
+		return exitError, "observability-upgrade vulnerabilities --refresh, later; then look at the source that the message names"
+	case errors.Is(err, errCancelled) && ctx.Err() == nil:
 		return exitOK, ""
 	case ctx.Err() != nil:
 		return exitInterrupted, "nothing was touched; run the same command again"
@@ -135,11 +174,14 @@ func resultCode(ctx context.Context, e *resultError) (int, string) {
 	hint := "observability-upgrade status"
 	for _, o := range e.result.Components {
 		if o.Evidence != "" {
-			hint = fmt.Sprintf("observability-upgrade history --component=%s; what was found before the rollback is in %s", o.Name, o.Evidence)
+			hint = "observability-upgrade history show " + e.result.ID
 		}
 	}
 	switch e.result.Status {
 	case run.StatusRollbackFail:
+		if undone(e.result) {
+			return exitRollback, "every component is healthy where it was before the rollback; mend what the error says of the version gone back to, or choose another point: observability-upgrade rollback --list"
+		}
 		return exitRollback, "observability-upgrade status; mend what it shows, then: observability-upgrade recover"
 	case run.StatusInterrupted, run.StatusCancelled:
 		return exitInterrupted, "observability-upgrade status; run the same command again to go on"
@@ -161,4 +203,15 @@ func resultCode(ctx context.Context, e *resultError) (int, string) {
 		return exitRefused, "observability-upgrade plan"
 	}
 	return exitError, hint
+}
+
+// undone reports whether whatever failed of a rollback is healthy at the version
+// it was at before.
+func undone(res run.Result) bool {
+	for _, o := range res.Components {
+		if o.Status == run.RollbackFailed && (res.Operation != run.Rollback || !o.Healthy) {
+			return false
+		}
+	}
+	return true
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +27,8 @@ func newRecover(g *global) *cobra.Command {
 that was proved healthy stays at its new version, any other goes back to its old
 one. Every other command that changes something does this first, and the unit
 observability-upgrade-recover.service does it at boot. Without an interrupted
-run there is nothing to do.`,
+run there is nothing to do. The journal has all that is needed: configuration
+that cannot be read, or a secret that is gone, is told and stops nothing.`,
 		Example: `  observability-upgrade recover
   observability-upgrade recover --output=json`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
@@ -36,7 +38,7 @@ run there is nothing to do.`,
 }
 
 func (o *recoverOptions) run(ctx context.Context) error {
-	s, d, err := o.open(ctx)
+	s, d, err := o.openFor(ctx, stack.Journal)
 	if err != nil {
 		return err
 	}
@@ -67,7 +69,7 @@ func (o *recoverOptions) run(ctx context.Context) error {
 		return err
 	}
 	if len(results) == 0 {
-		results = []run.Result{{Status: run.StatusNothingToDo, Operation: run.Apply, Components: []run.Outcome{}}}
+		results = []run.Result{{Status: run.StatusNothingToDo, Operation: run.Apply, Trigger: "manual", StartedAt: time.Now().UTC(), Components: []run.Outcome{}}}
 	}
 	res := results[len(results)-1]
 	perr := o.print(res, func(w io.Writer) error {
@@ -86,8 +88,10 @@ func (o *recoverOptions) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, perr)
 	}
-	if res.Status == run.StatusRollbackFail {
-		return &resultError{result: res, err: errors.New("a component could not be brought back to health")}
+	for _, r := range results {
+		if r.Status == run.StatusRollbackFail {
+			return &resultError{result: r, err: errors.New("a component could not be brought back to health")}
+		}
 	}
 	return perr
 }

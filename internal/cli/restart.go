@@ -76,7 +76,7 @@ func (o *restartOptions) run(ctx context.Context) error {
 		}
 		var err error
 		doc, err = s.Restart(ctx, opts)
-		return "", err
+		return doc.ID, err
 	})
 	if err != nil {
 		return err

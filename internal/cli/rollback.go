@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/stack"
@@ -45,7 +47,7 @@ no network. Files that were added since the backup are left in place.`,
 	f.StringVar(&o.to, "to", "", "the backup point to go back to")
 	o.componentFlag(cmd, &o.components, false)
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
-	f.BoolVar(&o.force, "force", false, "do not ask, and go back over a one-way door without its data")
+	f.BoolVar(&o.force, "force", false, "do not ask, and go back over a one-way door without its data, by the instances of the last run where they cannot be looked up, and without those on hosts that cannot be asked")
 	f.BoolVar(&o.data, "restore-data", false, "put the data back as the backup holds it too; what was collected since is lost")
 	must(cmd.RegisterFlagCompletionFunc("to", g.completeBackups))
 	return cmd
@@ -61,7 +63,11 @@ func (o *rollbackOptions) run(ctx context.Context) error {
 	if chosen != 1 {
 		return &stack.UsageError{Message: "give exactly one of --list, --previous and --to=TIMESTAMP", Hint: "observability-upgrade rollback --list"}
 	}
-	s, d, err := o.open(ctx)
+	needs := stack.Local
+	if o.list {
+		needs = stack.Little
+	}
+	s, d, err := o.openFor(ctx, needs)
 	if err != nil {
 		return err
 	}
@@ -85,7 +91,7 @@ func (o *rollbackOptions) run(ctx context.Context) error {
 				return "", err
 			}
 			if err := o.confirm(ctx, "\nProceed with the rollback?"); err != nil {
-				res = run.Result{Operation: run.Rollback, Status: run.StatusCancelled, Components: []run.Outcome{}}
+				res = run.Result{Operation: run.Rollback, Trigger: "manual", StartedAt: time.Now().UTC(), Status: run.StatusCancelled, Components: []run.Outcome{}}
 				return "", err
 			}
 		}
@@ -134,9 +140,39 @@ type backupComponent struct {
 	Version string `json:"version"`
 }
 
+// holding keeps the points that hold one of the components asked for. A component
+// that is defined no more may still be in one.
+func (o *rollbackOptions) holding(s *stack.Stack, points []*backup.Point) ([]*backup.Point, error) {
+	if len(o.components) == 0 {
+		return points, nil
+	}
+	found := map[string]bool{}
+	var out []*backup.Point
+	for _, p := range points {
+		here := false
+		for _, name := range o.components {
+			if _, ok := p.Component(name); ok {
+				found[name], here = true, true
+			}
+		}
+		if here {
+			out = append(out, p)
+		}
+	}
+	for _, name := range o.components {
+		if _, err := s.Components([]string{name}); err != nil && !found[name] {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 func (o *rollbackOptions) listBackups(s *stack.Stack) error {
 	points, err := s.Backups()
 	if err != nil {
+		return err
+	}
+	if points, err = o.holding(s, points); err != nil {
 		return err
 	}
 	doc := struct {
@@ -151,7 +187,11 @@ func (o *rollbackOptions) listBackups(s *stack.Stack) error {
 	}
 	return o.print(doc, func(w io.Writer) error {
 		if len(doc.Backups) == 0 {
-			_, err := fmt.Fprintln(w, "There are no backup points yet: the first apply takes one.")
+			none := "There are no backup points yet: the first apply takes one."
+			if len(o.components) > 0 {
+				none = "No backup point holds " + strings.Join(o.components, " or ") + "."
+			}
+			_, err := fmt.Fprintln(w, none)
 			return err
 		}
 		var rows [][]string

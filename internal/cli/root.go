@@ -11,15 +11,19 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+	"github.com/observability-upgrade/observability-upgrade/internal/journald"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/stack"
+	"github.com/observability-upgrade/observability-upgrade/internal/trace"
 )
 
 // IO is where a command reads and writes; tests give their own.
@@ -31,6 +35,8 @@ type IO struct {
 	ErrTTY   bool // progress bars may be drawn on Err
 	OutTTY   bool
 	Width    int
+	Program  string       // path of this program, for processes that go on without it
+	Journal  string       // socket of the journal that Err is connected to; "" where it is not
 	Guard    hostfs.Guard // fault injection in tests
 }
 
@@ -40,8 +46,14 @@ func System() IO {
 	o.InTTY = term.IsTerminal(int(os.Stdin.Fd()))
 	o.OutTTY = term.IsTerminal(int(os.Stdout.Fd()))
 	o.ErrTTY = term.IsTerminal(int(os.Stderr.Fd()))
+	if path, err := os.Executable(); err == nil {
+		o.Program = path
+	}
 	if w, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil && w > 0 {
 		o.Width = w
+	}
+	if journald.IsStderr() {
+		o.Journal = journald.Socket
 	}
 	return o
 }
@@ -55,21 +67,33 @@ type global struct {
 	logLevel  string
 	logFormat string
 	quiet     bool
+	here      bool
 
-	logger *slog.Logger
-	args   []string
+	flags   *pflag.FlagSet // those of all commands
+	logger  *slog.Logger   // nil until the flags are parsed
+	records bool           // progress and errors are log records, not lines for people
+	closers []io.Closer    // closed when the command has ended
+	args    []string
 }
 
 // Main runs the program and returns its exit code.
 func Main(args []string, o IO) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	keepMemory()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer stop()
+	// Caught and never looked at, so that writing to a reader that has gone is an
+	// error and not the end (os/signal, SIGPIPE). Ignored, it would be so for the
+	// services that are started here too.
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE)
+	defer signal.Stop(pipe)
 	return Run(ctx, args, o)
 }
 
 // Run is Main with a context of the caller's. args[0] is the program's name:
 // called observability-rollback or upgrade-rollback, it is `rollback`.
 func Run(ctx context.Context, args []string, o IO) int {
+	o.Out, o.Err = &output{to: o.Out}, &output{to: o.Err}
 	g := &global{IO: o}
 	rest := args[1:]
 	switch strings.TrimSuffix(filepath.Base(args[0]), ".exe") {
@@ -83,7 +107,17 @@ func Run(ctx context.Context, args []string, o IO) int {
 	root.SetOut(o.Out)
 	root.SetErr(o.Err)
 	err := root.ExecuteContext(ctx)
+	defer g.close()
 	return g.exit(ctx, err)
+}
+
+// close ends what was opened for the command, the newest first.
+func (g *global) close() {
+	for _, c := range slices.Backward(g.closers) {
+		if err := c.Close(); err != nil {
+			g.logger.Debug("not closed", "error", err)
+		}
+	}
 }
 
 func newRoot(g *global) *cobra.Command {
@@ -101,29 +135,40 @@ back by itself when health is not proved.`,
   observability-upgrade rollback --previous            # take the last run back`,
 		SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
 		Args:              usageArgs(unknownCommand),
-		PersistentPreRunE: func(*cobra.Command, []string) error { return g.init() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return g.init(cmd) },
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	f := cmd.PersistentFlags()
+	g.flags = f
 	f.StringVar(&g.root, "root", "/", "directory below which all files are looked for")
-	f.StringVarP(&g.output, "output", "o", "text", "form of the result on standard output: text or json")
+	f.StringVarP(&g.output, "output", "o", "text", "form of the result on standard output: text or json; lists of the history also csv")
 	f.BoolVar(&g.noColor, "no-color", false, "no colours (the environment variable NO_COLOR does the same)")
-	f.StringVar(&g.logLevel, "log-level", "warn", "debug, info, warn or error; logs go to standard error")
+	f.StringVar(&g.logLevel, "log-level", "warn", "debug, info, warn or error; logs go to standard error (info where progress is logged too: as JSON, in the journal)")
 	f.StringVar(&g.logFormat, "log-format", "text", "text or json")
 	f.BoolVarP(&g.quiet, "quiet", "q", false, "no progress, only the result")
-	for flag, values := range map[string][]string{"output": {"text", "json"}, "log-level": {"debug", "info", "warn", "error"}, "log-format": {"text", "json"}} {
+	f.BoolVar(&g.here, "here", false, "leave out instances on other hosts; the host that leads a rolling change asks the others so")
+	must(cmd.RegisterFlagCompletionFunc("output", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return outputs(cmd), cobra.ShellCompDirectiveNoFileComp
+	}))
+	for flag, values := range map[string][]string{"log-level": {"debug", "info", "warn", "error"}, "log-format": {"text", "json"}} {
 		must(cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
 	}
 	must(cmd.MarkPersistentFlagDirname("root"))
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		if wantsJSON(g.args) {
-			g.output = "json" // parsing stopped at the mistake, maybe before it
+		// Parsing stopped at the mistake, maybe before these.
+		if asks(g.args, "output", "o", "json") {
+			g.output = "json"
+		}
+		if asks(g.args, "log-format", "", "json") {
+			g.logFormat = "json"
 		}
 		return &stack.UsageError{Message: err.Error(), Hint: c.CommandPath() + " --help"}
 	})
 	cmd.AddCommand(
 		newCheck(g), newPlan(g), newApply(g), newRollback(g), newRecover(g), newStatus(g), newVerify(g), newRestart(g),
-		newHold(g), newUnhold(g), newConfig(g), newAutoEnable(g), newAutoDisable(g), newAutoStatus(g), newHistory(g), newServe(g), newComponents(g), newAdopt(g), newDemo(g), newVersion(g),
+		newHold(g), newUnhold(g), newConfig(g), newAutoEnable(g), newAutoDisable(g), newAutoStatus(g),
+		newHistory(g), newVulnerabilities(g), newNotify(g), newMetrics(g), newMonitoring(g), newServe(g),
+		newComponents(g), newAdopt(g), newDemo(g), newVersion(g),
 	)
 	cmd.InitDefaultCompletionCmd()
 	strictHelp(cmd)
@@ -154,36 +199,19 @@ func strictHelp(root *cobra.Command) {
 	}
 }
 
-// wantsJSON looks for --output=json in arguments that cannot be parsed.
-func wantsJSON(args []string) bool {
-	for i, a := range args {
-		switch a {
-		case "--":
-			return false
-		case "--output=json", "-o=json", "-ojson":
-			return true
-		case "--output", "-o":
-			if i+1 < len(args) && args[i+1] == "json" {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // wrapArgs makes cobra's complaints about arguments usage errors like those
 // about flags, on every command.
 func wrapArgs(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		check := c.Args
-		if check == nil {
-			check = cobra.NoArgs
-			if c.HasSubCommands() {
-				check = unknownCommand
-				if c.RunE == nil {
-					c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
-				}
+		switch {
+		case c.HasSubCommands() && (check == nil || !c.Runnable()): // cobra's own completion, too
+			check, c.SuggestionsMinimumDistance = unknownCommand, 2
+			if !c.Runnable() {
+				c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 			}
+		case check == nil:
+			check = cobra.NoArgs
 		}
 		c.Args = usageArgs(check)
 		wrapArgs(c)
@@ -209,26 +237,26 @@ func unknownCommand(c *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath())
 }
 
+// printsCSV marks a command that has --output=csv.
+var printsCSV = map[string]string{"output": "csv"}
+
+// outputs are the forms in which a command can print its result.
+func outputs(cmd *cobra.Command) []string {
+	forms := []string{"text", "json"}
+	if more := cmd.Annotations["output"]; more != "" {
+		forms = append(forms, more)
+	}
+	return forms
+}
+
 // init checks the global flags and makes the logger.
-func (g *global) init() error {
-	usage := func(flag, got, want string) error {
-		return &stack.UsageError{Message: fmt.Sprintf("--%s=%s: want %s", flag, got, want), Hint: "observability-upgrade --help"}
+func (g *global) init(cmd *cobra.Command) error {
+	if forms := outputs(cmd); !slices.Contains(forms, g.output) {
+		last := len(forms) - 1
+		return badFlag("output", g.output, strings.Join(forms[:last], ", ")+" or "+forms[last])
 	}
-	if g.output != "text" && g.output != "json" {
-		return usage("output", g.output, "text or json")
-	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(g.logLevel)); err != nil {
-		return usage("log-level", g.logLevel, "debug, info, warn or error")
-	}
-	opts := &slog.HandlerOptions{Level: level}
-	switch g.logFormat {
-	case "text":
-		g.logger = slog.New(slog.NewTextHandler(g.Err, opts))
-	case "json":
-		g.logger = slog.New(slog.NewJSONHandler(g.Err, opts))
-	default:
-		return usage("log-format", g.logFormat, "text or json")
+	if err := g.startLog(); err != nil {
+		return err
 	}
 	if st, err := os.Stat(g.root); err != nil || !st.IsDir() {
 		return &stack.UsageError{Message: fmt.Sprintf("--root=%s is not a directory", g.root), Hint: "mkdir -p " + g.root}
@@ -249,10 +277,18 @@ func (g *global) color() bool {
 
 // open opens the stack with this command's front end attached.
 func (g *global) open(ctx context.Context) (*stack.Stack, *display, error) {
+	return g.openFor(ctx, stack.Everything)
+}
+
+// openFor opens the stack for a command that can do without some of the
+// configuration.
+func (g *global) openFor(ctx context.Context, needs stack.Needs) (*stack.Stack, *display, error) {
 	d := newDisplay(g)
+	t := trace.Open(ctx, trace.Options{Env: g.Env, Logger: g.logger, Version: Version().Version})
+	g.closers = append(g.closers, t)
 	s, err := stack.Open(ctx, stack.Options{
-		Root: layout.Root(g.root), Env: g.Env, Logger: g.logger, Progress: d, Events: d.event, Notice: d.notice,
-		Build: Version().Version, Guard: g.Guard,
+		Root: layout.Root(g.root), Env: g.Env, Logger: g.logger, Progress: d, Events: d.event, Notice: d.notice, Tracer: t,
+		Build: Version().Version, Program: g.Program, Guard: g.Guard, Here: g.here, Needs: needs,
 		ExitCode: func(err error) int { n, _ := classify(ctx, err); return n },
 	})
 	return s, d, err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/httpd"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
+	"github.com/observability-upgrade/observability-upgrade/internal/metrics"
 	"github.com/observability-upgrade/observability-upgrade/internal/stack"
 	"github.com/observability-upgrade/observability-upgrade/internal/web"
 )
@@ -50,7 +51,7 @@ holds, and the page says so.`,
 
 func (o *serveOptions) run(ctx context.Context) error {
 	source, err := newServeSource(ctx, stack.Options{
-		Root: layout.Root(o.root), Env: o.Env, Logger: o.logger, Build: Version().Version, LookOnly: true,
+		Root: layout.Root(o.root), Env: o.Env, Logger: o.logger, Build: Version().Version, Needs: stack.Show,
 	})
 	if err != nil {
 		return err
@@ -63,7 +64,9 @@ func (o *serveOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pages := web.New(web.Options{Source: source, Root: layout.Root(o.root), Conditions: source.conditions, Logger: o.logger})
+	pages := web.New(web.Options{
+		Source: source, Root: layout.Root(o.root), Conditions: source.conditions, Metrics: metrics.Handler(source), Logger: o.logger,
+	})
 	defer pages.Close()
 	if err := o.announce(srv.Addresses()); err != nil {
 		return errors.Join(err, srv.Close())

@@ -6,6 +6,8 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/stack"
 )
 
 func newStatus(g *global) *cobra.Command {
@@ -19,7 +21,7 @@ func newStatus(g *global) *cobra.Command {
 }
 
 func (g *global) status(ctx context.Context) error {
-	s, d, err := g.open(ctx)
+	s, d, err := g.openFor(ctx, stack.Little)
 	if err != nil {
 		return err
 	}
@@ -38,7 +40,11 @@ func (g *global) status(ctx context.Context) error {
 			}
 			state := "healthy"
 			switch {
+			case c.NotKnown:
+				state = "not known"
 			case c.Healthy:
+			case c.Unknown:
+				state = "NOT KNOWN"
 			case c.Active:
 				state = "UNHEALTHY"
 			default:
@@ -54,6 +60,11 @@ func (g *global) status(ctx context.Context) error {
 		for _, c := range doc.Components {
 			if c.Detail != "" {
 				fmt.Fprintf(w, "\n%s: %s\n", c.Name, c.Detail)
+			}
+		}
+		for _, c := range doc.Components {
+			if c.Vulnerable != nil && *c.Vulnerable {
+				fmt.Fprintf(w, "\n%s has known vulnerabilities: observability-upgrade vulnerabilities --component=%s\n", c.Name, c.Name)
 			}
 		}
 		if doc.LastRun != nil {

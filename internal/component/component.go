@@ -81,9 +81,11 @@ type Component struct {
 	Integration []Link            `yaml:"integration,omitempty" json:"integration,omitempty"`
 	Data        Data              `yaml:"data,omitempty" json:"data"`
 	DependsOn   []string          `yaml:"depends_on,omitempty" json:"depends_on,omitempty"`
-	Instances   Instances         `yaml:"instances,omitempty" json:"instances"`
-	Balancer    *Balancer         `yaml:"balancer,omitempty" json:"balancer,omitempty"`
-	Recalled    []string          `yaml:"recalled,omitempty" json:"recalled,omitempty"` // fields nobody has yet checked against a real release
+	// Vulnerabilities says by which names databases of known vulnerabilities have it.
+	Vulnerabilities []Package `yaml:"vulnerabilities,omitempty" json:"vulnerabilities,omitempty"`
+	Instances       Instances `yaml:"instances,omitempty" json:"instances"`
+	Balancer        *Balancer `yaml:"balancer,omitempty" json:"balancer,omitempty"`
+	Recalled        []string  `yaml:"recalled,omitempty" json:"recalled,omitempty"` // fields nobody has yet checked against a real release
 }
 
 // SourceType names the kind of place releases are listed at.

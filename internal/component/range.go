@@ -72,6 +72,9 @@ func (r Range) Contains(v Version) bool {
 	return r.constraints.Check(semver.New(sv.Major(), sv.Minor(), sv.Patch(), pre, ""))
 }
 
+// IsZero reports whether it is the zero Range, as where none was given.
+func (r Range) IsZero() bool { return r.text == "" }
+
 // Equal reports whether both ranges are written alike.
 func (r Range) Equal(o Range) bool { return r.text == o.text }
 

@@ -14,6 +14,7 @@ import (
 type AutoUpgrade struct {
 	DefaultPolicy     string                `yaml:"default_policy"` // patch_only | minor | any | none; empty: patch_only
 	MinReleaseAgeDays *int                  `yaml:"min_release_age_days"`
+	Security          string                `yaml:"security"` // any | none: whether a known vulnerability that a release fixes lifts policies and holds; empty: none
 	Policies          map[string]AutoPolicy `yaml:"policies"` // by component
 }
 
@@ -23,7 +24,8 @@ type AutoPolicy struct {
 	Policy            string `yaml:"policy"` // patch_only | minor | any | none
 	MaxAgeDays        *int   `yaml:"max_age_days"`
 	MinReleaseAgeDays *int   `yaml:"min_release_age_days"`
-	Channel           string `yaml:"channel"` // the name of one of the component's channels, or a range of versions
+	Security          string `yaml:"security"` // any | none
+	Channel           string `yaml:"channel"`  // the name of one of the component's channels, or a range of versions
 }
 
 // Window is a maintenance window, written {day, start, end, timezone} or
@@ -71,12 +73,19 @@ func (v *validator) autoUpgrade(a *AutoUpgrade) {
 		}
 	}
 	policy([]any{"auto_upgrade", "default_policy"}, a.DefaultPolicy)
+	security := func(path []any, s string) {
+		if s != "" {
+			v.oneOf(path, s, "any", "none")
+		}
+	}
 	days([]any{"auto_upgrade", "min_release_age_days"}, a.MinReleaseAgeDays)
+	security([]any{"auto_upgrade", "security"}, a.Security)
 	for _, name := range slices.Sorted(maps.Keys(a.Policies)) {
 		p, at := a.Policies[name], func(key string) []any { return []any{"auto_upgrade", "policies", name, key} }
 		policy(at("policy"), p.Policy)
 		days(at("max_age_days"), p.MaxAgeDays)
 		days(at("min_release_age_days"), p.MinReleaseAgeDays)
+		security(at("security"), p.Security)
 	}
 }
 

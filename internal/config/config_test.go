@@ -140,7 +140,7 @@ func TestPolicyDefaults(t *testing.T) {
 	if d := cmp.Diff(none, comments, ignore); d != "" {
 		t.Error(d)
 	}
-	if none.Timeouts.Download.Std() != 10*time.Minute || none.Retention.Backups != 5 || none.Upstream.CacheTTL.Std() != 15*time.Minute {
+	if none.Timeouts.Download.Std() != 10*time.Minute || none.Retention != (Retention{Backups: 5, Runs: 200, CacheMiB: 2048}) || none.Upstream.CacheTTL.Std() != 15*time.Minute {
 		t.Errorf("got %+v", none)
 	}
 }
@@ -153,11 +153,15 @@ func TestPolicyEverything(t *testing.T) {
 		GitHub: Forge{"http://127.0.0.1:8080", "a${b"}, GitLab: Forge{"http://127.0.0.1:8081/api/v4", "glpat"}, Grafana: Forge{"http://127.0.0.1:8082", ""}, Concurrency: 2,
 	}
 	want.Verification = Verification{"if_available", "required", []string{"loki", "grafana"}}
-	want.ServiceManager, want.OnFailure, want.Retention.Backups, want.Paths.Staging = "process", "continue", 1, "/srv/staging"
+	want.ServiceManager, want.OnFailure, want.Retention, want.Paths.Staging = "process", "continue", Retention{Backups: 1, Runs: 20, CacheMiB: 2048}, "/srv/staging"
 	want.Holds = []Hold{{"grafana", ">=12.0.0", "angular panels", "2026-12-31"}, {Component: "loki", Until: "2026-12-31T06:00:00Z"}}
-	want.AutoUpgrade = &AutoUpgrade{"patch_only", &three, map[string]AutoPolicy{"prometheus": {"minor", &thirty, &zero, ""}, "grafana": {Policy: "none"}}}
+	want.AutoUpgrade = &AutoUpgrade{"patch_only", &three, "any", map[string]AutoPolicy{"prometheus": {"minor", &thirty, &zero, "none", ""}, "grafana": {Policy: "none"}}}
+	want.Vulnerabilities = Vulnerabilities{
+		Enabled: false, Database: "/srv/vulndb", OSV: []string{"https://mirror.example.com/osv/Go/all.zip", "/srv/advisories"}, MaxAge: component.Duration(720 * time.Hour),
+		Ignore: []Ignored{{"GO-2024-3240", "grafana", "no invites here", "2027-01-31"}, {ID: "CVE-2026-1", Reason: "not reachable"}},
+	}
 	want.MaintenanceWindows = []Window{{"Saturday", "22:00", "06:00", "Europe/Berlin"}, {Start: "02:00", End: "04:00"}}
-	want.AlertGate = &AlertGate{"http://localhost:9090", []string{firingCritical, `up{job="api"} == 0`}, "warn"}
+	want.AlertGate = &AlertGate{"http://localhost:9090", []string{`ALERTS{alertstate="firing",severity="critical"}`, `up{job="api"} == 0`}, "warn"}
 	// Secret formats itself as [redacted]; compare the values.
 	if p.Upstream != want.Upstream {
 		t.Errorf("upstream differs: %q %q", string(p.Upstream.GitHub.Token), string(p.Upstream.GitLab.Token))
@@ -382,6 +386,61 @@ func TestNotifications(t *testing.T) {
 	}
 }
 
+// Names are free where a type is given, and what is left out is filled in.
+func TestNotificationTypes(t *testing.T) {
+	r := newRoot(t)
+	data, err := os.ReadFile("testdata/notifications/types.good.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, r.Notifications(), string(data), 0o644)
+	n, err := LoadNotifications(r, environment())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, ch := range n.Channels {
+		got = append(got, ch.Name+" "+ch.Type)
+	}
+	if want := []string{"email email", "local-mail email", "on-call shoutrrr", "tickets webhook", "chat slack"}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	mail, local, phone, hook, off := n.Channels[0].Email, n.Channels[1].Email, n.Channels[2].Shoutrrr, n.Channels[3].Webhook, n.Channels[4].Slack
+	if mail.TLS != ImplicitTLS || mail.Timeout.Std() != 10*time.Second || local.TLS != Opportunistic || local.Timeout.Std() != 30*time.Second {
+		t.Errorf("%+v, %+v", mail, local)
+	}
+	if string(phone.URL) != "ntfy://ntfy.example.com/wt" || hook.Method != "POST" || string(hook.Headers["Authorization"]) != "Bearer wt" || string(hook.HMACSecret) != "wt" {
+		t.Errorf("%s, %+v", string(phone.URL), hook)
+	}
+	if off.Timeout != 0 || string(off.WebhookURL) != "${SECRET:missing}" {
+		t.Errorf("a channel that is off is as written: %+v", off)
+	}
+	if len(n.Secrets) != 4 || string(n.Secrets[0]) != "wt" {
+		t.Errorf("%d secrets", len(n.Secrets))
+	}
+	if !n.Channels[0].Wants("upgrade_failed") || n.Channels[0].Wants("upgrade_started") || n.Channels[4].Wants("upgrade_failed") {
+		t.Error("wrong events")
+	}
+	if _, ok := n.Channel("on-call"); !ok {
+		t.Error("a channel is not found")
+	}
+	shown, err := yaml.Marshal(n)
+	if err != nil || strings.Contains(string(shown), "wt") || !strings.Contains(string(shown), "  type: shoutrrr\n") || !strings.Contains(string(shown), "  config:\n") {
+		t.Errorf("%v\n%s", err, shown)
+	}
+	// What is shown is read again as what it was, secrets aside.
+	var again Notifications
+	if err := yamlfile.Decode("shown", shown, &again); err != nil || len(again.Channels) != 5 || again.Channels[1].Email.SMTPHost != "localhost" {
+		t.Errorf("%v\n%s", err, shown)
+	}
+	for password, want := range map[string]string{"": Opportunistic, "username: u, password: p,": StartTLS} {
+		write(t, r.Notifications(), "channels: [{name: email, enabled: true, config: {to: [a@b], from: a@b, smtp_host: h, "+password+" smtp_port: 587}, events: [upgrade_failed]}]", 0o644)
+		if n, err := LoadNotifications(r, environment()); err != nil || n.Channels[0].Email.TLS != want {
+			t.Errorf("%q: %v", password, err)
+		}
+	}
+}
+
 func FuzzParseRange(f *testing.F) {
 	for _, s := range []string{"2.49.x", ">=0.26.0", "3.x.x", "^1", "1 - 2", "~1.4.0 || ^3.1", ">=3.0.0-rc.1", "!=1", "=>1", "v1.2", "1.2.3+ds1", "x", "", "99999999999999999999"} {
 		f.Add(s)
@@ -454,7 +513,7 @@ func FuzzPolicy(f *testing.F) {
 		if err != nil && strings.Contains(err.Error(), "ghp_secret") {
 			t.Fatalf("the secret is shown: %v", err)
 		}
-		if p != nil && (p.Retention.Backups < 1 || p.Timeouts.Stop <= 0 || p.Upstream.GitHub.APIURL == "") {
+		if p != nil && (p.Retention.Backups < 1 || p.Retention.Runs < 1 || p.Timeouts.Stop <= 0 || p.Upstream.GitHub.APIURL == "") {
 			t.Fatalf("%+v", p)
 		}
 	})

@@ -39,6 +39,14 @@ func Cross(p *Policy, m *Matrix, known []string) (errs, warnings yamlfile.Errors
 			pv.fail([]any{"verification", "allow_unsigned", i}, "%s", text)
 		}
 	}
+	for i, x := range p.Vulnerabilities.Ignore {
+		if x.Component == "" {
+			continue
+		}
+		if text := unknown(x.Component); text != "" {
+			pv.fail([]any{"vulnerabilities", "ignore", i, "component"}, "%s", text)
+		}
+	}
 	for _, from := range []struct {
 		v *validator
 		a *AutoUpgrade

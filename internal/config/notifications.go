@@ -4,14 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"net/mail"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
-	"text/template"
+	"time"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
 )
@@ -22,6 +19,8 @@ type Notifications struct {
 	Channels  []Channel           `yaml:"channels"`
 	Templates map[string]Template `yaml:"templates"` // by event
 	File      string              `yaml:"-"`
+	Root      *yamlfile.Node      `yaml:"-"` // the file as written, with the values that ${…} stands for; nil without a file
+	Secrets   []Secret            `yaml:"-"` // what ${SECRET:…} stood for, so that it can be kept out of errors
 }
 
 // Events lists the events that can be notified of.
@@ -29,39 +28,76 @@ func Events() []string {
 	return []string{"upgrade_available", "upgrade_started", "upgrade_completed", "upgrade_failed", "rollback_required", "rollback_completed"}
 }
 
-// Channel is one way to notify. Exactly the part that its name tells is set.
+// The types of channel.
+const (
+	EmailChannel    = "email"
+	SlackChannel    = "slack"
+	WebhookChannel  = "webhook"
+	ShoutrrrChannel = "shoutrrr"
+)
+
+// ChannelTypes lists the types of channel.
+func ChannelTypes() []string {
+	return []string{EmailChannel, SlackChannel, WebhookChannel, ShoutrrrChannel}
+}
+
+// Channel is one way to notify. Exactly the part that its type tells is set.
 type Channel struct {
-	Name    string // email | slack | webhook
-	Enabled bool
-	Events  []string
-	Email   *Email
-	Slack   *Slack
-	Webhook *Webhook
+	Name     string // unique; anything, where the type is given
+	Type     string // email | slack | webhook | shoutrrr; the name where it is not given
+	Enabled  bool
+	Events   []string
+	Email    *Email
+	Slack    *Slack
+	Webhook  *Webhook
+	Shoutrrr *Shoutrrr
 }
 
 // Email sends by SMTP. In a channel that is not enabled, values are as written,
-// ${…} included; so in the other kinds.
+// ${…} included, and defaults are not filled in; so in the other types.
 type Email struct {
-	To       []string `yaml:"to"`
-	SMTPHost string   `yaml:"smtp_host"`
-	SMTPPort string   `yaml:"smtp_port"` // 1 to 65535
-	From     string   `yaml:"from"`
-	Username string   `yaml:"username"`
-	Password Secret   `yaml:"password"`
+	To            []string           `yaml:"to"`
+	SMTPHost      string             `yaml:"smtp_host"`
+	SMTPPort      string             `yaml:"smtp_port"` // 1 to 65535
+	From          string             `yaml:"from"`      // an address, also as "Name <address>"
+	Username      string             `yaml:"username"`
+	Password      Secret             `yaml:"password"`
+	TLS           string             `yaml:"tls"`             // starttls | implicit | opportunistic | none; left out: implicit on port 465, else starttls with a password, else opportunistic
+	CAFile        string             `yaml:"ca_file"`         // PEM file of who signed the server's certificate, instead of those the system trusts
+	TLSSkipVerify bool               `yaml:"tls_skip_verify"` // take any certificate
+	Timeout       component.Duration `yaml:"timeout"`         // of one attempt; 30s when left out
 }
+
+// The values of Email.TLS.
+const (
+	StartTLS      = "starttls"
+	ImplicitTLS   = "implicit"
+	Opportunistic = "opportunistic"
+	NoTLS         = "none"
+)
 
 // Slack posts to an incoming webhook.
 type Slack struct {
-	WebhookURL       Secret `yaml:"webhook_url"`
-	Channel          string `yaml:"channel"`
-	MentionOnFailure string `yaml:"mention_on_failure"`
+	WebhookURL       Secret             `yaml:"webhook_url"`
+	Channel          string             `yaml:"channel"`            // that of the webhook when left out
+	MentionOnFailure string             `yaml:"mention_on_failure"` // @name, <@USERID> or <!subteam^ID>
+	Timeout          component.Duration `yaml:"timeout"`            // of one attempt; 30s when left out
 }
 
 // Webhook sends JSON to an address.
 type Webhook struct {
-	URL     Secret            `yaml:"url"`
-	Method  string            `yaml:"method"` // POST when empty
-	Headers map[string]Secret `yaml:"headers"`
+	URL        Secret             `yaml:"url"`
+	Method     string             `yaml:"method"` // POST | PUT | PATCH | GET; POST when left out, and GET has no body
+	Headers    map[string]Secret  `yaml:"headers"`
+	HMACSecret Secret             `yaml:"hmac_secret"` // key of the signature in the header X-Signature-256
+	CAFile     string             `yaml:"ca_file"`     // PEM file of who signed the server's certificate, instead of those the system trusts
+	Timeout    component.Duration `yaml:"timeout"`     // of one attempt; 30s when left out
+}
+
+// Shoutrrr sends to one of the services of the shoutrrr library.
+type Shoutrrr struct {
+	URL     Secret             `yaml:"url"`     // SERVICE://…, as the library's documentation has it
+	Timeout component.Duration `yaml:"timeout"` // of one attempt; 30s when left out
 }
 
 // Template is the text of a message, in the form of package text/template.
@@ -72,11 +108,13 @@ type Template struct {
 
 type channelCommon struct {
 	Name    string   `yaml:"name"`
+	Type    string   `yaml:"type"`
 	Enabled *bool    `yaml:"enabled"`
 	Events  []string `yaml:"events"`
 }
 
-// UnmarshalYAML reads a channel; what may be given in config goes by its name.
+// UnmarshalYAML reads a channel; what may be given in config goes by its type,
+// and where none is given by its name.
 func (c *Channel) UnmarshalYAML(decode func(any) error) error {
 	var probe any
 	if err := decode(&probe); err != nil {
@@ -84,29 +122,43 @@ func (c *Channel) UnmarshalYAML(decode func(any) error) error {
 	}
 	m, ok := probe.(map[string]any)
 	if !ok {
-		return errors.New("want a map {name, enabled, config, events}")
+		return errors.New("want a map {name, type, enabled, config, events}")
+	}
+	kind := m["type"]
+	if kind == nil {
+		kind = m["name"]
 	}
 	var common channelCommon
 	var err error
-	switch m["name"] {
-	case "email":
+	switch kind {
+	case EmailChannel:
 		common, c.Email, err = readChannel[Email](decode)
-	case "slack":
+	case SlackChannel:
 		common, c.Slack, err = readChannel[Slack](decode)
-	case "webhook":
+	case WebhookChannel:
 		common, c.Webhook, err = readChannel[Webhook](decode)
-	case nil:
-		return errors.New("name is not given; want email, slack or webhook")
+	case ShoutrrrChannel:
+		common, c.Shoutrrr, err = readChannel[Shoutrrr](decode)
 	default:
-		return fmt.Errorf("unknown name %q; want email, slack or webhook", m["name"])
+		types := strings.Join(ChannelTypes(), ", ")
+		switch {
+		case m["name"] == nil:
+			return errors.New("name is not given; want one of " + types + ", or any name with a type")
+		case m["type"] == nil:
+			return fmt.Errorf("name %q tells no type of channel; add type: one of %s", fmt.Sprint(kind), types)
+		}
+		return fmt.Errorf("unknown type %q; want one of %s", fmt.Sprint(kind), types)
 	}
 	if err != nil {
 		return err
 	}
+	if common.Name == "" {
+		return errors.New("name is not given; want any that no other channel has")
+	}
 	if common.Enabled == nil {
 		return errors.New("enabled is not given; want true or false")
 	}
-	c.Name, c.Enabled, c.Events = common.Name, *common.Enabled, common.Events
+	c.Name, c.Type, c.Enabled, c.Events = common.Name, fmt.Sprint(kind), *common.Enabled, common.Events
 	return nil
 }
 
@@ -119,26 +171,128 @@ func readChannel[T any](decode func(any) error) (channelCommon, *T, error) {
 	return ch.Common, &ch.Config, err
 }
 
+// MarshalYAML gives the form that the file has.
+func (c Channel) MarshalYAML() (any, error) {
+	out := struct {
+		Name    string   `yaml:"name"`
+		Type    string   `yaml:"type"`
+		Enabled bool     `yaml:"enabled"`
+		Config  any      `yaml:"config"`
+		Events  []string `yaml:"events"`
+	}{Name: c.Name, Type: c.Type, Enabled: c.Enabled, Events: c.Events}
+	switch {
+	case c.Email != nil:
+		out.Config = *c.Email
+	case c.Slack != nil:
+		out.Config = *c.Slack
+	case c.Webhook != nil:
+		out.Config = *c.Webhook
+	case c.Shoutrrr != nil:
+		out.Config = *c.Shoutrrr
+	}
+	return out, nil
+}
+
+// Wants reports whether the channel is to tell of an event.
+func (c Channel) Wants(event string) bool { return c.Enabled && slices.Contains(c.Events, event) }
+
+// Channel finds a channel by its name.
+func (c *Notifications) Channel(name string) (Channel, bool) {
+	for _, ch := range c.Channels {
+		if ch.Name == name {
+			return ch, true
+		}
+	}
+	return Channel{}, false
+}
+
 // LoadNotifications reads the notifications below root; without a file there are
 // none. ${SECRET:NAME} and ${VARIABLE} are filled in for channels that are
 // enabled, and only there must they exist. Errors are as those of LoadPolicy.
 func LoadNotifications(root layout.Root, env func(string) string) (*Notifications, error) {
-	out := &Notifications{File: root.Notifications()}
-	n, err := yamlfile.Load(out.File)
-	if errors.Is(err, fs.ErrNotExist) {
-		return out, nil
+	out, unresolved, err := loadNotifications(root, env)
+	if err == nil {
+		err = unresolved.Err()
 	}
 	if err != nil {
-		return nil, err
-	}
-	n, errs := expandChannels(n, &expander{root: root, env: env})
-	errs = append(errs, decode(n, out)...)
-	if err := beside(errs, out.validate(n)).Err(); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
+// LoadNotificationsToQueue is LoadNotifications for who only puts messages into the
+// queue: what ${…} stands for is needed by who delivers them, so where it does not
+// exist that is a warning, and the messages wait.
+func LoadNotificationsToQueue(root layout.Root, env func(string) string) (n *Notifications, warnings error, err error) {
+	n, unresolved, err := loadNotifications(root, env)
+	return n, unresolved.Err(), err
+}
+
+func loadNotifications(root layout.Root, env func(string) string) (*Notifications, yamlfile.Errors, error) {
+	out := &Notifications{File: root.Notifications()}
+	n, err := yamlfile.Load(out.File)
+	if errors.Is(err, fs.ErrNotExist) {
+		return out, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	x := &expander{root: root, env: env}
+	n, unresolved := expandChannels(n, x)
+	errs := decode(n, out)
+	all := beside(unresolved, append(errs, out.validate(n)...))
+	if len(all) > len(unresolved) {
+		return nil, nil, all.Err()
+	}
+	out.Root, out.Secrets = n, x.found
+	for _, ch := range out.Channels {
+		if ch.Enabled {
+			ch.complete()
+		}
+	}
+	return out, unresolved, nil
+}
+
+// complete fills in what is left out.
+func (c Channel) complete() {
+	timeout := func(d *component.Duration) {
+		if *d == 0 {
+			*d = component.Duration(defaultTimeout)
+		}
+	}
+	switch {
+	case c.Email != nil:
+		timeout(&c.Email.Timeout)
+		switch {
+		case c.Email.TLS != "":
+		case c.Email.SMTPPort == "465":
+			c.Email.TLS = ImplicitTLS
+		case c.Email.Password != "":
+			c.Email.TLS = StartTLS
+		default:
+			c.Email.TLS = Opportunistic
+		}
+	case c.Slack != nil:
+		timeout(&c.Slack.Timeout)
+	case c.Webhook != nil:
+		timeout(&c.Webhook.Timeout)
+		if c.Webhook.Method == "" {
+			c.Webhook.Method = "POST"
+		}
+	case c.Shoutrrr != nil:
+		timeout(&c.Shoutrrr.Timeout)
+	}
+}
+
+// The time that one attempt of a channel may take: what goes without saying, and
+// the most that can be asked for.
+const (
+	defaultTimeout = 30 * time.Second
+	maxTimeout     = 5 * time.Minute
+)
+
+// expandChannels fills in what ${…} stands for in the channels that are enabled,
+// and returns with it what does not exist.
 func expandChannels(n *yamlfile.Node, x *expander) (*yamlfile.Node, yamlfile.Errors) {
 	list := n.Get("channels")
 	if list == nil {
@@ -160,82 +314,4 @@ func expandChannels(n *yamlfile.Node, x *expander) (*yamlfile.Node, yamlfile.Err
 		filled.Items[i] = ch.With("config", conf)
 	}
 	return n.With("channels", &filled), all
-}
-
-func (c *Notifications) validate(n *yamlfile.Node) yamlfile.Errors {
-	v := validator{node: n, file: c.File}
-	for i, ch := range c.Channels {
-		for j, e := range ch.Events {
-			v.oneOf([]any{"channels", i, "events", j}, e, Events()...)
-		}
-		if !ch.Enabled {
-			continue
-		}
-		if len(ch.Events) == 0 {
-			v.fail([]any{"channels", i}, "is enabled for no events; list some of %s", strings.Join(Events(), ", "))
-		}
-		at := func(keys ...any) []any { return append([]any{"channels", i, "config"}, keys...) }
-		switch {
-		case ch.Email != nil:
-			v.email(at, ch.Email)
-		case ch.Slack != nil:
-			v.address(at("webhook_url"), ch.Slack.WebhookURL)
-		case ch.Webhook != nil:
-			v.address(at("url"), ch.Webhook.URL)
-			if ch.Webhook.Method != "" {
-				v.oneOf(at("method"), ch.Webhook.Method, "POST", "PUT", "PATCH", "GET")
-			}
-		}
-	}
-	for _, event := range slices.Sorted(maps.Keys(c.Templates)) {
-		if !slices.Contains(Events(), event) {
-			hint := "known are " + strings.Join(Events(), ", ")
-			if near := yamlfile.Nearest(event, Events()); near != "" {
-				hint = fmt.Sprintf("did you mean %q?", near)
-			}
-			v.errs = append(v.errs, n.KeyErrorf([]any{"templates", event}, "unknown event; %s", hint))
-		}
-		t := c.Templates[event]
-		for _, part := range [][2]string{{"subject", t.Subject}, {"body", t.Body}} {
-			if _, err := template.New(part[0]).Parse(part[1]); err != nil {
-				v.fail([]any{"templates", event, part[0]}, "%s", strings.TrimPrefix(err.Error(), "template: "))
-			}
-		}
-	}
-	return v.errs
-}
-
-func (v *validator) email(at func(...any) []any, e *Email) {
-	if len(e.To) == 0 {
-		v.fail(at("to"), "not given: a list of addresses")
-	}
-	for i, to := range append(slices.Clone(e.To), e.From) {
-		path := at("to", i)
-		if i == len(e.To) {
-			path = at("from")
-		}
-		if _, err := mail.ParseAddress(to); err != nil {
-			v.fail(path, "%s is not an e-mail address", v.quote(path, to))
-		}
-	}
-	if e.SMTPHost == "" {
-		v.fail(at("smtp_host"), "not given")
-	}
-	if port, err := strconv.Atoi(e.SMTPPort); err != nil || port < 1 || port > 65535 {
-		v.fail(at("smtp_port"), "%s: want a port, 1 to 65535", v.quote(at("smtp_port"), e.SMTPPort))
-	}
-	if e.Password != "" && e.Username == "" {
-		v.fail(at("password"), "there is no username it could belong to")
-	}
-}
-
-// address checks a URL that may hold a secret, so it is not shown.
-func (v *validator) address(path []any, s Secret) {
-	u, err := url.Parse(string(s))
-	switch {
-	case s == "":
-		v.fail(path, "not given")
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		v.fail(path, "is not an http or https address")
-	}
 }

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -23,20 +22,23 @@ import (
 // Policy is etc/observability/upgrade-policy.yaml with defaults filled in
 // (docs/reference.md).
 type Policy struct {
-	Upstream           Upstream       `yaml:"upstream"`
-	Verification       Verification   `yaml:"verification"`
-	ServiceManager     string         `yaml:"service_manager"` // auto | systemd | process
-	Timeouts           Timeouts       `yaml:"timeouts"`
-	Retention          Retention      `yaml:"retention"`
-	OnFailure          string         `yaml:"on_failure"` // abort | continue
-	Paths              Paths          `yaml:"paths"`
-	Holds              []Hold         `yaml:"holds"`
-	Pins               []Hold         `yaml:"pins"`                // a version is required: the component stays within it
-	AlertGate          *AlertGate     `yaml:"alert_gate"`          // nil: none
-	AutoUpgrade        *AutoUpgrade   `yaml:"auto_upgrade"`        // nil: not given here
-	MaintenanceWindows []Window       `yaml:"maintenance_windows"` // nil: not given here
-	File               string         `yaml:"-"`
-	Root               *yamlfile.Node `yaml:"-"` // the file as written, secrets filled in; nil without a file
+	Upstream           Upstream        `yaml:"upstream"`
+	Verification       Verification    `yaml:"verification"`
+	ServiceManager     string          `yaml:"service_manager"` // auto | systemd | process
+	Timeouts           Timeouts        `yaml:"timeouts"`
+	Retention          Retention       `yaml:"retention"`
+	OnFailure          string          `yaml:"on_failure"` // abort | continue
+	Paths              Paths           `yaml:"paths"`
+	Holds              []Hold          `yaml:"holds"`
+	Pins               []Hold          `yaml:"pins"`       // a version is required: the component stays within it
+	AlertGate          *AlertGate      `yaml:"alert_gate"` // nil: none
+	Hooks              Hooks           `yaml:"hooks"`
+	Metrics            Metrics         `yaml:"metrics"`             // where they are written, besides being served
+	AutoUpgrade        *AutoUpgrade    `yaml:"auto_upgrade"`        // nil: not given here
+	MaintenanceWindows []Window        `yaml:"maintenance_windows"` // nil: not given here
+	Vulnerabilities    Vulnerabilities `yaml:"vulnerabilities"`
+	File               string          `yaml:"-"`
+	Root               *yamlfile.Node  `yaml:"-"` // the file as written, secrets filled in; nil without a file
 }
 
 // Upstream says where releases are listed.
@@ -73,12 +75,19 @@ type Timeouts struct {
 
 // Retention says what is kept.
 type Retention struct {
-	Backups int `yaml:"backups"`
+	Backups  int `yaml:"backups"`   // backup points
+	Runs     int `yaml:"runs"`      // what is recorded of a run: steps, result, evidence, journal
+	CacheMiB int `yaml:"cache_mib"` // size of the cached archives; those that are needed stay beyond it
 }
 
 // Paths moves directories.
 type Paths struct {
 	Staging string `yaml:"staging"`
+}
+
+// Metrics says where metrics are written, besides being served.
+type Metrics struct {
+	Textfile string `yaml:"textfile"` // file for node_exporter's textfile collector, absolute and ending in .prom; empty: none
 }
 
 // Hold keeps a component from versions.
@@ -111,47 +120,40 @@ func defaults() *Policy {
 		},
 		Verification:   Verification{Checksum: "required", Signature: "if_configured"},
 		ServiceManager: "auto", OnFailure: "abort",
-		Timeouts:  Timeouts{Stop: seconds(30), Start: seconds(60), Health: seconds(60), Download: seconds(600)},
-		Retention: Retention{Backups: 5},
+		Timeouts:        Timeouts{Stop: seconds(30), Start: seconds(60), Health: seconds(60), Download: seconds(600)},
+		Retention:       Retention{Backups: 5, Runs: 200, CacheMiB: 2048},
+		Hooks:           Hooks{Timeout: seconds(60)},
+		Vulnerabilities: Vulnerabilities{Enabled: true, Database: "https://vuln.go.dev", MaxAge: seconds(7 * 24 * 3600)},
 	}
 }
 
 // LoadPolicy reads the policy below root; a missing file means the defaults. env
 // gives environment variables: OBSERVABILITY_UPGRADE_GITHUB_API_URL,
 // OBSERVABILITY_UPGRADE_GITLAB_API_URL and GITHUB_TOKEN override the file, and a
-// secret that is overridden need not exist. Errors are yamlfile.Errors, all of
-// them at once, or a yamlfile.InsecureError.
-func LoadPolicy(root layout.Root, env func(string) string) (*Policy, error) {
-	return loadPolicy(root, env, true)
-}
-
-// LoadPublicPolicy is LoadPolicy for who may read the file and not its secrets,
-// and asks no upstream: a token that cannot be had is no error.
-func LoadPublicPolicy(root layout.Root, env func(string) string) (*Policy, error) {
-	return loadPolicy(root, env, false)
-}
-
-// tokenKey are the keys of secrets that are only sent upstream.
-var tokenKey = regexp.MustCompile(`^upstream\.[a-z]+\.token$`)
-
-func loadPolicy(root layout.Root, env func(string) string, secrets bool) (*Policy, error) {
+// secret that is overridden need not exist. Top-level keys named in unread are
+// taken for not given, with what they say and the secrets they need. Errors are
+// yamlfile.Errors, all of them at once, or a yamlfile.InsecureError.
+func LoadPolicy(root layout.Root, env func(string) string, unread ...string) (*Policy, error) {
 	p := defaults()
 	p.File = root.Policy()
 	node, err := yamlfile.Load(p.File)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	if slices.Contains(unread, "upstream") {
+		env = unset(env, "GITHUB_TOKEN", "OBSERVABILITY_UPGRADE_GITHUB_API_URL", "OBSERVABILITY_UPGRADE_GITLAB_API_URL")
+	}
+	for _, key := range unread {
+		node = without(node, key)
+	}
 	token := env("GITHUB_TOKEN")
 	if token != "" {
 		node = without(node, "upstream", "github", "token")
 	}
 	x := &expander{root: root, env: env}
-	node, unread := node.MapStrings(x.expand)
+	node, errs := node.MapStrings(x.expand)
 	p.Root = node
-	if !secrets {
-		unread = slices.DeleteFunc(unread, func(e yamlfile.Error) bool { return tokenKey.MatchString(e.Key) })
-	}
-	errs := beside(unread, decode(node, p))
+	errs = append(errs, decode(node, p)...)
 	if token != "" {
 		p.Upstream.GitHub.Token = Secret(token)
 	}
@@ -165,7 +167,7 @@ func loadPolicy(root layout.Root, env func(string) string, secrets bool) (*Polic
 		if v := env(f.variable); v != "" {
 			*f.into = v
 			if err := checkURL(v); err != nil {
-				errs = append(errs, yamlfile.Error{File: "environment variable " + f.variable, Message: fmt.Sprintf("%q %v", showURL(v), err)})
+				errs = append(errs, yamlfile.Error{File: inEnvironment + f.variable, Message: fmt.Sprintf("%q %v", showURL(v), err)})
 				*f.into = "https://example.invalid" // reported; not once more below
 			}
 		}
@@ -179,6 +181,9 @@ func loadPolicy(root layout.Root, env func(string) string, secrets bool) (*Polic
 	p.AlertGate.complete()
 	return p, nil
 }
+
+// inEnvironment begins the place of an error that is in no file.
+const inEnvironment = "environment variable "
 
 func (p *Policy) validate() yamlfile.Errors {
 	v := validator{node: p.Root, file: p.File}
@@ -214,6 +219,12 @@ func (p *Policy) validate() yamlfile.Errors {
 	if n := p.Retention.Backups; n < 1 {
 		v.fail([]any{"retention", "backups"}, "%d: at least 1 is kept, or nothing could be rolled back", n)
 	}
+	if n := p.Retention.Runs; n < 1 {
+		v.fail([]any{"retention", "runs"}, "%d: at least 1 is kept, that of the newest run", n)
+	}
+	if n := p.Retention.CacheMiB; n < 0 {
+		v.fail([]any{"retention", "cache_mib"}, "%d: want a number of MiB; 0 keeps only what is needed", n)
+	}
 	if s := p.Paths.Staging; s != "" && (!filepath.IsAbs(s) || filepath.Clean(s) == "/") {
 		path := []any{"paths", "staging"}
 		v.fail(path, "%s: want the absolute path of a directory of its own", v.quote(path, s))
@@ -226,8 +237,14 @@ func (p *Policy) validate() yamlfile.Errors {
 		}
 	}
 	v.alertGate(p.AlertGate)
+	v.hooks(p.Hooks)
+	if s := p.Metrics.Textfile; s != "" && (!filepath.IsAbs(s) || filepath.Ext(s) != ".prom" || strings.HasSuffix(s, "/.prom")) {
+		path := []any{"metrics", "textfile"}
+		v.fail(path, "%s: want the absolute path of a file that ends in .prom, which is what node_exporter reads", v.quote(path, s))
+	}
 	v.autoUpgrade(p.AutoUpgrade)
 	v.windows(p.MaintenanceWindows)
+	v.vulnerabilities(p.Vulnerabilities)
 	return v.errs
 }
 
@@ -336,6 +353,16 @@ func beside(earlier, later yamlfile.Errors) yamlfile.Errors {
 func within(outer, inner string) bool {
 	rest, ok := strings.CutPrefix(inner, outer)
 	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+// unset is an environment without some variables.
+func unset(env func(string) string, names ...string) func(string) string {
+	return func(name string) string {
+		if slices.Contains(names, name) {
+			return ""
+		}
+		return env(name)
+	}
 }
 
 // without removes the key that a path of maps leads to.

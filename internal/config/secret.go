@@ -61,8 +61,9 @@ var (
 
 // expander replaces ${SECRET:NAME} and ${VARIABLE}; $${ stands for ${ itself.
 type expander struct {
-	root layout.Root
-	env  func(string) string
+	root  layout.Root
+	env   func(string) string
+	found []Secret // the secrets that were filled in, in the order they were met
 }
 
 // Expander returns what replaces ${SECRET:NAME} and ${VARIABLE} in a text at the
@@ -98,7 +99,11 @@ func (x *expander) expand(s string) (result string, hidden bool, err error) {
 func (x *expander) lookUp(m string) (string, error) {
 	name, closed := strings.CutSuffix(m[len("${"):], "}")
 	if secret, ok := strings.CutPrefix(name, "SECRET:"); ok && closed {
-		return readSecret(x.root, x.env, secret)
+		v, err := readSecret(x.root, x.env, secret)
+		if err == nil {
+			x.found = append(x.found, Secret(v))
+		}
+		return v, err
 	}
 	if !closed || !variablePattern.MatchString(name) {
 		return "", fmt.Errorf("%q: want ${SECRET:NAME} or ${VARIABLE}; write $${ where ${ itself is meant", m)

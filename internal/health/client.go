@@ -85,12 +85,31 @@ func (p *Prober) client(c component.Client) (*http.Client, error) {
 	return &http.Client{Transport: t, CheckRedirect: stay}, nil
 }
 
+// secretError says that a secret or a variable cannot be had.
+type secretError struct{ err error }
+
+func (e *secretError) Error() string { return e.err.Error() }
+
+// Unwrap is the cause.
+func (e *secretError) Unwrap() error { return e.err }
+
 // expand reads the secrets in a text, at the moment they are needed.
 func (p *Prober) expand(text string) (string, error) {
 	if p.Expand == nil || !strings.Contains(text, "$") {
 		return text, nil
 	}
-	return p.Expand(text)
+	out, err := p.Expand(text)
+	if err != nil {
+		err = &secretError{err}
+	}
+	return out, err
+}
+
+// spared reports whether an error leaves a check undecided: it is about a secret,
+// and this prober does without those that cannot be had.
+func (p *Prober) spared(err error) bool {
+	var e *secretError
+	return p.SpareSecrets && errors.As(err, &e)
 }
 
 // ask sends one request with the component's credentials.

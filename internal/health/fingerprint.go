@@ -24,6 +24,8 @@ type Value struct {
 	Value string `json:"value,omitempty"`
 	// Missing says why there is none; such a test is not compared.
 	Missing string `json:"missing,omitempty"`
+
+	spared bool // it is missing for want of a secret
 }
 
 // Known counts the values there are.
@@ -56,7 +58,7 @@ func (p *Prober) Fingerprint(ctx context.Context, client component.Client, tests
 		o := p.Test(ctx, client, t, at)
 		v := Value{Name: t.Name, Value: o.Value}
 		if o.Status != OK {
-			v = Value{Name: t.Name, Missing: o.Detail}
+			v = Value{Name: t.Name, Missing: o.Detail, spared: o.secret}
 		}
 		f.Values = append(f.Values, v)
 	}
@@ -102,7 +104,8 @@ func (p *Prober) Compare(ctx context.Context, client component.Client, tests []c
 
 // Differences compares two fingerprints by the rules of their tests. A value
 // that was not known before is not compared; one that is no longer known is a
-// difference.
+// difference, unless it could not be asked for want of a secret that this prober
+// spares.
 func Differences(tests []component.Test, before, after Fingerprint) []Difference {
 	rule := map[string]string{}
 	for _, t := range tests {
@@ -115,7 +118,7 @@ func Differences(tests []component.Test, before, after Fingerprint) []Difference
 	var out []Difference
 	for _, was := range before.Values {
 		is, asked := now[was.Name]
-		if was.Missing != "" || !asked {
+		if was.Missing != "" || !asked || is.spared {
 			continue
 		}
 		switch {

@@ -28,10 +28,17 @@ type Outcome struct {
 	Detail string
 	Value  string // what was read, for fingerprints; "" when the test reads none
 	Unsure bool   // it could not be decided: the status says nothing about the component
+
+	secret bool // for want of a secret
 }
 
 func passed(value, format string, args ...any) Outcome {
 	return Outcome{Status: OK, Value: value, Detail: fmt.Sprintf(format, args...)}
+}
+
+// spare is the outcome of a test whose secret cannot be had.
+func spare(what string, err error) Outcome {
+	return Outcome{Status: Warn, Unsure: true, secret: true, Detail: fmt.Sprintf("%s could not be asked: %v", what, err)}
 }
 
 func failed(format string, args ...any) Outcome {
@@ -116,6 +123,8 @@ func (p *Prober) fetch(ctx context.Context, client component.Client, q request, 
 	a, err := p.ask(ctx, client, q)
 	var o Outcome
 	switch {
+	case p.spared(err):
+		o = spare(q.url, err)
 	case err != nil:
 		o = failed("%s: %v", q.url, plainHTTPError(err))
 	case slices.Contains(accept, a.status), len(accept) == 0 && a.ok():
@@ -331,7 +340,9 @@ func (p *Prober) testExec(ctx context.Context, t component.ExecTest, limit time.
 	words := make([]string, len(t.Command))
 	for i, w := range t.Command {
 		var err error
-		if words[i], err = p.expand(w); err != nil {
+		if words[i], err = p.expand(w); p.spared(err) {
+			return spare("`"+t.Command[0]+"`", err)
+		} else if err != nil {
 			return failed("%v", err)
 		}
 	}

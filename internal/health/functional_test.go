@@ -189,3 +189,39 @@ func TestClient(t *testing.T) {
 		})
 	}
 }
+
+// A secret that cannot be had fails a check, but in recovery it leaves it
+// undecided: the component is not to blame, and its data is not lost.
+func TestSpareSecrets(t *testing.T) {
+	s := api(t)
+	test := component.Test{Name: "t", HTTP: &component.HTTPTest{URL: s.URL + "/text"}}
+	command := component.Test{Name: "c", Exec: &component.ExecTest{Command: []string{"tool", "${SECRET:gone}"}}}
+	client := component.Client{Bearer: "${SECRET:gone}"}
+	target := Target{Spec: Spec{
+		Health: component.Health{URL: s.URL + "/text", MetricsURL: s.URL + "/text", ExpectedMetric: "x"}, Client: client, Functional: []component.Test{test, command},
+	}}
+	p := &Prober{
+		Expand: func(string) (string, error) { return "", errors.New("secret gone: there is none") },
+		Exec:   func(context.Context, []string, time.Duration) (string, error) { t.Error("it ran"); return "", nil },
+	}
+	was := Fingerprint{At: time.Now(), Values: []Value{{Name: "t", Value: "1"}}}
+	if r := p.Once(t.Context(), target); r.Healthy {
+		t.Errorf("without its secret: %+v", r)
+	}
+	if diff, err := p.Compare(t.Context(), client, []component.Test{test}, was, 0); err != nil || len(diff) != 1 {
+		t.Errorf("differences %v, %v", diff, err)
+	}
+	p.SpareSecrets = true
+	r := p.Once(t.Context(), target)
+	if r.Verdict != Inconclusive || len(r.Checks) != 4 {
+		t.Errorf("spared: %+v", r)
+	}
+	for _, c := range r.Checks {
+		if c.Status != Warn || !strings.Contains(c.Detail, "could not be asked: ") || !strings.Contains(c.Detail, "secret gone") {
+			t.Errorf("%+v", c)
+		}
+	}
+	if diff, err := p.Compare(t.Context(), client, []component.Test{test}, was, 0); err != nil || len(diff) != 0 {
+		t.Errorf("differences %v, %v", diff, err)
+	}
+}

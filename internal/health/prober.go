@@ -36,6 +36,10 @@ type Prober struct {
 	Logger   *slog.Logger
 	// Expand replaces ${SECRET:NAME} and ${VARIABLE}; nil leaves texts as they are.
 	Expand func(text string) (string, error)
+	// SpareSecrets leaves a check undecided whose secret cannot be had, in place of
+	// failing it: for recovery, which must not take a lost secret for a broken
+	// component.
+	SpareSecrets bool
 	// Exec runs a command of a test and returns what it printed; nil skips such
 	// tests.
 	Exec func(ctx context.Context, args []string, limit time.Duration) (string, error)
@@ -84,6 +88,9 @@ func (p *Prober) checkService(ctx context.Context, t Target, r *Report) bool {
 	case err != nil:
 		r.add("service", Fail, "%v", err)
 		return false
+	case st.Unknown != "":
+		r.doubt("service", "not known whether it runs: %s", st.Unknown)
+		return true
 	case !st.Exists:
 		r.add("service", Fail, "%s does not exist", t.Service.Label())
 		return false
@@ -142,6 +149,8 @@ func (p *Prober) checkReady(ctx context.Context, t Target, r *Report) {
 	r.Body = fmt.Sprintf("%d %s", a.status, bytes.TrimSpace(a.body[:min(len(a.body), 400)]))
 	want, reErr := regexp.Compile(t.Spec.Health.Body)
 	switch {
+	case p.spared(err):
+		r.doubt("ready", "%s could not be asked: %v", address, err)
 	case err != nil:
 		r.add("ready", Fail, "%s: %v", address, plainHTTPError(err))
 	case reErr != nil:
@@ -178,6 +187,9 @@ func (p *Prober) checkMetrics(ctx context.Context, t Target, r *Report) {
 	}
 	a, err := p.ask(ctx, t.Spec.Client, request{url: address})
 	switch {
+	case p.spared(err):
+		r.doubt("metric", "%s could not be asked: %v", address, err)
+		return
 	case err != nil:
 		r.add("metric", Fail, "%s: %v", address, plainHTTPError(err))
 		return

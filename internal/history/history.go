@@ -46,7 +46,12 @@ type Upgrade struct {
 	HealthCheckPassed *bool         `json:"health_check_passed"` // nil: none was made
 	NotificationSent  *bool         `json:"notification_sent"`   // nil: none was tried
 	Evidence          string        `json:"evidence_path"`
+	RolledBackBy      string        `json:"rolled_back_by,omitempty"` // run of the rollback by hand; "" for none
 }
+
+// Undone reports whether the upgrade had succeeded and a person took it back
+// later.
+func (u Upgrade) Undone() bool { return u.Status == RolledBack && u.ErrorMessage == "" }
 
 func (u Upgrade) validate() error {
 	switch {
@@ -91,22 +96,46 @@ RETURNING id`,
 	return id, nil
 }
 
-// MarkRolledBack marks rows as rolled back at a time. A row that is marked
-// already keeps its first time, and an id that is not there is no error: the
-// database may have been moved aside since the id was noted.
-func (d *DB) MarkRolledBack(ctx context.Context, ids []int64, at time.Time) error {
+// Mark is a row that a rollback by hand took back: by which run, and when.
+type Mark struct {
+	ID int64     `json:"id"`
+	By string    `json:"by"`
+	At time.Time `json:"at"`
+}
+
+// MarkRolledBack marks rows as rolled back. A row that is marked already keeps
+// its first mark, and an id that is not there is no error: the database may have
+// been moved aside since the id was noted.
+func (d *DB) MarkRolledBack(ctx context.Context, marks []Mark) error {
+	return d.mark(ctx, marks, func(m Mark) (string, []any) {
+		return `UPDATE upgrades SET status = 'rolled_back', rollback_timestamp = ?, rolled_back_by = ? WHERE id = ? AND status <> 'rolled_back'`,
+			[]any{text(m.At), m.By, m.ID}
+	})
+}
+
+// MarkInForce takes marks of MarkRolledBack back, as the rollback that made them
+// was itself undone: the upgrades are successes again. A row that does not bear
+// the mark is left as it is.
+func (d *DB) MarkInForce(ctx context.Context, marks []Mark) error {
+	return d.mark(ctx, marks, func(m Mark) (string, []any) {
+		return `UPDATE upgrades SET status = 'success', rollback_timestamp = NULL, rolled_back_by = NULL WHERE id = ? AND status = 'rolled_back' AND rolled_back_by = ?`,
+			[]any{m.ID, m.By}
+	})
+}
+
+func (d *DB) mark(ctx context.Context, marks []Mark, statement func(Mark) (string, []any)) error {
 	if !d.writable {
 		return ErrReadOnly
 	}
 	tx, err := d.sql.BeginTx(ctx, nil)
 	if err != nil {
-		return d.explain(fmt.Errorf("mark as rolled back: %w", err))
+		return d.explain(fmt.Errorf("mark upgrades: %w", err))
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
-	for _, id := range ids {
-		const q = `UPDATE upgrades SET status = 'rolled_back', rollback_timestamp = ? WHERE id = ? AND status <> 'rolled_back'`
-		if _, err := tx.ExecContext(ctx, q, text(at), id); err != nil {
-			return d.explain(fmt.Errorf("mark upgrade %d as rolled back: %w", id, err))
+	for _, m := range marks {
+		q, args := statement(m)
+		if _, err := tx.ExecContext(ctx, q, args...); err != nil {
+			return d.explain(fmt.Errorf("mark upgrade %d, rolled back by run %s: %w", m.ID, m.By, err))
 		}
 	}
 	return d.explain(tx.Commit())
@@ -124,12 +153,17 @@ func (d *DB) MarkNotified(ctx context.Context, runID string, sent bool) error {
 	return nil
 }
 
-// Filter narrows a list; zero fields match everything, Limit 0 has no limit.
+// Filter narrows what is read; zero fields match everything.
 type Filter struct {
-	Component, Status, RunID string
-	Since                    time.Time // rows of this second and later
-	Limit                    int
-	Offset                   int // so many of the newest are left out; with Limit
+	ID         int64    // of a row
+	Components []string // any of these
+	Status     string
+	RunID      string
+	Trigger    string    // manual | auto | scheduled
+	Since      time.Time // rows of this second and later
+	Until      time.Time // rows of this second and earlier
+	Limit      int       // of a list; 0 has none
+	Offset     int       // of a list with a limit: so many of the newest are left out
 }
 
 // List returns rows, newest first.
@@ -162,25 +196,45 @@ func (d *DB) query(f Filter) (string, []any) {
 	for _, c := range readColumns {
 		cols = append(cols, d.column(c.name, c.expr, c.missing))
 	}
-	q := "SELECT " + strings.Join(cols, ", ") + " FROM upgrades"
-	var where []string
+	where, args := d.where(f)
+	const newest = " ORDER BY timestamp DESC, id DESC"
+	if f.Limit <= 0 {
+		return "SELECT " + strings.Join(cols, ", ") + " FROM upgrades" + where + newest, args
+	}
+	// Which rows is found in an index where there is one: of whole rows, all that
+	// match would have to be read to sort them.
+	q := "SELECT " + strings.Join(cols, ", ") + " FROM upgrades WHERE id IN (SELECT id FROM upgrades" + where + newest + " LIMIT ? OFFSET ?)" + newest
+	return q, append(args, f.Limit, f.Offset)
+}
+
+// where is the condition of a filter, with a space before it; "" where all rows
+// match.
+func (d *DB) where(f Filter, more ...string) (string, []any) {
 	var args []any
-	for _, c := range []struct{ column, value string }{{"component", f.Component}, {"status", f.Status}, {"run_id", f.RunID}} {
+	for _, c := range []struct{ column, value string }{{"status", f.Status}, {"run_id", f.RunID}, {"triggered_by", f.Trigger}} {
 		if c.value != "" {
-			where, args = append(where, d.column(c.column, c.column, "NULL")+" = ?"), append(args, c.value)
+			more, args = append(more, d.column(c.column, c.column, "NULL")+" = ?"), append(args, c.value)
+		}
+	}
+	if f.ID != 0 {
+		more, args = append(more, "id = ?"), append(args, f.ID)
+	}
+	if len(f.Components) > 0 {
+		more = append(more, "component IN (?"+strings.Repeat(", ?", len(f.Components)-1)+")")
+		for _, name := range f.Components {
+			args = append(args, name)
 		}
 	}
 	if !f.Since.IsZero() {
-		where, args = append(where, "timestamp >= ?"), append(args, text(f.Since))
+		more, args = append(more, "timestamp >= ?"), append(args, text(f.Since))
 	}
-	if len(where) > 0 {
-		q += " WHERE " + strings.Join(where, " AND ")
+	if !f.Until.IsZero() {
+		more, args = append(more, "timestamp <= ?"), append(args, text(f.Until))
 	}
-	q += " ORDER BY timestamp DESC, id DESC"
-	if f.Limit > 0 {
-		q, args = q+" LIMIT ? OFFSET ?", append(args, f.Limit, f.Offset)
+	if len(more) == 0 {
+		return "", nil
 	}
-	return q, args
+	return " WHERE " + strings.Join(more, " AND "), args
 }
 
 // readColumns are what scan expects, in its order. Casting keeps the driver from
@@ -202,6 +256,7 @@ var readColumns = []struct{ name, expr, missing string }{
 	{"health_check_passed", "health_check_passed", ""},
 	{"notification_sent", "notification_sent", ""},
 	{"evidence_path", "COALESCE(evidence_path, '')", "''"},
+	{"rolled_back_by", "COALESCE(rolled_back_by, '')", "''"},
 }
 
 // column is expr, or missing where the table lacks the column because it was
@@ -217,12 +272,13 @@ func scan(rows *sql.Rows) (Upgrade, error) {
 	var u Upgrade
 	var at, rolled string
 	err := rows.Scan(&u.ID, &at, &u.RunID, &u.Component, &u.OldVersion, &u.NewVersion, &u.Status, &u.ErrorMessage,
-		&u.DurationSeconds, &u.DowntimeSeconds, &u.TriggeredBy, &u.BackupPath, &rolled, &u.HealthCheckPassed, &u.NotificationSent, &u.Evidence)
+		&u.DurationSeconds, &u.DowntimeSeconds, &u.TriggeredBy, &u.BackupPath, &rolled, &u.HealthCheckPassed, &u.NotificationSent, &u.Evidence,
+		&u.RolledBackBy)
 	if err != nil {
 		return u, fmt.Errorf("row %d: %w", u.ID, err)
 	}
-	u.Duration = time.Duration(u.DurationSeconds * float64(time.Second))
-	u.Downtime = time.Duration(u.DowntimeSeconds * float64(time.Second))
+	u.Duration, u.DurationSeconds = milliseconds(u.DurationSeconds)
+	u.Downtime, u.DowntimeSeconds = milliseconds(u.DowntimeSeconds)
 	if u.Timestamp, err = parseTime(at); err != nil {
 		return u, fmt.Errorf("row %d: timestamp: %w", u.ID, err)
 	}
@@ -234,6 +290,13 @@ func scan(rows *sql.Rows) (Upgrade, error) {
 		u.RollbackTimestamp = &t
 	}
 	return u, nil
+}
+
+// milliseconds rounds what is stored in seconds: beyond that it is noise of the
+// binary fraction.
+func milliseconds(seconds float64) (time.Duration, float64) {
+	ms := math.Round(seconds * 1000)
+	return time.Duration(ms) * time.Millisecond, ms / 1000
 }
 
 // LastSuccessfulRun returns the newest run that still has rows with status
@@ -257,13 +320,13 @@ ORDER BY timestamp DESC, id DESC LIMIT 1`).Scan(&runID)
 // SuccessesSince returns the upgrades of a component that succeeded in runs
 // started at t or later and were not rolled back, newest first.
 func (d *DB) SuccessesSince(ctx context.Context, component string, t time.Time) ([]Upgrade, error) {
-	return d.List(ctx, Filter{Component: component, Status: Success, Since: t})
+	return d.List(ctx, Filter{Components: []string{component}, Status: Success, Since: t})
 }
 
 // Durations is the median duration of a component's last ten successes; 0 when
 // there are none.
 func (d *DB) Durations(ctx context.Context, component string) (time.Duration, error) {
-	rows, err := d.List(ctx, Filter{Component: component, Status: Success, Limit: 10})
+	rows, err := d.List(ctx, Filter{Components: []string{component}, Status: Success, Limit: 10})
 	if err != nil || len(rows) == 0 {
 		return 0, err
 	}

@@ -162,11 +162,11 @@ func TestListFilters(t *testing.T) {
 		upgrade("r3", "loki", "3.0.0", "3.2.0", 3))
 	for want, f := range map[string]Filter{
 		"loki 3.2.0 success, prometheus 3.0.0 success, loki 3.1.0 failed, prometheus 2.0.0 success": {},
-		"loki 3.2.0 success, loki 3.1.0 failed":                                                     {Component: "loki"},
-		"loki 3.1.0 failed":                                                                         {Component: "loki", Status: Failed, RunID: "r2"},
+		"loki 3.2.0 success, loki 3.1.0 failed":                                                     {Components: []string{"loki"}},
+		"loki 3.1.0 failed":                                                                         {Components: []string{"loki"}, Status: Failed, RunID: "r2"},
 		"loki 3.2.0 success, prometheus 3.0.0 success":                                              {Limit: 2},
 		"loki 3.2.0 success, prometheus 3.0.0 success, loki 3.1.0 failed":                           {Since: day.Add(2 * time.Hour)},
-		"": {Component: "x' OR 1=1 --"},
+		"": {Components: []string{"x' OR 1=1 --"}},
 	} {
 		if got := names(list(t, db, f)); got != want {
 			t.Errorf("%+v: got %s, want %s", f, got, want)
@@ -192,7 +192,11 @@ func TestRollingBackRunByRun(t *testing.T) {
 	}
 	mark := func(at time.Time, ids ...int64) {
 		t.Helper()
-		if err := db.MarkRolledBack(t.Context(), ids, at); err != nil {
+		var marks []Mark
+		for _, id := range ids {
+			marks = append(marks, Mark{ID: id, By: "b" + at.Format("15"), At: at})
+		}
+		if err := db.MarkRolledBack(t.Context(), marks); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -203,9 +207,22 @@ func TestRollingBackRunByRun(t *testing.T) {
 	expect("r1", "loki 2.0.0 success")
 	mark(day, ids[0])
 	expect("", "")
-	rows := list(t, db, Filter{RunID: "r2", Component: "loki"})
+	rows := list(t, db, Filter{RunID: "r2", Components: []string{"loki"}})
 	if rows[0].Status != RolledBack || rows[0].RollbackTimestamp == nil || !rows[0].RollbackTimestamp.Equal(day) {
 		t.Errorf("marked twice: %+v", rows[0])
+	}
+
+	// The rollback of r1 is undone: r1 is in force again, what another rollback
+	// took back is not, and an upgrade that failed never comes into force.
+	back := []Mark{{ID: ids[0], By: rows[0].RolledBackBy, At: day}, {ID: ids[2], By: rows[0].RolledBackBy}, {ID: ids[3]}}
+	for range 2 {
+		if err := db.MarkInForce(t.Context(), back); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect("r1", "loki 2.0.0 success")
+	if rows = list(t, db, Filter{RunID: "r1"}); rows[0].RollbackTimestamp != nil || rows[0].RolledBackBy != "" {
+		t.Errorf("in force again: %+v", rows[0])
 	}
 }
 
@@ -245,7 +262,7 @@ func TestEmptyHistory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rows := list(t, db, Filter{Component: "x", Limit: 1}); len(rows) != 0 {
+	if rows := list(t, db, Filter{Components: []string{"x"}, Limit: 1}); len(rows) != 0 {
 		t.Errorf("rows %v", rows)
 	}
 	id, rows, err := db.LastSuccessfulRun(t.Context())
@@ -256,7 +273,7 @@ func TestEmptyHistory(t *testing.T) {
 		t.Errorf("duration %v, %v", d, err)
 	}
 	_, recordErr := db.Record(t.Context(), upgrade("r", "x", "", "1", 0))
-	for _, err := range []error{recordErr, db.MarkRolledBack(t.Context(), []int64{1}, day), db.MarkNotified(t.Context(), "r", true)} {
+	for _, err := range []error{recordErr, db.MarkRolledBack(t.Context(), []Mark{{ID: 1}}), db.MarkInForce(t.Context(), nil), db.MarkNotified(t.Context(), "r", true)} {
 		if !errors.Is(err, ErrReadOnly) {
 			t.Errorf("got %v, want ErrReadOnly", err)
 		}

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -168,7 +169,7 @@ func TestOpenCreates(t *testing.T) {
 	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o644 {
 		t.Errorf("mode %v, %v", st.Mode(), err)
 	}
-	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "10000", "user_version": "1"} {
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "10000", "user_version": strconv.Itoa(schemaVersion)} {
 		var got string
 		if err := db.sql.QueryRow("PRAGMA " + pragma).Scan(&got); err != nil || got != want {
 			t.Errorf("%s is %q, %v; want %s", pragma, got, err, want)
@@ -276,7 +277,7 @@ func TestTableOfAScript(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			rows := list(t, ro, Filter{Component: "grafana"})
+			rows := list(t, ro, Filter{Components: []string{"grafana"}})
 			if names(rows) != "grafana 10.1.0 success" || rows[0].DurationSeconds != 45 || rows[0].RunID != "" {
 				t.Errorf("before: %+v", rows)
 			}
@@ -321,7 +322,7 @@ func TestSchemaIsTheSpecifications(t *testing.T) {
 	if err := db.sql.QueryRow("SELECT group_concat(name, ' ') FROM (SELECT name FROM pragma_index_list('upgrades') ORDER BY name)").Scan(&indexes); err != nil {
 		t.Fatal(err)
 	}
-	if indexes != "idx_component idx_run idx_status idx_timestamp" {
+	if indexes != "idx_component idx_component_time idx_measures idx_run idx_status idx_status_time idx_timestamp" {
 		t.Errorf("indexes %s", indexes)
 	}
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // schemaVersion is the PRAGMA user_version of what migrate makes.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // specTable and specIndexes are the specification's, section 7.
 const (
@@ -39,18 +39,27 @@ var specColumns = []string{
 }
 
 // ownColumns are this program's beyond the specification's. duration_exact has
-// the fraction that duration_seconds, an INTEGER, cannot hold.
+// the fraction that duration_seconds, an INTEGER, cannot hold; rolled_back_by is
+// the run of the rollback by hand, since schema 2.
 var ownColumns = []struct{ name, definition string }{
 	{"run_id", "TEXT"},
 	{"kind", "TEXT DEFAULT 'upgrade'"},
 	{"duration_exact", "REAL"},
 	{"downtime_seconds", "REAL"},
 	{"evidence_path", "TEXT"},
+	{"rolled_back_by", "TEXT"},
 }
 
-// ownIndex lets a run be recorded again without a second row. Rows of other
-// programs have no run_id and never collide.
-const ownIndex = `CREATE UNIQUE INDEX IF NOT EXISTS idx_run ON upgrades(run_id, component, new_version)`
+// ownIndexes: idx_run lets a run be recorded again without a second row; rows of
+// other programs have no run_id and never collide. The others, of schema 2, are
+// for long histories: the newest rows of a component or a status are found
+// without sorting all that it has, and what is counted or measured over all rows
+// is read from idx_measures alone, a fraction of the table.
+const ownIndexes = `
+CREATE UNIQUE INDEX IF NOT EXISTS idx_run ON upgrades(run_id, component, new_version);
+CREATE INDEX IF NOT EXISTS idx_component_time ON upgrades(component, timestamp DESC);
+CREATE INDEX IF NOT EXISTS idx_status_time ON upgrades(status, timestamp DESC);
+CREATE INDEX IF NOT EXISTS idx_measures ON upgrades(component, status, timestamp DESC, duration_exact, duration_seconds, downtime_seconds);`
 
 // sortableTimes brings times written by CURRENT_TIMESTAMP into this program's
 // form, as rows of both kinds would not sort.
@@ -93,7 +102,7 @@ func (d *DB) migrate(ctx context.Context) error {
 			steps = append(steps, fmt.Sprintf("ALTER TABLE upgrades ADD COLUMN %s %s", c.name, c.definition))
 		}
 	}
-	steps = append(steps, ownIndex, fmt.Sprintf("PRAGMA user_version = %d", schemaVersion))
+	steps = append(steps, ownIndexes, fmt.Sprintf("PRAGMA user_version = %d", schemaVersion))
 	for _, s := range steps {
 		if _, err := tx.ExecContext(ctx, s); err != nil {
 			return err

@@ -33,6 +33,11 @@ type Installed struct {
 	Drift     string // how the disk differs from the state file; "" when it does not
 	Problem   string // why its version is unknown, or why it cannot be upgraded
 
+	// Unlisted is why its instances could not be looked up; "" when they could. What
+	// is said of the component then is what is so of its plain service, which is not
+	// what runs: it must not be stopped, started or judged by it.
+	Unlisted string
+
 	// Instance, Server and Exec are those of one of several instances; see
 	// component.Instance. One with Exec is on another host: nothing more is known.
 	Instance string
@@ -55,8 +60,11 @@ func (in *Installed) Set() string {
 func (in *Installed) Remote() bool { return len(in.Exec) > 0 }
 
 // Local lists what runs on this host: the component itself, or those of its
-// instances that are here.
+// instances that are here; nothing where these are not known.
 func (in *Installed) Local() []*Installed {
+	if in.Unlisted != "" {
+		return nil
+	}
 	if len(in.Copies) == 0 {
 		return []*Installed{in}
 	}
@@ -162,17 +170,30 @@ func (f *Finder) find(ctx context.Context, c *component.Component, known state.C
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
-		in, other := f.one(ctx, c, "", known)
-		if in != nil {
-			in.Problem = fmt.Sprintf("its instances are not known: %v", err)
-		} else {
-			f.Logger.Warn("the instances of a component are not known", "component", c.Name, "error", err)
-		}
-		return in, other
+		return f.unlisted(ctx, c, known, err)
 	case len(list) == 0:
 		return f.one(ctx, c, "", known)
 	}
 	return f.several(ctx, c, list, known)
+}
+
+// unlisted is a component whose instances cannot be looked up. One of which nothing
+// is here, nor was by the state file, is not this host's.
+func (f *Finder) unlisted(ctx context.Context, c *component.Component, known state.Component, why error) (*Installed, error) {
+	in, err := f.one(ctx, c, "", known)
+	if err != nil {
+		return nil, err
+	}
+	if in == nil && known.CurrentVersion == "" {
+		f.Logger.Warn("the instances of a component are not known", "component", c.Name, "error", why)
+		return nil, nil
+	}
+	if in == nil {
+		in = &Installed{Component: c, Service: ServiceOf(c, f.Root, ""), Binaries: map[string]string{}}
+	}
+	in.Unlisted = why.Error()
+	in.Problem = "its instances are not known: " + in.Unlisted
+	return in, nil
 }
 
 func (f *Finder) instances(ctx context.Context, c *component.Component) ([]component.Instance, error) {
@@ -305,7 +326,8 @@ func isWrapper(path string) bool {
 }
 
 // otherPaths fills in every binary that is there: those beside the main one
-// first, then where the definition says.
+// first, then where the definition says. The state file comes last: where links
+// lead to a directory per version and a person changed them, it names the old one.
 func (f *Finder) otherPaths(c *component.Component, main component.Binary, in *Installed, known state.Component) {
 	for _, b := range c.Binaries {
 		if b.Name == main.Name {
@@ -313,7 +335,7 @@ func (f *Finder) otherPaths(c *component.Component, main component.Binary, in *I
 			continue
 		}
 		install := f.Root.Path(expand(c, b.Install))
-		for _, p := range []string{known.Binaries[b.Name], filepath.Join(filepath.Dir(in.Path), filepath.Base(install)), install} {
+		for _, p := range []string{filepath.Join(filepath.Dir(in.Path), filepath.Base(install)), install, known.Binaries[b.Name]} {
 			if p == "" {
 				continue
 			}

@@ -57,11 +57,22 @@ func (r Root) History() string { return r.Path("var/lib/observability/upgrade-hi
 // Audit is the audit log.
 func (r Root) Audit() string { return r.Path("var/lib/observability/audit.log") }
 
+// VulnDB is the database of known vulnerabilities, as the last refresh left it.
+func (r Root) VulnDB() string { return r.Path("var/lib/observability/vulndb") }
+
+// Vulnerabilities is what is known of the installed components, for others to
+// read.
+func (r Root) Vulnerabilities() string { return r.Path("var/cache/observability/vulnerabilities.json") }
+
 // JournalDir holds the journal of a run in progress.
 func (r Root) JournalDir() string { return r.Path("var/lib/observability/journal") }
 
 // RunsDir keeps, per run, what it recorded: its closed journal and evidence.
 func (r Root) RunsDir() string { return r.Path("var/lib/observability/runs") }
+
+// NotifyDir keeps the messages that are to be sent, those that could not be, and
+// what was sent of late.
+func (r Root) NotifyDir() string { return r.Path("var/lib/observability/notify") }
 
 // ProcessDir holds the process manager's records of what it started.
 func (r Root) ProcessDir() string { return r.Path("var/lib/observability/process") }
@@ -77,6 +88,9 @@ func (r Root) LastCheck() string { return r.Path("var/cache/observability/last-c
 
 // BackupList lists the backup points for readers who may not look into them.
 func (r Root) BackupList() string { return r.Path("var/cache/observability/backups.json") }
+
+// Monitoring is what `monitoring install` placed, and where.
+func (r Root) Monitoring() string { return r.Path("var/lib/observability/monitoring.json") }
 
 // Backups holds one backup point per timestamp.
 func (r Root) Backups() string { return r.Path("var/backups/observability") }

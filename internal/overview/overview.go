@@ -13,6 +13,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/runlog"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
+	"github.com/observability-upgrade/observability-upgrade/internal/vulnerability"
 )
 
 // Source gives overviews. It is safe for concurrent use.
@@ -33,18 +34,38 @@ type Overview struct {
 	// Preparing is set while a mutating command is at work that has not begun a
 	// run: it looks, downloads, verifies, or waits for an answer.
 	Preparing   *Process
-	Interrupted *runlog.Record     // a run that was cut off and not recovered yet
-	Runs        []state.RunSummary // newest first
-	Upgrades    []history.Upgrade  // rows of the history, newest first, at most RecentUpgrades
-	Holds       []plan.Hold        // that have not ended
-	Windows     Windows
-	Auto        Auto
-	Backups     []Backup // newest first
-	Problems    []string // what could not be read, and why
+	Interrupted *runlog.Record // a run that was cut off, or could not undo what failed, and was not recovered yet
+	// Broken are the components whose rollback failed in the newest run, and that no
+	// restart since has found healthy.
+	Broken   []string
+	Runs     []state.RunSummary // newest first
+	Upgrades []history.Upgrade  // rows of the history, newest first, at most RecentUpgrades
+	Totals   Totals             // of the whole history
+	Holds    []plan.Hold        // that have not ended
+	Windows  Windows
+	Auto     Auto
+	Backups  []Backup // newest first
+	// VulnerabilityData is the database of vulnerabilities as of the last assessment;
+	// nil: there was none.
+	VulnerabilityData *vulnerability.Info
+	Problems          []string // what could not be read, and why
 }
 
 // RecentUpgrades bounds Overview.Upgrades.
 const RecentUpgrades = 200
+
+// Totals are what the rows of the history add up to.
+type Totals struct {
+	Counts    []history.Count             // by component and status
+	Downtimes map[string]history.Downtime // by component, with the bounds DowntimeBounds
+	Newest    []history.Upgrade           // of each component, sorted by it
+}
+
+// DowntimeBounds are the buckets of Totals.Downtimes, in seconds: from a restart
+// that nobody notices to one that outlasts every timeout.
+func DowntimeBounds() []float64 {
+	return []float64{0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600}
+}
 
 // Process is a command at work.
 type Process struct{ PID int }
@@ -59,10 +80,13 @@ type Component struct {
 	InstalledAt time.Time // zero: not known
 	UpgradedAt  time.Time // zero: never
 	Service     string
-	Candidate   *plan.Candidate       // what the last check said of it; nil: nothing
-	CheckError  string                // why the last check could not ask upstream
-	Failed      []state.FailedVersion // that failed here
-	Policy      string                // of unattended runs: patch_only | minor | any | none
+	Candidate   *plan.Candidate // what the last check said of it; nil: nothing
+	CheckError  string          // why the last check could not ask upstream
+	// Vulnerability is what is known of vulnerabilities of the installed version;
+	// nil: it was not assessed.
+	Vulnerability *vulnerability.Result
+	Failed        []state.FailedVersion // that failed here
+	Policy        string                // of unattended runs: patch_only | minor | any | none
 }
 
 // Windows are the maintenance windows.

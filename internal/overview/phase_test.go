@@ -11,38 +11,40 @@ import (
 )
 
 func TestPhaseOf(t *testing.T) {
-	const id = "20261125_120000"
-	root := layout.Root(t.TempDir())
-	if err := os.MkdirAll(root.JournalDir(), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	journal := filepath.Join(root.JournalDir(), id+".journal")
-	at, over := &runlog.Record{ID: id}, &runlog.Record{ID: id, Result: &run.Result{}}
+	at, over := &runlog.Record{}, &runlog.Record{Result: &run.Result{}}
 	for _, c := range []struct {
-		newest     *runlog.Record
-		open, held bool
-		want       Phase
+		open *runlog.Record
+		held bool
+		want Phase
 	}{
-		{nil, false, false, Idle},
-		{nil, false, true, Preparing},
-		{at, true, true, Running},
-		{at, true, false, Interrupted},
-		{at, false, true, Preparing}, // the log does not say that it ended
-		{at, false, false, Idle},
-		{over, false, true, Preparing},
-		{over, true, false, Idle},
-		{over, false, false, Idle},
+		{nil, false, Idle},
+		{nil, true, Preparing},
+		{at, true, Running},
+		{at, false, Interrupted},
+		{over, true, Preparing}, // it ends, or another command looks at what it left
+		{over, false, Interrupted},
 	} {
-		if err := os.RemoveAll(journal); err != nil {
-			t.Fatal(err)
-		}
-		if c.open {
-			if err := os.WriteFile(journal, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if got := PhaseOf(root, c.newest, c.held); got != c.want {
+		if got := PhaseOf(c.open, c.held); got != c.want {
 			t.Errorf("%+v: %s", c, got)
 		}
 	}
+}
+
+func TestOpenRun(t *testing.T) {
+	root := layout.Root(t.TempDir())
+	open := func(want string) {
+		t.Helper()
+		if id, err := OpenRun(root); err != nil || id != want {
+			t.Errorf("%q, %v; want %q", id, err, want)
+		}
+	}
+	open("")
+	if err := os.MkdirAll(root.JournalDir(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	open("")
+	if err := os.WriteFile(filepath.Join(root.JournalDir(), "20261125_120000.journal"), nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	open("20261125_120000")
 }

@@ -58,6 +58,8 @@ type option struct {
 	asset   string
 	bytes   int64
 	failed  verdict // it failed on this host
+	lifted  string  // why it may be gone to in spite of a policy or hold; "" where nothing speaks against it
+	stone   bool    // it may only be passed through
 }
 
 // candidate is what is known of one component before the others are looked at.
@@ -173,9 +175,6 @@ func (c *candidate) consider(in Input, ranges []Range) {
 		}
 		return
 	}
-	if c.staying = c.youngEnough(in); !c.staying.passes() {
-		return
-	}
 	c.choose(in, ranges)
 }
 
@@ -203,12 +202,16 @@ func (c *candidate) choose(in Input, ranges []Range) {
 		why    verdict  // of the newest release that is not usable, those beyond the target last
 		whyOf  component.Version
 		fitted bool // the newest usable release has been met
+		young  = c.youngEnough(in)
 	)
 	for _, r := range c.stable {
 		if !c.Current.Less(r.Version) {
 			break
 		}
 		o, v := c.judge(in, r)
+		if !young.passes() {
+			v = young
+		}
 		switch {
 		case v.passes():
 			o.failed = c.failedHere(r.Version)
@@ -218,14 +221,19 @@ func (c *candidate) choose(in Input, ranges []Range) {
 			why, whyOf = v, r.Version
 		}
 	}
+	usable = c.urgent(in, usable)
 	if len(usable) == 0 {
 		c.staying, c.wanted = why, whyOf
 		return
 	}
 	// A version that failed is held until a newer one appears; older ones are no
 	// way around it (docs/reference.md, promise 7).
-	c.wanted = usable[0].release.Version
-	if c.staying = usable[0].failed; !c.staying.passes() {
+	top := usable[slices.IndexFunc(usable, func(o option) bool { return !o.stone })]
+	c.wanted = top.release.Version
+	if !c.wanted.Less(whyOf) {
+		why = verdict{} // what spoke against it was lifted
+	}
+	if c.staying = top.failed; !c.staying.passes() {
 		return
 	}
 	var floor component.Version

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,13 +20,6 @@ const (
 	ActionBlocked Action = "blocked" // the matrix, the blacklist, a path or a missing file stands in the way
 )
 
-// Vulnerability is a known weakness of the installed version.
-type Vulnerability struct {
-	ID      string `json:"id"`
-	FixedIn string `json:"fixed_in"`
-	Summary string `json:"summary"`
-}
-
 // Candidate is one component in the report of `check`.
 type Candidate struct {
 	Name            string            `json:"name"`
@@ -39,6 +34,12 @@ type Candidate struct {
 
 	Target   component.Version `json:"target,omitzero"`     // where the upgrade goes; zero unless Action is upgrade
 	NotesURL string            `json:"notes_url,omitempty"` // of Target, else of Latest
+
+	Vulnerable       *bool           `json:"vulnerable"`                        // of the installed version; null: not known
+	VulnerableReason string          `json:"vulnerable_reason,omitempty"`       // why it is not known, or what should be known besides
+	Fixes            []string        `json:"fixes,omitempty"`                   // of Vulnerabilities, what Target is known not to have
+	Offered          []Vulnerability `json:"offered_vulnerabilities,omitempty"` // of Target, else of Latest, by its version
+	OfferedState     SecurityState   `json:"offered_state,omitempty"`           // of that version
 }
 
 // ComponentError is an upstream that could not be asked.
@@ -91,7 +92,11 @@ func (s *solver) report(i int) Candidate {
 	v := s.outcome(i)
 	out := Candidate{
 		Name: c.name, Current: c.Current, Type: component.BumpUnknown, VersionsBehind: c.behind(),
-		Action: v.cause.action(), Reason: v.reason, Vulnerabilities: []Vulnerability{},
+		Action: v.cause.action(), Reason: v.reason, Vulnerabilities: slices.Clone(c.Security.Found),
+		Vulnerable: c.Security.State.vulnerable(), VulnerableReason: c.Security.Reason,
+	}
+	if out.Vulnerabilities == nil {
+		out.Vulnerabilities = []Vulnerability{}
 	}
 	if latest, ok := c.latest(); ok {
 		out.Latest, out.NotesURL = latest.Version, latest.NotesURL
@@ -109,6 +114,11 @@ func (s *solver) report(i int) Candidate {
 		if via := s.via(i); via != "" {
 			out.Reason = strings.TrimSuffix(via+"; "+out.Reason, "; ")
 		}
+		out.Fixes = c.Security.fixes(r.Version)
+	}
+	if offered := cmp.Or(out.Target.String(), out.Latest.String()); offered != "" && offered != out.Current.String() {
+		o := c.Security.Releases[offered]
+		out.Offered, out.OfferedState = o.Found, o.State
 	}
 	return out
 }

@@ -25,6 +25,9 @@ func (s *solver) outcome(i int) verdict {
 	if c.note != "" {
 		notes = append(notes, c.note)
 	}
+	if lifted := c.ladder.nodes[s.target[i]].lifted; lifted != "" {
+		notes = append([]string{lifted}, notes...)
+	}
 	return verdict{causeNone, strings.Join(notes, "; ")}
 }
 

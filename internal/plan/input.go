@@ -64,6 +64,7 @@ type Installed struct {
 	Excluded  string              // why this program cannot upgrade it, such as that a package owns it; "" when it can
 	Failed    []Failed            // versions that failed on this host
 	Instances []string            // of one that has several, in the order they are upgraded
+	Security  Security            // what is known of vulnerabilities
 	DataKept  bool                // a copy of its data can be kept, which opens doors that are reversible with one to a person
 }
 
@@ -110,6 +111,7 @@ type Policy struct {
 	MinReleaseAge time.Duration // a release must have been out for so long; one without a date has not
 	Channel       Range         // the line of releases to follow, such as long-term support; nil for all
 	ChannelName   string
+	Security      string // any: a release that fixes a known vulnerability may be gone to in spite of this policy and of holds
 }
 
 // Blacklisted is a set of versions known to be broken.

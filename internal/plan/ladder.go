@@ -115,7 +115,7 @@ func (l *ladder) build(usable []option, ranges []Range, floor component.Version)
 	closeStretch := func() {
 		if last != nil && last.failed.passes() {
 			v := last.release.Version
-			l.nodes = append(l.nodes, node{option: *last, version: v, at: lastAt, goal: floor.IsZero() || floor.Less(v)})
+			l.nodes = append(l.nodes, node{option: *last, version: v, at: lastAt, goal: !last.stone && (floor.IsZero() || floor.Less(v))})
 		}
 		last = nil
 	}
@@ -124,7 +124,9 @@ func (l *ladder) build(usable []option, ranges []Range, floor component.Version)
 			closeStretch()
 		}
 		for next >= 0 && usable[next].release.Version.Equal(v) {
-			last, lastAt = &usable[next], i
+			if o := &usable[next]; last == nil || last.stone || !o.stone {
+				last, lastAt = o, i
+			}
 			next--
 		}
 	}

@@ -43,6 +43,7 @@ type Step struct {
 	Reason           string            `json:"reason,omitempty"` // why not a newer version, or what follows
 	NotesURL         string            `json:"notes_url,omitempty"`
 	Instances        []string          `json:"instances,omitempty"` // upgraded one at a time, in this order
+	Fixes            []string          `json:"fixes,omitempty"`     // known vulnerabilities of the installed version that To is known not to have
 	Release          component.Release `json:"-"`
 }
 
@@ -146,7 +147,7 @@ func (s *solver) step(in Input, m move) Step {
 	st := Step{
 		Component: c.name, From: from.version, To: to.version, Type: component.BumpBetween(from.version, to.version),
 		Asset: to.asset, DownloadBytes: to.bytes, EstimatedSeconds: estimate(in, c.name) * max(1, len(c.Instances)), Reversible: c.ladder.reversible(in, m.from, m.to),
-		NotesURL: to.release.NotesURL, Release: to.release, Instances: c.Instances,
+		NotesURL: to.release.NotesURL, Release: to.release, Instances: c.Instances, Fixes: c.Security.fixes(to.version),
 	}
 	target := s.target[m.cand]
 	if m.to == target {

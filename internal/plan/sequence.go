@@ -84,8 +84,9 @@ func (s *solver) stuck(group []int) []int {
 	return core
 }
 
-// sequence is the order of the group's steps: with the role that runs as long as
-// that is possible, else the first role, then the first name. The group is known
+// sequence is the order of the group's steps: what fixes a known vulnerability
+// first, then with the role that runs as long as that is possible, else the first
+// role, then the first name. The group is known
 // to have an order.
 func (s *solver) sequence(group []int) []move {
 	all := s.modesOf(group)
@@ -264,16 +265,32 @@ func (w *walk) candidates(pretty bool) []int {
 
 // turn is the place of a candidate among those that could run next.
 func (s *solver) turn(last component.Role, i int) int {
+	n := 0
 	if role := s.cands[i].Component.Role; role != last {
-		return 1 + role.Order()
+		n = 1 + role.Order()
 	}
-	return 0
+	if !s.early[i] {
+		n += late
+	}
+	return n
 }
 
-// merge makes one order of those of the groups, which do not concern each other.
+// late is more than any role's place.
+const late = 1000
+
+// merge makes one order of those of the groups, which do not concern each other. A
+// sequence in which something early is still to come is early as a whole: what is
+// before that must be.
 func (s *solver) merge(sequences [][]move) []move {
 	var out []move
 	var last component.Role
+	turn := func(q []move) int {
+		n := s.turn(last, q[0].cand)
+		if !s.early[q[0].cand] && slices.ContainsFunc(q, func(m move) bool { return s.early[m.cand] }) {
+			n -= late
+		}
+		return n
+	}
 	for {
 		best := -1
 		for k, q := range sequences {
@@ -284,8 +301,7 @@ func (s *solver) merge(sequences [][]move) []move {
 				best = k
 				continue
 			}
-			x, y := q[0].cand, sequences[best][0].cand
-			if d := s.turn(last, x) - s.turn(last, y); d < 0 || d == 0 && x < y {
+			if d := turn(q) - turn(sequences[best]); d < 0 || d == 0 && q[0].cand < sequences[best][0].cand {
 				best = k
 			}
 		}

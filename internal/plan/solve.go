@@ -26,6 +26,7 @@ type solver struct {
 	rules   []bound
 	touches [][]int  // rules by candidate
 	target  []int    // the node each candidate goes to; 0: it stays
+	early   []bool   // candidates that fix a known vulnerability, and those that must go before them
 	steps   []move   // in the order they run
 	told    []string // what a person should know
 	dead    []nogood
@@ -50,7 +51,7 @@ type nogood struct {
 const searchLimit = 50_000
 
 func solve(in Input, cands []*candidate) (*solver, error) {
-	s := &solver{cands: cands, rules: bind(in, cands), touches: make([][]int, len(cands)), target: make([]int, len(cands)), doms: make([]bitset, len(cands))}
+	s := &solver{cands: cands, rules: bind(in, cands), touches: make([][]int, len(cands)), target: make([]int, len(cands)), early: make([]bool, len(cands)), doms: make([]bitset, len(cands))}
 	for i, r := range s.rules {
 		if !r.waived {
 			s.touches[r.a] = append(s.touches[r.a], i)
@@ -65,6 +66,7 @@ func solve(in Input, cands []*candidate) (*solver, error) {
 	for _, group := range s.groups() {
 		s.work = 0
 		s.settle(group)
+		s.hurry(group)
 		sequences = append(sequences, s.sequence(group))
 	}
 	s.steps = s.merge(sequences)

@@ -181,7 +181,9 @@ func WriteCheck(w io.Writer, r CheckReport, st Style) error {
 			elsewhere = append(elsewhere, c)
 		}
 	}
-	p.checkUpdates(updates)
+	slices.SortStableFunc(updates, func(a, b Candidate) int { return min(1, len(b.Fixes)) - min(1, len(a.Fixes)) })
+	p.checkUpdates(updates, r)
+	p.vulnerable(r.Components)
 	p.checkList("Held back:", yellow, kept)
 	p.checkList("Left alone:", "", elsewhere)
 	p.checkCurrent(current, len(r.Components))
@@ -200,8 +202,17 @@ func WriteCheck(w io.Writer, r CheckReport, st Style) error {
 	return p.flush(w)
 }
 
-func (p *page) checkUpdates(list []Candidate) {
-	if len(list) == 0 {
+func (p *page) checkUpdates(list []Candidate, r CheckReport) {
+	known := slices.ContainsFunc(r.Components, func(c Candidate) bool { return !c.Latest.IsZero() })
+	switch {
+	case len(list) > 0:
+	case len(r.Errors) > 0 && !known:
+		p.line("Not known whether there are updates: no upstream could be asked.")
+		return
+	case len(r.Errors) > 0:
+		p.line("No updates to install of what could be asked.")
+		return
+	default:
 		p.line("No updates to install.")
 		return
 	}

@@ -52,6 +52,9 @@ func (p *page) phase(ph Phase) {
 		if len(s.Instances) > 0 {
 			p.wrapped("      ", "      ", "", "one instance at a time: "+strings.Join(s.Instances, ", "))
 		}
+		if len(s.Fixes) > 0 {
+			p.wrapped("      ", "      ", red, "fixes "+strings.Join(s.Fixes, ", "))
+		}
 		if s.Reason != "" {
 			p.wrapped("      ", "      ", "", s.Reason)
 		}
@@ -102,6 +105,7 @@ var checkTitles = map[string]string{
 	"history_readable":   "History readable",
 	"clock":              "Clock plausible",
 	"alert_gate":         "No blocking alerts",
+	"data_backup":        "Data can be kept",
 }
 
 // checks writes one line per check. What is not well follows it, component by

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,42 @@ func troubled() Input {
 	return in
 }
 
+// exposed is a stack with known vulnerabilities, and an unattended run that may go
+// far to be rid of them.
+func exposed() Input {
+	in := specification()
+	in.Installed[0] = vulnerable(in.Installed[0], "GO-2026-9001<2.49.0", "GO-2026-9002")
+	in.Installed[0].Security.Reason = "GO-2026-9012 does not say in the numbers of releases which are affected"
+	found := in.Installed[0].Security.Found
+	found[0].Aliases, found[0].Severity = []string{"CVE-2026-9001", "GHSA-xxxx-yyyy-zzzz"}, "critical"
+	found[0].Summary = "Remote read allows denial of service by a crafted payload that is not checked before memory is taken for it"
+	found[1].Severity, found[1].Aliases, found[1].Summary = "unknown", nil, "\x1b[2Jan old user interface shows what it should not"
+	in.Installed[0].Security.Found = append(found,
+		Vulnerability{ID: "GO-2026-9101", Source: "dependency", Module: "golang.org/x/net", Version: "0.30.0"}, Vulnerability{ID: "GO-2026-9107", Source: "stdlib", Module: "stdlib", Version: "1.24.1"})
+	offered := in.Installed[0].Security.Releases["2.49.0"]
+	offered.State, offered.Found = SecurityAffected, found[1:2]
+	in.Installed[0].Security.Releases["2.49.0"] = offered
+	for i, s := range []Security{1: {State: SecurityNone}, 2: {State: SecurityUnknown, Reason: "no records"}, 3: {State: SecurityUnknown, Reason: "no records"}} {
+		if i > 0 {
+			in.Installed[i].Security = s
+		}
+	}
+	in.Auto, in.DefaultPolicy = true, Policy{Level: PatchOnly, Security: "any"}
+	in.Holds = []Hold{{Component: "prometheus", Range: rng("2.49.x"), Reason: "dashboards"}}
+	return in
+}
+
+// unreachable is a stack in which nothing is new, and some upstreams cannot be asked.
+func unreachable(names ...string) Input {
+	in := input(comp("loki", component.RoleDatastore, "2.9.3", "2.9.3"), comp("promtail", component.RoleShipper, "2.9.3", "2.9.3"))
+	for i := range in.Installed {
+		if slices.Contains(names, in.Installed[i].Component.Name) {
+			in.Installed[i].Releases, in.Installed[i].Err = nil, errors.New("connection refused")
+		}
+	}
+	return in
+}
+
 func TestText(t *testing.T) {
 	filled := func(in Input) *Plan {
 		p := make1(t, in)
@@ -74,9 +111,15 @@ func TestText(t *testing.T) {
 		"check-none": func(b *bytes.Buffer, st Style) error {
 			return WriteCheck(b, Check(input(comp("loki", component.RoleDatastore, "2.9.3", "2.9.3"))), st)
 		},
-		"check-empty": func(b *bytes.Buffer, st Style) error { return WriteCheck(b, Check(Input{}), st) },
-		"plan":        func(b *bytes.Buffer, st Style) error { return WritePlan(b, filled(specification()), st) },
-		"plan-held":   func(b *bytes.Buffer, st Style) error { return WritePlan(b, filled(troubled()), st) },
+		"check-vulnerable": func(b *bytes.Buffer, st Style) error { return WriteCheck(b, Check(exposed()), st) },
+		"plan-vulnerable":  func(b *bytes.Buffer, st Style) error { return WritePlan(b, filled(exposed()), st) },
+		"check-unknown": func(b *bytes.Buffer, st Style) error {
+			return WriteCheck(b, Check(unreachable("loki", "promtail")), st)
+		},
+		"check-partly": func(b *bytes.Buffer, st Style) error { return WriteCheck(b, Check(unreachable("loki")), st) },
+		"check-empty":  func(b *bytes.Buffer, st Style) error { return WriteCheck(b, Check(Input{}), st) },
+		"plan":         func(b *bytes.Buffer, st Style) error { return WritePlan(b, filled(specification()), st) },
+		"plan-held":    func(b *bytes.Buffer, st Style) error { return WritePlan(b, filled(troubled()), st) },
 		"plan-none": func(b *bytes.Buffer, st Style) error {
 			return WritePlan(b, make1(t, input(comp("loki", component.RoleDatastore, "2.9.3", "2.9.3"))), st)
 		},

@@ -2,8 +2,12 @@ package preflight
 
 import (
 	"context"
+	"errors"
 	"os"
-	"syscall"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/custody"
 )
 
 // checkBackupDir proves that a backup point can be written, and that nobody else
@@ -13,19 +17,11 @@ func (c *checker) checkBackupDir(context.Context) finding {
 	bad := func(next, format string, args ...any) finding {
 		return found(fail(BackupReadiness, "", next, format, args...))
 	}
-	st, err := os.Lstat(dir)
-	if err == nil {
-		sys, known := st.Sys().(*syscall.Stat_t)
-		switch {
-		case st.Mode()&os.ModeSymlink != 0:
-			return bad("rm "+dir, "%s: expected a directory, found a link", dir)
-		case !st.IsDir():
-			return bad("rm "+dir, "%s: expected a directory, found a file", dir)
-		case known && sys.Uid != 0 && int(sys.Uid) != os.Geteuid():
-			return bad(chown(dir), "%s: expected it to belong to root or uid %d, found uid %d", dir, os.Geteuid(), sys.Uid)
-		case st.Mode().Perm()&0o022 != 0:
-			return bad("chmod go-w "+dir, "%s: expected that only its owner can write it, found mode %04o", dir, st.Mode().Perm())
-		}
+	var e *custody.Error
+	if err := custody.Dir(dir); errors.As(err, &e) {
+		return bad(e.Fix, "%s", e.Detail())
+	} else if err != nil {
+		return bad("ls -ld "+dir, "%v", err)
 	}
 	if c.TryWrite == nil {
 		return found(skipped(BackupReadiness, "", "nothing was written to %s", dir))
@@ -42,4 +38,23 @@ func (c *checker) checkBackupDir(context.Context) finding {
 		return found(ok(BackupReadiness, "", "%s can be made: %s can be written", dir, at))
 	}
 	return found(ok(BackupReadiness, "", "%s can be written", dir))
+}
+
+// checkLinked tells of directories that the configuration links to: a backup keeps
+// the links, and a rollback leaves alone what they lead to.
+func (c *checker) checkLinked(_ context.Context, st step) finding {
+	var checks []component.Check
+	vars := component.Vars{Name: st.in.Component.Name}
+	for _, p := range st.in.Component.Config.Paths {
+		path := c.Root.Path(vars.Expand(p))
+		dirs, err := backup.LinkedDirs(path)
+		if err != nil {
+			checks = append(checks, fail(BackupReadiness, st.Component, "ls -lR "+path, "%s: expected configuration that can be copied, found: %v", path, err))
+			continue
+		}
+		for _, dir := range dirs {
+			checks = append(checks, warn(BackupReadiness, st.Component, "", "a link in %s leads to %s: the link is kept in the backup, what the directory holds is not, and a rollback leaves it as it is", path, dir))
+		}
+	}
+	return found(checks...)
 }

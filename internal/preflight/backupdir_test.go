@@ -18,7 +18,7 @@ func TestBackupDir(t *testing.T) {
 		"a link":               {func(t *testing.T, dir string) { must(t, os.Symlink(t.TempDir(), dir)) }, component.CheckFail, []string{"found a link", "rm "}},
 		"a file":               {func(t *testing.T, dir string) { must(t, os.WriteFile(dir, nil, 0o600)) }, component.CheckFail, []string{"found a file", "rm "}},
 		"others can write":     {func(t *testing.T, dir string) { must(t, os.Mkdir(dir, 0o700)); must(t, os.Chmod(dir, 0o777)) }, component.CheckFail, []string{"mode 0777", "chmod go-w"}},
-		"belongs to another":   {func(t *testing.T, dir string) { must(t, os.Mkdir(dir, 0o700)); give(t, dir) }, component.CheckFail, []string{"uid 65534", "chown 0 "}},
+		"belongs to another":   {func(t *testing.T, dir string) { must(t, os.Mkdir(dir, 0o700)); give(t, dir) }, component.CheckFail, []string{"uid 65534", "chown -R 0 "}},
 		"cannot be written to": {func(t *testing.T, dir string) { must(t, os.Mkdir(dir, 0o500)); plainUser(t) }, component.CheckFail, []string{"permission denied", "ls -ld"}},
 	} {
 		t.Run(name, func(t *testing.T) {

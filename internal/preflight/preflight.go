@@ -42,6 +42,8 @@ const (
 	HistoryReadable   = "history_readable"
 	Clock             = "clock"
 	AlertGate         = "alert_gate"
+	// DataBackup is made by the caller, who knows what becomes of data.
+	DataBackup = "data_backup"
 )
 
 // DefaultDeadline is how long a check may take.
@@ -61,11 +63,9 @@ type Input struct {
 	Root      layout.Root
 	Staging   string // the directory of all staging directories
 
-	// Data is, by component, the data directory of which a copy is kept, with what
-	// that takes in bytes.
-	Data       map[string]DataCopy
-	SkipHealth bool // --skip-health-checks: health is looked at and refuses nothing
-	HoldsLock  bool // this process holds the run's lock
+	Data       []DataCopy // the copies of data that the run cannot do without
+	SkipHealth bool       // --skip-health-checks: health is looked at and refuses nothing
+	HoldsLock  bool       // this process holds the run's lock
 
 	Prober Prober
 	// Target is what to probe on a component as it is installed.
@@ -89,10 +89,12 @@ type Input struct {
 	Deadline    time.Duration    // of each check; 0: DefaultDeadline
 }
 
-// DataCopy is a copy of data that a run keeps.
+// DataCopy is a copy of data that a run keeps, and what it takes: in the backup
+// point, and beside the data itself where an undo puts it back.
 type DataCopy struct {
-	Dir   string
+	Dir   string // the data directory
 	Bytes int64
+	Files int64
 }
 
 // Report is what was found.
@@ -197,6 +199,7 @@ func (c *checker) jobs() []job {
 			// The new version's tools look again before anything stops, with more time.
 			one(st, ConfigSyntax, component.CheckWarn, c.checkConfig),
 			one(st, BinaryWritable, component.CheckFail, c.checkBinary),
+			one(st, BackupReadiness, component.CheckFail, c.checkLinked),
 		)
 	}
 	return jobs

@@ -75,6 +75,8 @@ func (c *checker) health(ctx context.Context, st step) finding {
 		for _, detail := range tolerated {
 			f.checks = append(f.checks, warn(ServiceHealth, name, "", "ready, but %s; that is so before the upgrade and is not held against it", detail))
 		}
+	case in.Status.Unknown != "":
+		f.checks = append(f.checks, warn(ServiceHealth, name, "sudo observability-upgrade plan", "not known whether it runs: %s", in.Status.Unknown))
 	case in.Status.Restarts > 0 && (in.Status.StartedAt.IsZero() || c.Now().Sub(in.Status.StartedAt) < recent):
 		f.checks = append(f.checks, warn(ServiceHealth, name, "journalctl -eu "+in.Service.Label(),
 			"healthy, but it crashed or ended lately: its manager restarted it %d times", in.Status.Restarts))

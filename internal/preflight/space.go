@@ -102,7 +102,8 @@ func (c *checker) checkMount(dir, meant string, stat FS) []component.Check {
 }
 
 // usages lists what is written where: the archive in the cache, its files in
-// staging, copies of them beside those installed, and the backup.
+// staging, copies of them beside those installed, the backup, and room for a copy
+// of data to be put back.
 func (c *checker) usages(ctx context.Context) []usage {
 	staging, cache := usage{dir: c.Staging}, usage{dir: c.Root.Cache()}
 	backups := usage{dir: c.Root.Backups()}
@@ -140,12 +141,16 @@ func (c *checker) usages(ctx context.Context) []usage {
 		}
 		backups.bytes += all.bytes
 		backups.files += all.files
-		backups.bytes += c.Data[st.Component].Bytes
 		for _, path := range c.kept(st.in) {
 			u := measure(ctx, path)
 			backups.bytes += u.bytes
 			backups.files += u.files
 		}
+	}
+	for _, d := range c.Data {
+		backups.bytes += d.Bytes
+		backups.files += d.Files
+		installs = append(installs, usage{dir: d.Dir, bytes: d.Bytes, files: d.Files})
 	}
 	return append([]usage{staging, cache, backups, {dir: c.Root.Lib(), bytes: ownRecords, files: 10}}, installs...)
 }

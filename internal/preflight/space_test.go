@@ -85,7 +85,7 @@ func unstated(in *Input) {
 }
 
 func withData(in *Input) {
-	in.Data = map[string]DataCopy{"prometheus": {Dir: in.Root.Path("var/lib/prometheus"), Bytes: 2_000_000}}
+	in.Data = []DataCopy{{Dir: in.Root.Path("var/lib/prometheus"), Bytes: 1_000_000}}
 }
 
 func cached(in *Input) {

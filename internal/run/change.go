@@ -8,11 +8,13 @@ package run
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
+	"github.com/observability-upgrade/observability-upgrade/internal/history"
 	"github.com/observability-upgrade/observability-upgrade/internal/service"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
@@ -66,9 +68,15 @@ type Change struct {
 	Executable string            `json:"executable"`       // installed path of the main binary
 	Binaries   map[string]string `json:"binaries"`         // name -> installed path
 	RunsBinary bool              `json:"runs_binary"`      // the unit's process is started from Executable
-	Undoes     []int64           `json:"undoes,omitempty"` // history rows that a rollback marks
+	Undoes     []int64           `json:"undoes,omitempty"` // history rows that a rollback takes back
+	Redoes     []history.Mark    `json:"redoes,omitempty"` // history rows that are in force again after it
 	Warning    string            `json:"warning,omitempty"`
 	Data       *Data             `json:"data,omitempty"` // nil: it has none that matters
+	// TakeBack forbids an undo to start the old version on what the new one wrote:
+	// the copy of the data is put back first, and where there is none, the old
+	// version is left stopped.
+	TakeBack bool   `json:"take_back,omitempty"`
+	Archive  string `json:"archive,omitempty"` // digest of what the new files came out of
 
 	// Signature is how the new version was verified by a signature; nil when it
 	// was not.
@@ -89,6 +97,9 @@ func (c *Change) Set() string {
 	}
 	return c.Component
 }
+
+// key names one change of a run: a component may be changed more than once.
+func (c *Change) key() string { return c.Set() + " " + c.From.String() + " " + c.To.String() }
 
 // title is the change in words.
 func (c *Change) title() string {
@@ -134,7 +145,10 @@ const (
 
 // Outcome is what became of one component. A rollback that brought a component
 // to the version asked for counts as "rolled_back", as a failed upgrade that
-// was undone does.
+// was undone does. One that was interrupted and undone counts as "failed": the
+// component is healthy where it was before, and nobody is needed. One that failed
+// by itself is "rollback_failed", also where it was undone; Healthy and Error tell
+// which.
 type Outcome struct {
 	Name     string            `json:"name"`
 	Instance string            `json:"instance,omitempty"`
@@ -147,6 +161,7 @@ type Outcome struct {
 
 	Evidence string `json:"evidence,omitempty"` // directory with what was found before the undo
 	Healthy  bool   `json:"healthy"`            // the last health check passed
+	Started  bool   `json:"started,omitempty"`  // the new version was started: what failed may be its doing
 }
 
 // Result is what became of a run; its JSON form is that of `apply` and
@@ -201,14 +216,17 @@ type Event struct {
 	Time      time.Time
 	Component string // "" for the run as a whole
 	Instance  string // of several; may be empty
+	From, To  string // versions of the change that it is a step of; "" for the run as a whole
 	Step      Step
 	Done      bool   // false: it begins
 	Detail    string // what was done, or what went wrong
+	Reason    string // with StepUndo, as it begins: why
 	Err       error
 
-	Begin *Header // with StepBegin
-	Plan  any     // with StepBegin: the request's; nil in a recovery
-	End   *Result // with StepEnd
+	Begin    *Header // with StepBegin
+	Recovery bool    // with StepBegin: an interrupted run is brought to its end
+	Plan     any     // with StepBegin: the request's; nil in a recovery
+	End      *Result // with StepEnd
 }
 
 // Why an interrupted component was undone; the version is not to blame.
@@ -218,3 +236,29 @@ const (
 	interruptedBetween  = "the run was interrupted before all instances were changed"
 	interruptedBefore   = "the run was interrupted before it was touched"
 )
+
+// WasInterrupted reports whether the text of an outcome's error says that the run
+// was interrupted, so that the version is not to blame.
+func WasInterrupted(text string) bool {
+	for _, why := range []string{interruptedBySignal, interruptedByCrash, interruptedBetween, interruptedBefore} {
+		if strings.HasPrefix(text, why) {
+			return true
+		}
+	}
+	return false
+}
+
+// arrived reports whether a change of the operation brought its component to
+// where it was to go.
+func (o *Outcome) arrived(op Operation) bool {
+	return o.Status == Upgraded || op == Rollback && o.Status == RolledBack
+}
+
+// returned reports whether a change was undone, and the component is whole and
+// healthy at the version before.
+func (o *Outcome) returned(op Operation) bool {
+	if op == Rollback {
+		return o.Healthy && (o.Status == Failed || o.Status == RollbackFailed)
+	}
+	return o.Status == RolledBack
+}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
@@ -17,31 +19,51 @@ import (
 
 // Data says what a change does about what the component has collected.
 type Data struct {
-	Path string `json:"path"` // the data directory
+	Path   string         `json:"path"` // the data directory, links resolved
+	Places []backup.Place `json:"places,omitempty"`
 	// Fingerprint are the tests whose answers must be after the change as they were
 	// before.
 	Fingerprint []component.Test `json:"fingerprint,omitempty"`
 
 	Copy    bool     `json:"copy,omitempty"`   // keep a copy in the backup point
+	Name    string   `json:"name,omitempty"`   // of the copy, where an earlier change of the run keeps one too
 	Method  string   `json:"method,omitempty"` // copy | prometheus | sqlite
 	URL     string   `json:"url,omitempty"`    // of the snapshot API
 	File    string   `json:"file,omitempty"`   // the database
 	Exclude []string `json:"exclude,omitempty"`
 
-	// TakeBack has an undo put the copy back, as the old version must not run on
-	// what the new one wrote. Without it that is done only when the old version
-	// does not answer as before.
-	TakeBack bool `json:"take_back,omitempty"`
 	// From is the backup point whose copy the change itself puts in place, with the
 	// old version: the way back through a one-way door.
-	From string `json:"from,omitempty"`
+	From     string   `json:"from,omitempty"`
+	Restores []string `json:"restores,omitempty"` // the directories that it is put back to
 }
 
 // compareWait is how long a store that is ready may need to show all it has.
 const compareWait = 30 * time.Second
 
-// takesBack reports whether an undo must put the data back.
-func (c *Change) takesBack() bool { return c.Data != nil && c.Data.TakeBack }
+// nameCopies gives every copy of a run a name of its own: the first of a component
+// has its name, as it is the one that a rollback of the run goes back to; those of
+// further steps add the version that the data is of.
+func nameCopies(changes []Change) []Change {
+	out := slices.Clone(changes)
+	kept := map[string]bool{}
+	for i := range out {
+		ch := &out[i]
+		if ch.Data == nil || !ch.Data.Copy {
+			continue
+		}
+		if kept[ch.Set()] {
+			d := *ch.Data
+			d.Name = ch.Set() + "+" + ch.From.String()
+			ch.Data = &d
+		}
+		kept[ch.Set()] = true
+	}
+	return out
+}
+
+// copyName is what the copy of a change's data is called in the backup point.
+func (c *Change) copyName() string { return cmp.Or(c.Data.Name, c.Set()) }
 
 // online reports whether the data is copied while the service runs.
 func (d *Data) online() bool { return d.Method == "prometheus" || d.Method == "sqlite" }
@@ -74,7 +96,7 @@ func (r *running) fingerprint(ctx context.Context, ch Change) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.prints[ch.Set()], r.was[ch.Set()] = print, was
+	r.prints[ch.key()], r.was[ch.key()] = print, was
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepFingerprint, Done: true, Detail: fmt.Sprintf("%d answers to compare afterwards", print.Known())})
 	if missing := print.Missing(); missing != "" {
 		r.Logger.Info("not part of the fingerprint", "component", ch.Component, "missing", missing)
@@ -86,7 +108,7 @@ func (r *running) fingerprint(ctx context.Context, ch Change) error {
 // undo, as it did before the run. The error is a LostDataError.
 func (r *running) compare(ctx context.Context, ch Change, prints map[string]health.Fingerprint) error {
 	d := ch.Data
-	print, ok := prints[ch.Set()]
+	print, ok := prints[ch.key()]
 	if d == nil || !ok || print.Known() == 0 {
 		return nil
 	}
@@ -105,7 +127,7 @@ func (r *running) compare(ctx context.Context, ch Change, prints map[string]heal
 // before the service stops, and where that fails the stopped directory is copied.
 func (r *running) copyData(ctx context.Context, ch Change, stopped bool) error {
 	d := ch.Data
-	if d == nil || !d.Copy || r.copied[ch.Set()] {
+	if d == nil || !d.Copy || r.copied[ch.key()] {
 		return nil
 	}
 	if online := d.online() && ch.WasActive; !stopped && !online {
@@ -115,13 +137,13 @@ func (r *running) copyData(ctx context.Context, ch Change, stopped bool) error {
 	if err != nil {
 		return err
 	}
-	set := backup.DataSet{Name: ch.Set(), Method: "copy", Path: d.Path, TakenAt: r.Now().UTC(), Exclude: d.Exclude}
-	if print, ok := r.was[ch.Set()]; ok {
+	set := backup.DataSet{Name: ch.copyName(), Method: "copy", Path: d.Path, Places: d.Places, TakenAt: r.Now().UTC(), Exclude: d.Exclude}
+	if print, ok := r.was[ch.key()]; ok {
 		if set.Fingerprint, err = json.Marshal(print); err != nil {
 			return err
 		}
 	}
-	source := backup.ColdCopy(d.Exclude)
+	source := backup.DataSource(backup.ColdCopy)
 	switch {
 	case d.Method == "sqlite":
 		set.Method, set.Replaces, source = d.Method, backup.SQLiteFiles(d.File), backup.SQLiteCopy(d.File)
@@ -129,7 +151,7 @@ func (r *running) copyData(ctx context.Context, ch Change, stopped bool) error {
 		set.Method, source = d.Method, r.snapshot(d, ch)
 	}
 	return r.step(ctx, ch, StepData, func() (string, error) {
-		got, err := backup.TakeData(ctx, r.Host, point, set, source)
+		got, err := backup.TakeData(ctx, r.Host, point, set, source, r.meter(ch, StepData, "copied so far"))
 		var no *noSnapshotError
 		if errors.As(err, &no) {
 			return fmt.Sprintf("no snapshot (%v); the stopped directory is copied", no), nil
@@ -137,9 +159,26 @@ func (r *running) copyData(ctx context.Context, ch Change, stopped bool) error {
 		if err != nil {
 			return "", err
 		}
-		r.copied[ch.Set()] = true
+		r.copied[ch.key()] = true
 		return fmt.Sprintf("%s of data kept in %s (%s)", size(got.Bytes), got.Files(), got.Method), nil
 	})
+}
+
+// meterEvery is how often long work on data is told of.
+const meterEvery = 5 * time.Second
+
+// meter makes the listener of long work on data: onlookers are told now and then
+// how much is done.
+func (r *running) meter(ch Change, st Step, what string) func(bytes int64) {
+	var done int64
+	next := r.Now().Add(meterEvery)
+	return func(n int64) {
+		done += n
+		if now := r.Now(); now.After(next) {
+			next = now.Add(meterEvery)
+			r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: st, Detail: size(done) + " " + what})
+		}
+	}
 }
 
 func size(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
@@ -153,13 +192,13 @@ func (e *noSnapshotError) Error() string { return e.reason }
 // blocks, and a block of what is in memory. See
 // https://prometheus.io/docs/prometheus/latest/querying/api/#snapshot.
 func (r *running) snapshot(d *Data, ch Change) backup.DataSource {
-	return func(ctx context.Context, h *hostfs.Host, src, dst string) (int64, int, error) {
+	return func(ctx context.Context, h *hostfs.Host, set *backup.DataSet, tell func(int64)) (hostfs.Bulked, error) {
 		if err := h.Check("snapshot", d.URL); err != nil {
-			return 0, 0, err
+			return hostfs.Bulked{}, err
 		}
 		status, body, err := r.Prober.Post(ctx, ch.Health.Spec.Client, d.URL)
 		if err != nil {
-			return 0, 0, &noSnapshotError{err.Error()}
+			return hostfs.Bulked{}, &noSnapshotError{err.Error()}
 		}
 		var doc struct {
 			Data  struct{ Name string }
@@ -171,11 +210,11 @@ func (r *running) snapshot(d *Data, ch Change) backup.DataSource {
 			if reason == "" {
 				reason = fmt.Sprintf("it answered %d %.100q", status, body)
 			}
-			return 0, 0, &noSnapshotError{reason}
+			return hostfs.Bulked{}, &noSnapshotError{reason}
 		}
-		dir := filepath.Join(src, "snapshots", doc.Data.Name)
-		bytes, linked, err := backup.ColdCopy(nil)(ctx, h, dir, dst)
-		return bytes, linked, errors.Join(err, h.RemoveAll(dir))
+		dir := filepath.Join(set.Path, "snapshots", doc.Data.Name)
+		got, err := backup.ImageCopy(dir)(ctx, h, set, tell)
+		return got, errors.Join(err, h.RemoveAll(dir))
 	}
 }
 
@@ -184,13 +223,17 @@ func (r *running) putData(ctx context.Context, ch Change) error {
 	if ch.Data == nil || ch.Data.From == "" {
 		return nil
 	}
-	r.dirty[ch.Set()] = true
+	r.dirty[ch.key()] = true
 	return r.step(ctx, ch, StepRestore, func() (string, error) {
 		set, err := r.dataSet(ch.Data.From, ch)
 		if err != nil {
 			return "", err
 		}
-		return "the data of backup " + ch.Data.From, backup.RestoreData(ctx, r.Host, set)
+		err = backup.RestoreData(ctx, r.Host, set, r.meter(ch, StepRestore, "put back so far"))
+		if errors.As(err, new(*backup.UntouchedError)) {
+			delete(r.dirty, ch.key()) // there is nothing to take back
+		}
+		return "the data of backup " + ch.Data.From, err
 	})
 }
 
@@ -216,20 +259,49 @@ func (r *running) takeBack(ctx context.Context, ch Change) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	set, err := p.Data(ch.Set())
+	set, err := p.Data(ch.copyName())
 	if err != nil || set == nil {
 		return false, err
 	}
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepRestore, Detail: "the data as it was before"})
-	err = backup.RestoreData(ctx, r.Host, set)
+	err = backup.RestoreData(ctx, r.Host, set, r.meter(ch, StepRestore, "put back so far"))
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepRestore, Done: true, Detail: "the data is as it was before", Err: err})
 	return err == nil, err
 }
 
-// clearData removes what a restore put aside in the data directory.
+// clearData removes what a restore put aside in the directories of the data.
 func (r *running) clearData(ch Change) error {
-	if ch.Data == nil || ch.Data.Path == "" {
+	if ch.Data == nil {
 		return nil
 	}
-	return backup.DropReplaced(r.Host, ch.Data.Path)
+	dirs := slices.Clone(ch.Data.Restores)
+	if ch.Data.Path != "" {
+		dirs = append(dirs, ch.Data.Path)
+	}
+	for _, pl := range ch.Data.Places {
+		dirs = append(dirs, pl.Path)
+	}
+	var err error
+	for _, dir := range dirs {
+		err = errors.Join(err, backup.DropReplaced(r.Host, dir))
+	}
+	return err
+}
+
+// NotStartedError says that the old version was put back and left stopped: what the
+// new one did to the data is for good, and there is no copy of the data as it was.
+type NotStartedError struct {
+	Component string // with its instance
+	Old, New  string
+}
+
+func (e *NotStartedError) Error() string {
+	return fmt.Sprintf("%s %s is in place and was not started: %s has been at work on its data, the way back through that door needs the data as it was, and no copy of it was kept; "+
+		"put the data back from a backup of your own and start it, or go forward to %s again", e.Component, e.Old, e.New, e.New)
+}
+
+// Next is what to type.
+func (e *NotStartedError) Next() string {
+	name, _, _ := strings.Cut(e.Component, "@")
+	return fmt.Sprintf("observability-upgrade restart --component=%s, once its data is that of %s again; or: observability-upgrade apply --component=%s@%s --force", name, e.Old, name, e.New)
 }

@@ -24,8 +24,9 @@ func (w *world) keeps(samples string) {
 
 func (w *world) withData(req Request, takeBack bool) Request {
 	for i := range req.Changes {
+		req.Changes[i].TakeBack = takeBack
 		req.Changes[i].Data = &Data{
-			Path: w.data(dataUnit), Copy: true, TakeBack: takeBack, Exclude: []string{"lock"},
+			Path: w.data(dataUnit), Copy: true, Exclude: []string{"lock"},
 			Fingerprint: []component.Test{{Name: "samples", HTTP: &component.HTTPTest{URL: w.server.URL + "/prom/samples", Match: `samples (\d+)`}}},
 		}
 	}

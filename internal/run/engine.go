@@ -53,6 +53,7 @@ type Header struct {
 	StagingDirs  []string  `json:"staging_dirs,omitempty"`
 	Components   []Planned `json:"components"`
 	ProgramBuild string    `json:"program,omitempty"`
+	Manager      string    `json:"service_manager,omitempty"` // systemd | process
 }
 
 // Planned is a component as the run meant to change it.
@@ -76,6 +77,7 @@ type Engine struct {
 	Logger   *slog.Logger
 	Report   func(Event) // may be nil
 	Build    string      // version of this program
+	Manager  string      // kind of Services, for the journal
 
 	// Balancer opens the load balancer of an instance; nil where there are none.
 	Balancer func(b component.Balancer, server string) (balancer.Balancer, error)
@@ -98,8 +100,10 @@ type Request struct {
 	Operation         Operation
 	Trigger           string // manual | auto | scheduled
 	Changes           []Change
-	Subjects          []backup.Subject // what the backup point keeps
-	Plan              any              // stored in the backup point
+	Subjects          []backup.Subject            // what the backup point keeps
+	Plan              any                         // stored in the backup point
+	ID                string                      // what the run is to be called, where that is still possible; may be empty
+	Named             func(id, backupPath string) // told what it is called, before anything is stored; may be nil
 	ContinueOnFailure bool
 	StagingDirs       []string      // removed when the run ends
 	Pause             time.Duration // between one change and the next
@@ -117,22 +121,19 @@ type Request struct {
 // been touched).
 func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 	now := e.Now()
-	stamp := backup.Reserve(e.Root.Backups(), now)
-	if req.Operation == Restart {
-		stamp = backup.Reserve(e.Root.RunsDir(), now) // it has no backup point
-	}
-	r := &running{
-		Engine: e,
-		req:    req,
-		prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, dirty: map[string]bool{},
-		drained: map[string]bool{}, already: map[string]bool{},
-		head: Header{
-			ID: stamp, Operation: req.Operation, Trigger: req.Trigger, StartedAt: now.UTC(), PID: os.Getpid(),
-			BackupPath: filepath.Join(e.Root.Backups(), stamp), StagingDirs: req.StagingDirs, ProgramBuild: e.Build,
-		},
+	stamp := e.name(req.ID, now)
+	req.Changes = nameCopies(req.Changes)
+	r := e.newRunning()
+	r.req = req
+	r.head = Header{
+		ID: stamp, Operation: req.Operation, Trigger: req.Trigger, StartedAt: now.UTC(), PID: os.Getpid(),
+		BackupPath: filepath.Join(e.Root.Backups(), stamp), StagingDirs: req.StagingDirs, ProgramBuild: e.Build, Manager: e.Manager,
 	}
 	for _, ch := range req.Changes {
 		r.head.Components = append(r.head.Components, Planned{Name: ch.Component, Instance: ch.Instance, From: ch.From.String(), To: ch.To.String()})
+	}
+	if req.Named != nil {
+		req.Named(r.head.ID, r.head.BackupPath)
 	}
 	var err error
 	if r.journal, err = journal.Create(e.Host, e.Root.JournalDir(), r.head.ID, e.Now); err != nil {
@@ -154,14 +155,25 @@ type running struct {
 	point    *backup.Point
 	outcomes []Outcome
 	warnings []string
-	stuck    bool // an undo could not restore the files: the journal stays open
+	stuck    bool    // an undo could not restore the files: the journal stays open
+	working  *Change // the one at work, for its events
 
-	prints  map[string]health.Fingerprint // how data must answer after the change, by Change.Set
+	// By Change.key:
+	prints  map[string]health.Fingerprint // how data must answer after the change
 	was     map[string]health.Fingerprint // how it answered before
-	copied  map[string]bool               // whose data is in the backup point
-	drained map[string]bool               // which instances this run took out of their balancer
-	already map[string]bool               // paths that an earlier instance of the run put the new files in
-	dirty   map[string]bool               // whose data the new version, or a restore, may have touched
+	copied  map[string]bool               // its data is in the backup point
+	drained map[string]bool               // this run took it out of its balancer
+	dirty   map[string]bool               // the new version, or a restore, may have touched the data
+
+	already map[string]bool // paths that an earlier instance of the run put the new files in
+}
+
+func (e *Engine) newRunning() *running {
+	return &running{
+		Engine: e,
+		prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, drained: map[string]bool{},
+		dirty: map[string]bool{}, already: map[string]bool{},
+	}
 }
 
 // record data of the journal besides Header and Change.
@@ -169,6 +181,7 @@ type note struct {
 	Component string   `json:"component,omitempty"`
 	Instance  string   `json:"instance,omitempty"`
 	Reason    string   `json:"reason,omitempty"`
+	Started   bool     `json:"started,omitempty"` // with Reason: what is undone was started
 	Outcome   *Outcome `json:"outcome,omitempty"`
 	Status    string   `json:"status,omitempty"`
 
@@ -241,7 +254,7 @@ func (r *running) barred(ch Change) error {
 	var mine component.Version // what this component, or this instance of it, is at
 	failed := false
 	for _, o := range r.outcomes {
-		ok := o.Status == Upgraded || r.head.Operation == Rollback && o.Status == RolledBack
+		ok := o.arrived(r.head.Operation)
 		failed = failed || !ok
 		same := o.Name == ch.Component
 		if same && o.Instance != ch.Instance && !ok && o.To.Equal(ch.To) {
@@ -295,13 +308,11 @@ func (r *running) takeBackup(ctx context.Context) error {
 // its new version; the outcome says what state it is in now.
 func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 	start := r.Now()
+	r.working = &ch
 	out := Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: Failed}
 	err := r.note(stepChange, ch)
-	if err == nil && len(ch.Swaps) > 0 {
-		err = r.step(ctx, ch, StepPlace, func() (string, error) { return "", r.place(ctx, ch) })
-	}
 	if err == nil {
-		err = r.drain(ctx, ch)
+		err = r.prepare(ctx, ch)
 		if err != nil && !errors.Is(err, hostfs.ErrCrashed) {
 			err = errors.Join(err, r.readmit(context.WithoutCancel(ctx), ch))
 		}
@@ -309,6 +320,9 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 	if err != nil {
 		// Nothing of the component is touched yet, only copies lie beside it.
 		out.Error = err.Error()
+		if ctx.Err() != nil {
+			out.Error = interruptedBySignal
+		}
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return out, err
 		}
@@ -327,8 +341,25 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 	if ctx.Err() != nil {
 		out.Error = interruptedBySignal
 	}
+	out.Started = r.head.Operation == Apply && r.dirty[ch.key()]
 	undoErr := r.undo(context.WithoutCancel(ctx), ch, &out, start)
 	return out, errors.Join(fmt.Errorf("%s: %w", ch.title(), err), undoErr)
+}
+
+// prepare does all that can be done while the service runs.
+func (r *running) prepare(ctx context.Context, ch Change) error {
+	if len(ch.Swaps) > 0 {
+		if err := r.step(ctx, ch, StepPlace, func() (string, error) { return "", r.place(ctx, ch) }); err != nil {
+			return err
+		}
+	}
+	if err := r.drain(ctx, ch); err != nil {
+		return err
+	}
+	if err := r.fingerprint(ctx, ch); err != nil {
+		return err
+	}
+	return r.copyData(ctx, ch, false)
 }
 
 // cutOver stops, swaps, starts and proves; whatever it returns an error for is
@@ -343,7 +374,7 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 	}
 	if ch.remote() || ch.hasService() && ch.WasActive {
 		err := r.step(ctx, ch, StepHealth, func() (string, error) {
-			return r.prove(ctx, ch, ch.To.String(), func(t time.Time) { out.Downtime = seconds(t.Sub(down)) })
+			return r.prove(ctx, ch, ch.To.String(), func(t time.Time) { out.Downtime = Seconds(t.Sub(down)) })
 		})
 		if err == nil {
 			err = r.compare(ctx, ch, r.prints)
@@ -360,7 +391,7 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 	if r.head.Operation == Rollback {
 		out.Status = RolledBack
 	}
-	out.Duration = seconds(r.Now().Sub(start))
+	out.Duration = Seconds(r.Now().Sub(start))
 	if err := r.note(stepCommitted, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); err != nil {
 		out.Status = Failed
 		return err
@@ -373,12 +404,6 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 func (r *running) exchange(ctx context.Context, ch Change) (time.Time, error) {
 	if ch.remote() {
 		return r.Now(), r.away(ctx, ch)
-	}
-	if err := r.fingerprint(ctx, ch); err != nil {
-		return r.Now(), err
-	}
-	if err := r.copyData(ctx, ch, false); err != nil {
-		return r.Now(), err
 	}
 	if done, down, err := r.reload(ctx, ch); done || err != nil {
 		return down, err
@@ -395,7 +420,7 @@ func (r *running) fast(ch Change) bool {
 	if ch.Strategy != Fast || !ch.hasService() || !ch.WasActive {
 		return false
 	}
-	if d := ch.Data; d != nil && (d.From != "" || d.TakeBack || d.Copy && !r.copied[ch.Set()]) {
+	if d := ch.Data; ch.TakeBack || d != nil && (d.From != "" || d.Copy && !r.copied[ch.key()]) {
 		return false
 	}
 	for _, s := range ch.Swaps {
@@ -413,7 +438,7 @@ func (r *running) swapAndRestart(ctx context.Context, ch Change) (time.Time, err
 	if err := r.intend(ctx, ch, StepStart); err != nil {
 		return r.Now(), err
 	}
-	r.dirty[ch.Set()] = true
+	r.dirty[ch.key()] = true
 	down := r.Now()
 	return down, r.act(ch, StepStart, func() (string, error) { return "restarted", r.restart(ctx, ch) })
 }
@@ -427,7 +452,7 @@ func (r *running) stopSwapStart(ctx context.Context, ch Change) (time.Time, erro
 	ahead := make(chan error, 1)
 	go func() {
 		err := r.intend(ctx, ch, StepSwap)
-		if !ch.takesBack() { // whose undo must know whether the new version ever ran
+		if !ch.TakeBack { // whose undo must know whether the new version ever ran
 			err = errors.Join(err, r.intend(ctx, ch, StepStart))
 		}
 		ahead <- err
@@ -449,12 +474,12 @@ func (r *running) stopSwapStart(ctx context.Context, ch Change) (time.Time, erro
 	if !ch.hasService() || !ch.WasActive {
 		return down, nil
 	}
-	if ch.takesBack() {
+	if ch.TakeBack {
 		if err := r.intend(ctx, ch, StepStart); err != nil {
 			return down, err
 		}
 	}
-	r.dirty[ch.Set()] = true
+	r.dirty[ch.key()] = true
 	return down, r.act(ch, StepStart, func() (string, error) { return "", r.start(ctx, ch) })
 }
 
@@ -509,112 +534,4 @@ func (r *running) act(ch Change, st Step, do func() (string, error)) error {
 	detail, err := do()
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: st, Done: true, Detail: detail, Err: err})
 	return err
-}
-
-func (r *running) status(ctx context.Context) string {
-	var failed, rolled bool
-	for _, o := range r.outcomes {
-		switch o.Status {
-		case RollbackFailed:
-			return StatusRollbackFail
-		case RolledBack:
-			rolled = true
-		case Failed:
-			failed = true
-		}
-	}
-	undone := r.head.Operation == Apply && rolled
-	switch {
-	case ctx.Err() != nil && len(r.outcomes) == 0:
-		return StatusCancelled
-	case ctx.Err() != nil:
-		return StatusInterrupted
-	case undone:
-		return StatusRolledBack
-	case failed:
-		return StatusFailed
-	}
-	return StatusSuccess
-}
-
-// finish writes the run's summary and closes its journal, unless a component
-// still needs recovery.
-func (r *running) finish(status string) (Result, error) {
-	res := r.result(status)
-	err := r.conclude(&res)
-	if !errors.Is(err, hostfs.ErrCrashed) {
-		r.tell(Event{Step: StepEnd, Done: true, Detail: res.Status, End: &res})
-	}
-	return res, err
-}
-
-func (r *running) conclude(res *Result) error {
-	if r.stuck {
-		return nil
-	}
-	ctx := context.Background()
-	if err := r.Recorder.Finish(ctx, r.head, *res); err != nil {
-		if errors.Is(err, hostfs.ErrCrashed) {
-			return err
-		}
-		res.Warnings = append(res.Warnings, fmt.Sprintf("the run's summary could not be written: %v", err))
-	}
-	for _, dir := range r.head.StagingDirs {
-		if err := r.Host.RemoveAll(dir); err != nil {
-			if errors.Is(err, hostfs.ErrCrashed) {
-				return err
-			}
-			res.Warnings = append(res.Warnings, fmt.Sprintf("staging: %v", err))
-		}
-	}
-	if err := r.note(StepEnd, note{Status: res.Status}); err != nil {
-		return err
-	}
-	return r.journal.Close(filepath.Join(r.Root.RunsDir(), r.head.ID, "journal"))
-}
-
-func (r *running) result(status string) Result {
-	res := Result{
-		ID: r.head.ID, Operation: r.head.Operation, Trigger: r.head.Trigger, StartedAt: r.head.StartedAt, Status: status,
-		Components: append([]Outcome{}, r.outcomes...), Duration: seconds(r.Now().Sub(r.head.StartedAt)), Warnings: r.warnings,
-	}
-	if r.point != nil {
-		res.BackupPath = r.point.Path
-	}
-	seen := map[Planned]bool{}
-	for _, o := range r.outcomes {
-		seen[Planned{o.Name, o.Instance, o.From.String(), o.To.String()}] = true
-	}
-	for _, ch := range r.req.Changes {
-		if !seen[Planned{ch.Component, ch.Instance, ch.From.String(), ch.To.String()}] {
-			res.Components = append(res.Components, Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: NotAttempted})
-		}
-	}
-	return res
-}
-
-func (r *running) warn(format string, args ...any) {
-	msg := fmt.Sprintf(format, args...)
-	r.warnings = append(r.warnings, msg)
-	r.Logger.Warn(msg, "run", r.head.ID)
-}
-
-func (r *running) tell(ev Event) {
-	ev.Run, ev.Time = r.head.ID, r.Now()
-	level := slog.LevelDebug
-	if ev.Done {
-		level = slog.LevelInfo
-	}
-	attrs := []any{"run", r.head.ID, "component", ev.Component, "instance", ev.Instance, "step", string(ev.Step), "done", ev.Done}
-	if ev.Err != nil {
-		attrs = append(attrs, "error", ev.Err)
-	}
-	r.Logger.Log(context.Background(), level, "step", attrs...)
-	if r.Report != nil {
-		r.Report(ev)
-	}
-}
-
-func seconds(d time.Duration) float64 {
-	return float64(d.Round(time.Millisecond)) / float64(time.Second)
 }

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
@@ -371,4 +374,46 @@ func TestUndoThatCannotRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.whole("after the cause is gone", map[string][]string{"prom": {"1.0.0"}})
+}
+
+// A run is called what its plan was called when it was shown, unless that is taken
+// or too old by now; then the plan is told, before it is stored.
+func TestNameOfARun(t *testing.T) {
+	stamp := func(ago time.Duration) string { return time.Now().UTC().Add(-ago).Format(backup.StampLayout) }
+	for name, tt := range map[string]struct {
+		wish  string
+		taken string // directory in which the wish is taken
+		kept  bool
+	}{
+		"fresh":             {wish: stamp(20 * time.Second), kept: true},
+		"with a number":     {wish: stamp(20*time.Second) + "_3", kept: true},
+		"a point has it":    {wish: stamp(20 * time.Second), taken: "var/backups/observability"},
+		"a run has it":      {wish: stamp(20 * time.Second), taken: "var/lib/observability/runs"},
+		"older than that":   {wish: stamp(2 * time.Minute)},
+		"of the future":     {wish: stamp(-time.Hour)},
+		"no name":           {wish: "../../etc"},
+		"nothing was shown": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.install("prom", "1.0.0")
+			if tt.taken != "" {
+				if err := os.MkdirAll(w.root.Path(tt.taken, tt.wish), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			req := w.steps("prom 2.0.0")
+			plan := map[string]string{"id": tt.wish}
+			req.ID, req.Plan = tt.wish, plan
+			req.Named = func(id, path string) { plan["id"], plan["backup_path"] = id, path }
+			res, err := w.engine(nil).Execute(t.Context(), req)
+			if err != nil || (res.ID == tt.wish) != tt.kept || filepath.Base(res.BackupPath) != res.ID {
+				t.Fatalf("%s, %s, wish %s, %v", res.ID, res.BackupPath, tt.wish, err)
+			}
+			stored, err := os.ReadFile(filepath.Join(res.BackupPath, "upgrade-plan.json"))
+			if err != nil || !strings.Contains(string(stored), `"id": "`+res.ID+`"`) || !strings.Contains(string(stored), `"backup_path": "`+res.BackupPath+`"`) {
+				t.Fatalf("%s, %v", stored, err)
+			}
+		})
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -21,12 +22,14 @@ import (
 // database and one result file per run. Everything it writes is keyed by the
 // run, so writing it twice is writing it once.
 type Books struct {
-	Root    layout.Root
-	Host    *hostfs.Host
-	Now     func() time.Time
-	Retain  int                                            // backup points to keep
-	Rebuild func(ctx context.Context) (*state.File, error) // makes a state file anew where it cannot be read
-	Notice  func(string)                                   // told when that was done; may be nil
+	Root   layout.Root
+	Host   *hostfs.Host
+	Now    func() time.Time
+	Retain int // backup points to keep
+	// RetainRuns is how many runs are kept in the directory of runs; 0 keeps all.
+	RetainRuns int
+	Rebuild    func(ctx context.Context) (*state.File, error) // makes a state file anew where it cannot be read
+	Notice     func(string)                                   // told when that was done; may be nil
 }
 
 var _ Recorder = (*Books)(nil)
@@ -53,10 +56,7 @@ func (b *Books) recordHistory(ctx context.Context, run Header, ch Change, out Ou
 	}
 	defer db.Close()
 	if run.Operation == Rollback {
-		if out.Status != RolledBack {
-			return nil
-		}
-		return db.MarkRolledBack(ctx, ch.Undoes, run.StartedAt)
+		return markHistory(ctx, db, run, ch, out)
 	}
 	healthy := out.Healthy
 	row := history.Upgrade{
@@ -83,14 +83,36 @@ func (b *Books) recordHistory(ctx context.Context, run Header, ch Change, out Ou
 	return err
 }
 
-func duration(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
+// markHistory has the history follow a rollback: the upgrades made since its
+// backup point was taken are rolled back, and those that were in force then and
+// were rolled back since are in force again. A component that returned to where
+// it was before the rollback gets its marks back, as another instance of it may
+// have arrived.
+func markHistory(ctx context.Context, db *history.DB, run Header, ch Change, out Outcome) error {
+	var undone []history.Mark
+	for _, id := range ch.Undoes {
+		undone = append(undone, history.Mark{ID: id, By: run.ID, At: run.StartedAt})
+	}
+	switch {
+	case out.arrived(Rollback):
+		return errors.Join(db.MarkRolledBack(ctx, undone), db.MarkInForce(ctx, ch.Redoes))
+	case out.returned(Rollback):
+		return errors.Join(db.MarkInForce(ctx, undone), db.MarkRolledBack(ctx, ch.Redoes))
+	}
+	return nil
+}
+
+// duration is the inverse of seconds, which rounds to milliseconds.
+func duration(seconds float64) time.Duration {
+	return time.Duration(math.Round(seconds*1000)) * time.Millisecond
+}
 
 func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outcome) error {
 	return b.editState(ctx, func(f *state.File) {
 		defer recordInstance(f, run, ch, out)
 		switch {
 		case ch.remote(): // its own host keeps its state
-		case out.Status == Upgraded, run.Operation == Rollback && out.Status == RolledBack:
+		case out.arrived(run.Operation):
 			c := f.Components[out.Name]
 			if again := c.HasBackup(filepath.Base(run.BackupPath)); !again && c.CurrentVersion != out.To.String() || c.PreviousVersion == "" { // "": rebuilt after the swap
 				c.PreviousVersion = out.From.String()
@@ -100,7 +122,7 @@ func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outc
 			if c.InstalledAt.IsZero() {
 				c.InstalledAt = c.UpgradedAt
 			}
-			c.ReleasedAt = ch.ReleasedAt
+			c.ReleasedAt, c.Archive = ch.ReleasedAt, ch.Archive
 			if run.Operation == Apply {
 				// Without a signature only what a person allowed gets here. A rollback
 				// leaves the record: it does not make an unsigned release acceptable.
@@ -113,7 +135,7 @@ func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outc
 			c.AddBackup(state.Backup{Version: out.From.String(), Timestamp: filepath.Base(run.BackupPath), Path: run.BackupPath})
 			c.ClearFailed(out.To.String())
 			f.Components[out.Name] = c
-		case run.Operation == Apply && out.Evidence != "" && out.Error != interruptedBySignal && out.Error != interruptedByCrash && out.Error != interruptedBetween:
+		case run.Operation == Apply && out.Started && !WasInterrupted(out.Error):
 			c := f.Components[out.Name]
 			c.MarkFailed(state.FailedVersion{Version: out.To.String(), Reason: out.Error, FailedAt: run.StartedAt.UTC(), RunID: run.ID})
 			f.Components[out.Name] = c
@@ -130,9 +152,9 @@ func recordInstance(f *state.File, run Header, ch Change, out Outcome) {
 	c := f.Components[out.Name]
 	at := out.From
 	switch {
-	case out.Status == Upgraded, run.Operation == Rollback && out.Status == RolledBack:
+	case out.arrived(run.Operation):
 		at = out.To
-	case out.Status != RolledBack:
+	case !out.returned(run.Operation):
 		return // nobody knows
 	case !ch.remote():
 		c.CurrentVersion, c.PreviousVersion = out.From.String(), ""
@@ -215,12 +237,21 @@ func (b *Books) editState(ctx context.Context, edit func(*state.File)) error {
 	return state.Save(b.Host, b.Root.State(), f)
 }
 
-// Finish writes the run's result and summary and removes backup points that are
-// no longer to be kept.
+// Finish writes the run's result and summary and removes backup points and runs
+// that are no longer to be kept.
 func (b *Books) Finish(ctx context.Context, run Header, res Result) error {
-	if run.Operation == Restart {
-		return nil
+	if run.Operation != Restart {
+		if err := b.summarize(ctx, run, res); err != nil {
+			return err
+		}
 	}
+	if err := b.pruneRuns(ctx, run); err != nil {
+		return fmt.Errorf("remove old runs: %w", err)
+	}
+	return nil
+}
+
+func (b *Books) summarize(ctx context.Context, run Header, res Result) error {
 	data, err := json.MarshalIndent(res, "", "  ")
 	if err != nil {
 		return err
@@ -232,30 +263,48 @@ func (b *Books) Finish(ctx context.Context, run Header, res Result) error {
 	if err := b.Host.WriteFile(path, append(data, '\n'), 0o644); err != nil {
 		return err
 	}
-	removed, err := b.prune(run)
+	removed, err := b.prune(ctx, run)
 	if err != nil {
 		return fmt.Errorf("remove old backups: %w", err)
 	}
 	return b.editState(ctx, func(f *state.File) {
-		sum := state.RunSummary{
-			ID: run.ID, Timestamp: run.StartedAt, ComponentsUpgraded: []string{}, Status: res.Status,
-			DurationSeconds: int(res.Duration + 0.5), TriggeredBy: run.Trigger, Operation: string(run.Operation),
-		}
-		for _, o := range res.Components {
-			if o.Status == Upgraded || run.Operation == Rollback && o.Status == RolledBack {
-				sum.ComponentsUpgraded = append(sum.ComponentsUpgraded, o.Name)
-			}
-		}
-		f.AddRun(sum)
+		f.AddRun(res.Summary())
 		f.DropBackups(removed)
 	})
 }
 
-func (b *Books) prune(run Header) ([]string, error) {
+// Summary is what the state file keeps of a run.
+func (r *Result) Summary() state.RunSummary {
+	sum := state.RunSummary{
+		ID: r.ID, Timestamp: r.StartedAt, ComponentsUpgraded: []string{}, Status: r.Status,
+		DurationSeconds: int(r.Duration + 0.5), TriggeredBy: r.Trigger, Operation: string(r.Operation),
+	}
+	for _, o := range r.Components {
+		if o.arrived(r.Operation) {
+			sum.ComponentsUpgraded = append(sum.ComponentsUpgraded, o.Name)
+		}
+	}
+	return sum
+}
+
+func (b *Books) prune(ctx context.Context, run Header) ([]string, error) {
 	if b.Retain <= 0 {
 		return nil, nil
 	}
-	return backup.Prune(b.Host, b.Root.Backups(), b.Retain, map[string]bool{run.ID: true})
+	db, err := history.OpenReadOnly(ctx, b.Root.History())
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	rows, err := db.List(ctx, history.Filter{Status: history.Success})
+	if err != nil {
+		return nil, err
+	}
+	offered := map[string]bool{}
+	for _, r := range rows {
+		offered[filepath.Base(r.BackupPath)] = true
+	}
+	return backup.Prune(b.Host, b.Root.Backups(), backup.Keep{Points: b.Retain, Own: run.ID, Offered: offered})
 }
 
 // ReadResult reads what a run recorded as its result; fs.ErrNotExist where the

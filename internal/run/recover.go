@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
-	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 )
@@ -23,6 +22,7 @@ type Interrupted struct {
 	Component  string    `json:"component"` // the one being changed when it stopped
 	Step       Step      `json:"step"`      // the last step begun
 	PID        int       `json:"pid"`
+	Manager    string    `json:"service_manager,omitempty"` // systemd | process
 }
 
 // FindInterrupted returns the run whose journal is still open, or nil. A run
@@ -46,7 +46,7 @@ func FindInterrupted(dir string) (*Interrupted, error) {
 			if err := rec.Decode(&h); err != nil {
 				return nil, err
 			}
-			in.Operation, in.StartedAt, in.Components, in.PID = h.Operation, h.StartedAt, h.Components, h.PID
+			in.Operation, in.StartedAt, in.Components, in.PID, in.Manager = h.Operation, h.StartedAt, h.Components, h.PID, h.Manager
 		case stepChange:
 			var ch Change
 			if err := rec.Decode(&ch); err != nil {
@@ -88,7 +88,8 @@ type progress struct {
 	committed *Outcome
 	undone    *Outcome
 	recorded  *Outcome
-	reason    string
+	reason    string // why it was being undone
+	started   bool   // and whether the new version had been started by then
 }
 
 func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
@@ -96,7 +97,8 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &running{Engine: e, journal: w, prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, dirty: map[string]bool{}, drained: map[string]bool{}, already: map[string]bool{}}
+	r := e.newRunning()
+	r.journal = w
 	if len(records) == 0 {
 		// Not one record was acknowledged: nothing can have been done.
 		return nil, e.Host.Remove(path)
@@ -114,9 +116,9 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 	if ended != "" {
 		return nil, r.journal.Close(filepath.Join(e.Root.RunsDir(), r.head.ID, "journal"))
 	}
-	r.tell(Event{Step: StepBegin, Begin: &r.head, Detail: "recovery of an interrupted run"})
+	r.tell(Event{Step: StepBegin, Begin: &r.head, Recovery: true, Detail: "recovery of an interrupted run"})
 	var failure error
-	takenBack := half(order, r.unreached(order))
+	takenBack := half(r.head.Operation, order, r.unreached(order))
 	settled := map[*progress]Outcome{}
 	for _, p := range byUrgency(order, takenBack) {
 		if takenBack[p] {
@@ -175,18 +177,18 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 			}
 		}
 		of.note(st, n)
-		set := of.change.Set()
+		key := of.change.key()
 		if st == StepDrain {
-			r.drained[set] = true
+			r.drained[key] = true
 		}
 		if st == StepStart || st == StepRestore {
-			r.dirty[set] = true
+			r.dirty[key] = true
 		}
 		if n.Fingerprint != nil {
-			r.prints[set] = *n.Fingerprint
+			r.prints[key] = *n.Fingerprint
 		}
 		if n.Was != nil {
-			r.was[set] = *n.Was
+			r.was[key] = *n.Was
 		}
 		return order, ended, nil
 	}
@@ -199,7 +201,7 @@ func (p *progress) note(st Step, n note) {
 		p.stopped = true
 	case StepUndo:
 		p.stopped = true
-		p.reason = n.Reason
+		p.reason, p.started = n.Reason, n.Started
 		p.committed, p.recorded = nil, nil // a recovery takes it back
 	case stepCommitted:
 		p.committed = n.Outcome
@@ -213,6 +215,7 @@ func (p *progress) note(st Step, n note) {
 // settle brings one component to a whole state and records it.
 func (r *running) settle(ctx context.Context, p *progress) (Outcome, error) {
 	ch := p.change
+	r.working = &ch
 	r.req.Changes = append(r.req.Changes, ch)
 	for _, done := range []*Outcome{p.recorded, p.committed, p.undone} {
 		if done == nil {
@@ -233,7 +236,7 @@ func (r *running) settle(ctx context.Context, p *progress) (Outcome, error) {
 		}
 		return out, r.note(stepRecorded, note{Component: ch.Component, Instance: ch.Instance, Outcome: &out})
 	}
-	out.Error = p.reason
+	out.Error, out.Started = p.reason, p.started
 	if out.Error == "" {
 		out.Error = interruptedByCrash
 	}
@@ -297,7 +300,7 @@ func (r *running) recoveredStatus() string {
 		if o.Status == RollbackFailed {
 			return StatusRollbackFail
 		}
-		if o.Status != Upgraded && (r.head.Operation != Rollback || o.Status != RolledBack) {
+		if !o.arrived(r.head.Operation) {
 			done = false
 		}
 	}

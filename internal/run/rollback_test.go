@@ -1,9 +1,11 @@
 package run
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
@@ -113,8 +115,14 @@ func TestKillAtEveryOperationOfARollback(t *testing.T) {
 		}
 		tried++
 		what := fmt.Sprintf("rollback killed at effect %d (%s)", n, c.op)
-		if _, err := w.engine(nil).Recover(t.Context()); err != nil {
+		results, err := w.engine(nil).Recover(t.Context())
+		if err != nil {
 			t.Fatalf("%s: %v", what, err)
+		}
+		for _, res := range results { // nobody is needed
+			if res.Status != StatusInterrupted && res.Status != StatusSuccess {
+				t.Fatalf("%s: recovered as %+v", what, res)
+			}
 		}
 		at := w.whole(what, allowed)
 		conf, err := hostfs.Digest(w.root.Path("etc/prom/config.yml"))
@@ -130,4 +138,94 @@ func TestKillAtEveryOperationOfARollback(t *testing.T) {
 		t.Fatalf("only %d effects were tried", tried)
 	}
 	t.Logf("%d kill points", tried)
+}
+
+// A rollback that a signal interrupts is undone: each component is whole and
+// healthy where it was before the rollback, and nobody is needed.
+func TestCancelOfARollback(t *testing.T) {
+	for _, at := range []Step{StepStop, StepSwap, StepStart, StepHealth} {
+		t.Run(string(at), func(t *testing.T) {
+			w := upgraded(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			e := w.engine(nil)
+			e.Report = func(ev Event) {
+				if ev.Step == at && !ev.Done {
+					cancel()
+				}
+			}
+			res, err := e.Execute(ctx, w.back())
+			var needed *RollbackError
+			if err == nil || errors.As(err, &needed) || res.Status != StatusInterrupted {
+				t.Fatalf("status %s, %v", res.Status, err)
+			}
+			if c := res.Components[0]; c.Status != Failed || !c.Healthy || c.Error != "interrupted by a signal; it was undone: prom is back at 2.0.0 and healthy" {
+				t.Fatalf("%+v", c)
+			}
+			if at := w.whole(string(at), allowed); at["prom"] != "2.0.0" || at["am"] != "0.2.0" {
+				t.Fatalf("at %v", at)
+			}
+		})
+	}
+}
+
+// A rollback to a version that does not get healthy is undone too, but a person
+// must know: the way back is blocked.
+func TestRollbackToAnUnhealthyVersion(t *testing.T) {
+	w := newWorld(t)
+	w.install("prom", "1.0.0 "+wordNotReady)
+	w.install("am", "0.1.0")
+	if res, err := w.engine(nil).Execute(t.Context(), w.upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}, "prom", "am")); err != nil {
+		t.Fatalf("%+v %v", res, err)
+	}
+	res, err := w.engine(nil).Execute(t.Context(), w.back())
+	if err == nil || res.Status != StatusRollbackFail {
+		t.Fatalf("%+v %v", res, err)
+	}
+	c := res.Components[0]
+	if c.Status != RollbackFailed || !c.Healthy || !strings.Contains(c.Error, "503") || !strings.HasSuffix(c.Error, "it was undone: prom is back at 2.0.0 and healthy") {
+		t.Fatalf("%+v", c)
+	}
+	if at := w.whole("unhealthy", allowed); at["prom"] != "2.0.0" {
+		t.Fatalf("at %v", at)
+	}
+}
+
+// Going back to the point that a rollback took undoes the rollback: what it took
+// back is in force again, and is what `--previous` would take back.
+func TestUndoOfARollbackInHistory(t *testing.T) {
+	w := upgraded(t)
+	successes := func() []history.Upgrade {
+		t.Helper()
+		db, err := history.OpenReadOnly(t.Context(), w.root.History())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		rows, err := db.List(t.Context(), history.Filter{Status: history.Success})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	before := successes()
+	res, err := w.engine(nil).Execute(t.Context(), w.back())
+	if err != nil || len(before) != 2 || len(successes()) != 0 {
+		t.Fatalf("%+v %v: %+v", res, err, successes())
+	}
+	req := w.upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}, "prom", "am")
+	req.Operation, req.StagingDirs = Rollback, nil
+	for i := range req.Changes {
+		for _, r := range before {
+			if r.Component == req.Changes[i].Component {
+				req.Changes[i].Redoes = append(req.Changes[i].Redoes, history.Mark{ID: r.ID, By: res.ID, At: res.StartedAt})
+			}
+		}
+	}
+	if res, err := w.engine(nil).Execute(t.Context(), req); err != nil || len(res.Components) != 2 {
+		t.Fatalf("%+v %v", res, err)
+	}
+	if after := successes(); len(after) != 2 || after[0].RollbackTimestamp != nil {
+		t.Fatalf("%+v", after)
+	}
 }

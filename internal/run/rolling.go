@@ -2,10 +2,8 @@ package run
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/balancer"
@@ -20,8 +18,10 @@ type Rolling struct {
 	Balancer *component.Balancer `json:"balancer,omitempty"` // nil: clients find a way themselves
 	Server   string              `json:"server,omitempty"`   // the instance's name at the balancer
 	// Remote is the command before this program's arguments on the instance's host;
-	// empty for an instance of this host.
+	// empty for an instance of this host. Args are the arguments that bring it to the
+	// version of the change.
 	Remote []string `json:"remote,omitempty"`
+	Args   []string `json:"args,omitempty"`
 }
 
 const (
@@ -30,8 +30,6 @@ const (
 	// admitWait is how long the balancer's own health check may need to take an
 	// instance back.
 	admitWait = 60 * time.Second
-	// remoteLimit bounds what an instance's own host does: it has its own timeouts.
-	remoteLimit = 2 * time.Hour
 )
 
 func (c *Change) balanced() bool { return c.Rolling != nil && c.Rolling.Balancer != nil }
@@ -71,7 +69,7 @@ func (r *running) drain(ctx context.Context, ch Change) error {
 		return err
 	}
 	return r.step(ctx, ch, StepDrain, func() (string, error) {
-		r.drained[ch.Set()] = true
+		r.drained[ch.key()] = true
 		if err := b.Drain(ctx); err != nil {
 			return "", err
 		}
@@ -97,7 +95,7 @@ func (r *running) drain(ctx context.Context, ch Change) error {
 // admit puts an instance back that this run drained, and waits until the
 // balancer gives it traffic.
 func (r *running) admit(ctx context.Context, ch Change) error {
-	if !r.drained[ch.Set()] {
+	if !r.drained[ch.key()] {
 		return nil
 	}
 	b, err := r.at(ch)
@@ -108,7 +106,14 @@ func (r *running) admit(ctx context.Context, ch Change) error {
 		return err
 	}
 	return r.step(ctx, ch, StepAdmit, func() (string, error) {
-		if err := b.Admit(ctx); err != nil {
+		err := b.Admit(ctx)
+		if theirs := new(balancer.NotOursError); errors.As(err, &theirs) {
+			// It works; when it takes traffic again is another's to say.
+			delete(r.drained, ch.key())
+			r.warn("%s: %v; put it back when it is time", ch.Set(), theirs)
+			return "left out: " + theirs.State, nil
+		}
+		if err != nil {
 			return "", err
 		}
 		if _, err := balancer.AwaitUp(ctx, b, admitWait); err != nil {
@@ -154,124 +159,6 @@ func (r *running) readmit(ctx context.Context, ch Change) error {
 	return err
 }
 
-// prober probes an instance; of one on another host only what it answers.
-func (r *running) prober(ch Change) *health.Prober {
-	if !ch.remote() {
-		return r.Prober
-	}
-	p := *r.Prober
-	p.Services = nil
-	return &p
-}
-
-// remoteResult is what this program prints on another host.
-type remoteResult struct {
-	Status     string    `json:"status"`
-	Error      ErrorText `json:"error"`
-	Components []struct {
-		Name, Status, Error, To string
-	} `json:"components"`
-}
-
-// ErrorText reads the "error" of any document that this program prints: a text in
-// the result of a run, {code, hint, message} where there was none.
-type ErrorText string
-
-// UnmarshalJSON reads either form.
-func (e *ErrorText) UnmarshalJSON(data []byte) error {
-	var text string
-	if json.Unmarshal(data, &text) == nil {
-		*e = ErrorText(text)
-		return nil
-	}
-	var doc struct {
-		Message string `json:"message"`
-	}
-	err := json.Unmarshal(data, &doc)
-	*e = ErrorText(doc.Message)
-	return err
-}
-
-// ask runs this program on an instance's host.
-func (r *running) ask(ctx context.Context, ch Change, out any, args ...string) error {
-	words := append(append([]string{}, ch.Rolling.Remote...), append(args, "--output=json")...)
-	text, err := r.Remote(ctx, words, remoteLimit)
-	if jsonErr := json.Unmarshal([]byte(text), out); jsonErr != nil {
-		return fmt.Errorf("`%s`: expected one JSON document, found %.200q: %w", strings.Join(words, " "), text, errors.Join(err, jsonErr))
-	}
-	return nil // a refusal or a failure is in the document
-}
-
-// away brings an instance on another host to a version: the program there
-// downloads, verifies, backs up, swaps, proves, and rolls back by itself.
-func (r *running) away(ctx context.Context, ch Change) error {
-	return r.step(ctx, ch, StepRemote, func() (string, error) {
-		if err := r.Host.Check("remote.apply", ch.Set()); err != nil {
-			return "", err
-		}
-		var res remoteResult
-		args := []string{"apply", "--yes", "--component=" + ch.Component + "@" + ch.To.String()}
-		if r.head.Operation == Rollback {
-			args = []string{"rollback", "--previous", "--yes", "--component=" + ch.Component}
-		}
-		if err := r.ask(ctx, ch, &res, args...); err != nil {
-			return "", err
-		}
-		if res.Status != StatusSuccess && res.Status != StatusNothingToDo {
-			return "", fmt.Errorf("its own host reports %s: %s", res.Status, res.reason(ch.Component))
-		}
-		return fmt.Sprintf("its own host reports %s", res.Status), nil
-	})
-}
-
-func (res *remoteResult) reason(name string) string {
-	for _, c := range res.Components {
-		if c.Name == name && c.Error != "" {
-			return c.Error
-		}
-	}
-	return string(res.Error)
-}
-
-// restoreAway brings an instance on another host back: what was interrupted there
-// is recovered, and a version that went in is rolled back.
-func (r *running) restoreAway(ctx context.Context, ch Change, ready func(time.Time)) (bool, error) {
-	if err := r.Host.Check("remote.recover", ch.Set()); err != nil {
-		return false, err
-	}
-	var ignored any
-	if err := r.ask(ctx, ch, &ignored, "recover"); err != nil {
-		return false, err
-	}
-	var status struct {
-		Components []struct{ Name, Current string } `json:"components"`
-	}
-	if err := r.ask(ctx, ch, &status, "status"); err != nil {
-		return false, err
-	}
-	for _, c := range status.Components {
-		if c.Name != ch.Component {
-			continue
-		}
-		at, err := component.ParseVersion(c.Current)
-		if err != nil {
-			return false, fmt.Errorf("its own host says that it is at %q: %w", c.Current, err)
-		}
-		if !at.SameRelease(ch.From) {
-			var res remoteResult
-			if err := r.ask(ctx, ch, &res, "rollback", "--previous", "--yes", "--component="+ch.Component); err != nil {
-				return false, err
-			}
-			if res.Status != StatusSuccess {
-				return false, fmt.Errorf("the rollback on its own host reports %s: %s", res.Status, res.reason(ch.Component))
-			}
-		}
-		_, err = r.prove(ctx, ch, ch.From.String(), ready)
-		return true, err
-	}
-	return false, fmt.Errorf("its own host knows of no %s", ch.Component)
-}
-
 // byUrgency is the order in which recovery settles changes: what was at work when
 // the run died comes first, so that it takes traffic again before an instance that
 // works is taken out to be brought back.
@@ -294,21 +181,13 @@ func (p *progress) interrupted() bool {
 	if out == nil {
 		out = p.undone
 	}
-	if out == nil || out.Status == Upgraded {
-		return false
-	}
-	for _, why := range []string{interruptedByCrash, interruptedBetween, interruptedBefore} {
-		if strings.HasPrefix(out.Error, why) {
-			return true
-		}
-	}
-	return false
+	return out != nil && WasInterrupted(out.Error)
 }
 
 // half lists the instances of interrupted rolling changes that are committed
 // while others of their component are not: recovery takes them back, so that a
 // component is whole again.
-func half(order []*progress, unreached []Planned) map[*progress]bool {
+func half(op Operation, order []*progress, unreached []Planned) map[*progress]bool {
 	done, left := map[string][]*progress{}, map[string]bool{}
 	for _, p := range order {
 		if p.change.Rolling == nil {
@@ -316,7 +195,7 @@ func half(order []*progress, unreached []Planned) map[*progress]bool {
 		}
 		key := p.change.Component + " " + p.change.To.String()
 		switch {
-		case p.committed != nil || p.recorded != nil && p.recorded.Status == Upgraded:
+		case p.committed != nil || p.recorded != nil && p.recorded.arrived(op):
 			done[key] = append(done[key], p)
 		case p.recorded == nil && p.undone == nil, p.interrupted():
 			left[key] = true
@@ -329,7 +208,7 @@ func half(order []*progress, unreached []Planned) map[*progress]bool {
 	}
 	// An instance that failed for itself ended the roll-out: the rest stays as it is.
 	for _, p := range order {
-		failed := p.undone != nil || p.recorded != nil && p.recorded.Status == RolledBack
+		failed := p.undone != nil || p.recorded != nil && p.recorded.Status != NotAttempted && !p.recorded.arrived(op)
 		if failed && !p.interrupted() {
 			delete(left, p.change.Component+" "+p.change.To.String())
 		}

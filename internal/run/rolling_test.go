@@ -12,6 +12,7 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/balancer"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/history"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 	"github.com/observability-upgrade/observability-upgrade/internal/service"
@@ -23,7 +24,8 @@ type fakeBalancer struct {
 	mu       sync.Mutex
 	admitted map[string]bool
 	did      []string
-	broken   bool // it answers nothing
+	broken   bool            // it answers nothing
+	by       map[string]bool // whom a person took out
 	wrong    []string
 }
 
@@ -57,7 +59,12 @@ func (s fakeServer) State(context.Context) (balancer.State, error) {
 }
 
 func (s fakeServer) Drain(context.Context) error { return s.set(false) }
-func (s fakeServer) Admit(context.Context) error { return s.set(true) }
+func (s fakeServer) Admit(context.Context) error {
+	if s.lb.by[s.name] {
+		return &balancer.NotOursError{Server: s.name, State: "by hand"}
+	}
+	return s.set(true)
+}
 
 func (s fakeServer) set(in bool) error {
 	s.lb.mu.Lock()
@@ -205,6 +212,26 @@ func TestRollingLeavesOthersDrains(t *testing.T) {
 	w.clean("no answer")
 }
 
+// What a person takes out while it is upgraded stays out; the upgrade is none the
+// worse for it.
+func TestRollingTakenOutMeanwhile(t *testing.T) {
+	w := pair(t)
+	w.lb.admitted["c"] = true
+	e := w.engine(nil)
+	e.Report = func(ev Event) {
+		if ev.Instance == "a" && ev.Step == StepStart {
+			w.lb.by = map[string]bool{"a": true}
+		}
+	}
+	res, err := e.Execute(t.Context(), w.rolling("prom 2.0.0"))
+	if err != nil || res.Status != StatusSuccess || w.lb.admitted["a"] || !w.lb.admitted["b"] || w.instance("a") != "2.0.0" {
+		t.Fatalf("%+v, %v, balancer %v", res, err, w.lb.admitted)
+	}
+	if !strings.Contains(strings.Join(res.Warnings, "\n"), "prom@a: a is out of the balancer (by hand)") {
+		t.Errorf("warnings %q", res.Warnings)
+	}
+}
+
 // Killed at any effect, recovery leaves both instances running and in the
 // balancer. Both are at one version, unless one of them failed for itself.
 func TestRollingKilledAtEveryOperation(t *testing.T) {
@@ -298,6 +325,62 @@ func TestRollingKilledDuringRecovery(t *testing.T) {
 		t.Fatalf("only %d pairs of kill points", tried)
 	}
 	t.Logf("%d pairs of kill points", tried)
+}
+
+// A rollback of both instances, killed at any effect, leaves both at one version,
+// and the history says which.
+func TestRollingRollbackKilledAtEveryOperation(t *testing.T) {
+	t.Parallel()
+	tried := 0
+	for n := 1; ; n++ {
+		w := pair(t)
+		res, err := w.engine(nil).Execute(t.Context(), w.rolling("prom 2.0.0"))
+		if err != nil {
+			t.Fatalf("%+v, %v", res, err)
+		}
+		req := w.rolling("prom 1.0.0")
+		req.Operation, req.StagingDirs, req.ContinueOnFailure = Rollback, nil, true
+		for i := range req.Changes {
+			req.Changes[i].Undoes = []int64{1}
+		}
+		c := &crashAt{n: n}
+		if _, err = w.engine(c.guard).Execute(t.Context(), req); !c.crashed() {
+			break
+		}
+		tried++
+		what := fmt.Sprintf("killed at effect %d (%s): %v", n, c.op, err)
+		results, err := w.engine(nil).Recover(t.Context())
+		if err != nil {
+			t.Fatalf("%s: recover: %v", what, err)
+		}
+		for _, res := range results {
+			if res.Status != StatusInterrupted && res.Status != StatusSuccess {
+				t.Fatalf("%s: recovered as %+v", what, res)
+			}
+		}
+		w.clean(what)
+		a, b, file := w.instance("a"), w.instance("b"), w.version("prom").String()
+		f, err := state.Load(w.root.State())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a != file || b != file || f.Components["prom"].CurrentVersion != file || f.Components["prom"].Instances["a"] != file || f.Components["prom"].Instances["b"] != file {
+			t.Fatalf("%s: a %s, b %s, file %s, state %+v", what, a, b, file, f.Components["prom"])
+		}
+		db, err := history.OpenReadOnly(t.Context(), w.root.History())
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := db.List(t.Context(), history.Filter{})
+		if err != nil || len(rows) != 1 || (rows[0].Status == history.Success) != (file == "2.0.0") {
+			t.Fatalf("%s: file %s, history %+v, %v", what, file, rows, err)
+		}
+		_ = db.Close()
+	}
+	if tried < 40 {
+		t.Fatalf("only %d effects were tried", tried)
+	}
+	t.Logf("%d kill points", tried)
 }
 
 // restart makes a request that restarts both instances.

@@ -42,24 +42,31 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 		return r.undoRestart(ctx, ch, out, start)
 	}
 	out.Evidence = r.saveEvidence(ctx, ch, out.Error)
-	if err := r.note(StepUndo, note{Component: ch.Component, Instance: ch.Instance, Reason: out.Error}); err != nil {
+	if err := r.note(StepUndo, note{Component: ch.Component, Instance: ch.Instance, Reason: out.Error, Started: out.Started}); err != nil {
 		return err
 	}
-	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Detail: "back to " + ch.From.String()})
+	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Detail: "back to " + ch.From.String(), Reason: out.Error})
 	ready := func(t time.Time) {
 		// The whole time counts: what the failed version answered in between helped nobody.
-		out.Downtime = seconds(t.Sub(start))
+		out.Downtime = Seconds(t.Sub(start))
 	}
 	restored, err := r.bringBack(ctx, ch, ready)
 	r.tellLeft(ch)
 	if err == nil {
 		err = r.readmit(ctx, ch)
 	}
-	out.Duration = seconds(r.Now().Sub(start))
+	out.Duration = Seconds(r.Now().Sub(start))
 	out.Status = RolledBack
-	if r.head.Operation == Rollback {
+	out.Healthy = err == nil && (ch.remote() || ch.hasService() && ch.WasActive)
+	if r.head.Operation == Rollback && err == nil {
 		out.Status = RollbackFailed
-		out.Error += fmt.Sprintf("; %s is back at %s", ch.Set(), ch.From)
+		if WasInterrupted(out.Error) {
+			out.Status = Failed
+		}
+		out.Error += fmt.Sprintf("; it was undone: %s is back at %s", ch.Set(), ch.From)
+		if out.Healthy {
+			out.Error += " and healthy"
+		}
 	}
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Done: true, Detail: "back at " + ch.From.String(), Err: err})
 	if errors.Is(err, hostfs.ErrCrashed) {
@@ -88,7 +95,7 @@ func (r *running) tellLeft(ch Change) {
 		return
 	}
 	for _, o := range r.outcomes {
-		done := o.Status == Upgraded || r.head.Operation == Rollback && o.Status == RolledBack
+		done := o.arrived(r.head.Operation)
 		away := slices.ContainsFunc(r.req.Changes, func(c Change) bool {
 			return c.Component == o.Name && c.Instance == o.Instance && c.remote()
 		})
@@ -101,7 +108,7 @@ func (r *running) tellLeft(ch Change) {
 // bringBack restores an instance wherever it is. One that took traffic again is
 // drained first.
 func (r *running) bringBack(ctx context.Context, ch Change, ready func(time.Time)) (restored bool, err error) {
-	if r.drained[ch.Set()] {
+	if r.drained[ch.key()] {
 		if b, err := r.at(ch); err != nil {
 			r.warn("%s: %v", ch.Set(), err)
 		} else if err := b.Drain(ctx); err != nil {
@@ -130,7 +137,7 @@ func (r *running) undoRestart(ctx context.Context, ch Change, out *Outcome, star
 		out.Healthy = true
 		err = r.readmit(ctx, ch)
 	}
-	out.Status, out.Duration = Failed, seconds(r.Now().Sub(start))
+	out.Status, out.Duration = Failed, Seconds(r.Now().Sub(start))
 	if errors.Is(err, hostfs.ErrCrashed) {
 		return err
 	}
@@ -172,9 +179,12 @@ func (r *running) restore(ctx context.Context, ch Change, ready func(time.Time))
 		}
 	}
 	taken := false
-	if ch.takesBack() && r.dirty[ch.Set()] {
+	if ch.TakeBack && r.dirty[ch.key()] {
 		if taken, err = r.takeBack(ctx, ch); err != nil {
 			return false, err
+		}
+		if !taken {
+			return true, &NotStartedError{Component: ch.Set(), Old: ch.From.String(), New: ch.To.String()}
 		}
 	}
 	if !ch.hasService() || !ch.WasActive {
@@ -190,8 +200,11 @@ func (r *running) restore(ctx context.Context, ch Change, ready func(time.Time))
 	if _, err := r.stop(ctx, ch); err != nil {
 		return true, err
 	}
-	if taken, err = r.takeBack(ctx, ch); err != nil || !taken {
-		return err == nil, errors.Join(lost, err, r.start(ctx, ch))
+	if taken, err = r.takeBack(ctx, ch); err != nil {
+		return false, errors.Join(lost, err) // it is not started on data half put back
+	}
+	if !taken {
+		return true, errors.Join(lost, r.start(ctx, ch))
 	}
 	r.warn("%v; its data was put back as it was before the run", lost)
 	return true, r.startOld(ctx, ch, ready)

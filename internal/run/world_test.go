@@ -393,7 +393,7 @@ func (w *world) whole(what string, allowed map[string][]string) map[string]strin
 		if got := w.runningVersion(name); got != v {
 			w.t.Fatalf("%s: %s: binary %s, running %q", what, name, v, got)
 		}
-		rows, err := db.List(context.Background(), history.Filter{Component: name, Status: history.Success})
+		rows, err := db.List(context.Background(), history.Filter{Components: []string{name}, Status: history.Success})
 		if err != nil {
 			w.t.Fatalf("%s: %v", what, err)
 		}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 )
 
@@ -36,7 +37,7 @@ type Change struct {
 // Follow follows the log of a run from its start; the log need not exist yet.
 // NotFoundError for what cannot be a run's id.
 func Follow(root layout.Root, id string) (*Follower, error) {
-	if !idForm.MatchString(id) {
+	if !backup.IsStamp(id) {
 		return nil, &NotFoundError{ID: id}
 	}
 	return &Follower{Record: &Record{ID: id, Steps: []Step{}}, path: file(root, id)}, nil

@@ -2,17 +2,16 @@ package runlog
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
+	"strconv"
 	"time"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 )
@@ -39,48 +38,38 @@ type Step struct {
 	Began     time.Time  `json:"began"`
 	Ended     *time.Time `json:"ended"` // nil: it goes on, or was cut off
 	Seconds   float64    `json:"seconds"`
-	Detail    string     `json:"detail"` // what was done; while it goes on, how far it is
+	Detail    string     `json:"detail"`           // what was done; while it goes on, how far it is
+	Reason    string     `json:"reason,omitempty"` // of an undo: why
 	Error     string     `json:"error"`
 }
 
 // Ended reports whether the run has come to an end, good or bad.
 func (r *Record) Ended() bool { return r.Result != nil }
 
-// NotFoundError says that no run of that id was recorded.
-type NotFoundError struct{ ID string }
+// NotFoundError says that nothing is recorded of a run.
+type NotFoundError struct {
+	ID string // as it was asked for: an id, the number of a row of the history, or "last"
+}
 
-func (e *NotFoundError) Error() string { return fmt.Sprintf("no run %q is recorded", e.ID) }
-
-// idForm is that of backup points and runs, docs/reference.md.
-var idForm = regexp.MustCompile(`^\d{8}_\d{6}(_\d+)?$`)
+func (e *NotFoundError) Error() string {
+	switch _, err := strconv.ParseInt(e.ID, 10, 64); {
+	case e.ID == "last":
+		return "no run is recorded yet"
+	case err == nil:
+		return fmt.Sprintf("the history has no row %s", e.ID)
+	case !backup.IsStamp(e.ID):
+		return fmt.Sprintf("%q is neither a run, such as 20261125_120000, nor the number of a row of the history, nor \"last\"", e.ID)
+	}
+	return fmt.Sprintf("no run %q is recorded", e.ID)
+}
 
 // IDs lists the runs that are recorded, newest first.
-func IDs(root layout.Root) ([]string, error) {
-	entries, err := os.ReadDir(root.RunsDir())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	var ids []string
-	for _, e := range entries {
-		if e.IsDir() && idForm.MatchString(e.Name()) {
-			ids = append(ids, e.Name())
-		}
-	}
-	slices.SortFunc(ids, compareIDs)
-	slices.Reverse(ids)
-	return ids, nil
-}
-
-// compareIDs sorts by time; of runs of one second, _10 comes after _9.
-func compareIDs(a, b string) int {
-	stamp := len("20060102_150405")
-	return cmp.Or(cmp.Compare(a[:stamp], b[:stamp]), cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
-}
+func IDs(root layout.Root) ([]string, error) { return run.IDs(root) }
 
 // Read reads what is recorded of a run; NotFoundError where nothing is. The
 // result is that of result.json, which was synced, where there is one.
 func Read(root layout.Root, id string) (*Record, error) {
-	if !idForm.MatchString(id) {
+	if !backup.IsStamp(id) {
 		return nil, &NotFoundError{ID: id}
 	}
 	data, err := readFile(file(root, id))
@@ -128,6 +117,9 @@ func readFile(path string) ([]byte, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", filepath.Base(path))
 	}
 	if st.Size() > maxLog {
 		return nil, fmt.Errorf("%s has %d bytes, at most %d are read", filepath.Base(path), st.Size(), maxLog)
@@ -199,7 +191,7 @@ func (r *Record) add(e Entry) int {
 		}
 		return at
 	}
-	s := Step{Component: e.Component, Instance: e.Instance, Step: e.Step, Began: e.Time, Detail: e.Detail, Error: e.Error}
+	s := Step{Component: e.Component, Instance: e.Instance, Step: e.Step, Began: e.Time, Detail: e.Detail, Reason: e.Reason, Error: e.Error}
 	if e.Done {
 		s.Ended = &e.Time
 	}

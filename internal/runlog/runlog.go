@@ -27,6 +27,7 @@ type Entry struct {
 	Instance  string          `json:"instance,omitempty"`
 	Done      bool            `json:"done,omitempty"`
 	Detail    string          `json:"detail,omitempty"`
+	Reason    string          `json:"reason,omitempty"` // with step "undo": why
 	Error     string          `json:"error,omitempty"`
 	Begin     *run.Header     `json:"begin,omitempty"`  // with step "begin"
 	Plan      json.RawMessage `json:"plan,omitempty"`   // with step "begin": the document of `plan`
@@ -62,7 +63,7 @@ func (w *Writer) Event(ev run.Event) {
 		return
 	}
 	e := Entry{
-		Time: ev.Time.UTC(), Step: ev.Step, Component: ev.Component, Instance: ev.Instance, Done: ev.Done, Detail: ev.Detail,
+		Time: ev.Time.UTC(), Step: ev.Step, Component: ev.Component, Instance: ev.Instance, Done: ev.Done, Detail: ev.Detail, Reason: ev.Reason,
 		Begin: ev.Begin, Result: ev.End,
 	}
 	if ev.Err != nil {

@@ -19,6 +19,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/config"
 )
 
 func main() {
@@ -282,10 +284,10 @@ func (g *generator) either(name string, form object) (object, error) {
 }
 
 // channel is a channel of the notifications: what its config holds goes by its
-// name.
+// type, and by its name where no type is given.
 func (g *generator) channel() (object, error) {
 	var forms []any
-	for _, kind := range [][2]string{{"email", "config.Email"}, {"slack", "config.Slack"}, {"webhook", "config.Webhook"}} {
+	for _, kind := range [][2]string{{"email", "config.Email"}, {"slack", "config.Slack"}, {"webhook", "config.Webhook"}, {"shoutrrr", "config.Shoutrrr"}} {
 		s, err := g.structure(kind[1])
 		if err != nil {
 			return nil, err
@@ -293,10 +295,13 @@ func (g *generator) channel() (object, error) {
 		if port, ok := s["properties"].(object)["smtp_port"].(object); ok {
 			port["type"] = []string{"string", "integer", "null"}
 		}
-		forms = append(forms, object{"type": "object", "additionalProperties": false, "required": []string{"name", "enabled"}, "properties": object{
-			"name": object{"const": kind[0]}, "enabled": object{"type": "boolean"}, "config": s,
-			"events": object{"type": "array", "items": object{"type": "string"}},
-		}})
+		forms = append(forms, object{
+			"type": "object", "additionalProperties": false, "required": []string{"name", "enabled"}, "properties": object{
+				"name": object{"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]*$"}, "type": object{"const": kind[0]}, "enabled": object{"type": "boolean"}, "config": s,
+				"events": object{"type": "array", "items": object{"enum": config.Events()}},
+			},
+			"anyOf": []any{object{"required": []string{"type"}}, object{"properties": object{"name": object{"const": kind[0]}}}},
+		})
 	}
 	return object{"anyOf": forms}, nil
 }

@@ -30,7 +30,10 @@ func (s Service) Label() string {
 
 // Status is the state of a service at one moment.
 type Status struct {
-	Exists     bool // its unit is loaded, or it has a command line
+	Exists bool // its unit is loaded, or it has a command line
+	// Unknown says why nothing more than that can be told, such as a record that the
+	// caller may not read; "" when all is told.
+	Unknown    string
 	Active     bool // its main process runs; systemd: or the unit is active without one, by its type
 	Failed     bool // it ended by itself, or could not be started
 	Masked     bool

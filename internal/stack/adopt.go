@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -62,6 +61,9 @@ func (s *Stack) adoption(in *inventory.Installed, known state.Component) Adoptio
 		a.Action = "refused"
 		a.Reason = fmt.Sprintf("%s belongs to the package %s: upgrade it with the package manager, or move to upstream's binary (stop the service, install the binary to %s, point the unit's ExecStart there by a drop-in) and adopt again", in.Path, in.Owner, mainInstall(in.Component))
 		return a
+	case in.Unlisted != "":
+		a.Action, a.Reason = "refused", in.Problem
+		return a
 	case in.Version.IsZero():
 		a.Action = "refused"
 		a.Reason = "its version cannot be read: " + in.Problem
@@ -102,7 +104,7 @@ func sameEntry(a, b state.Component) bool {
 func (s *Stack) stateEntry(in *inventory.Installed, known state.Component) (state.Component, error) {
 	e := known
 	if e.CurrentVersion != in.Version.String() {
-		e.PreviousVersion, e.CurrentVersion = e.CurrentVersion, in.Version.String()
+		e.PreviousVersion, e.CurrentVersion, e.Archive = e.CurrentVersion, in.Version.String(), ""
 	}
 	e.BinaryPath, e.Binaries, e.Service = in.Path, in.Binaries, in.Service.Unit
 	e.Checksums = map[string]string{}
@@ -143,30 +145,4 @@ func (s *Stack) Adopt(ctx context.Context, found []Adoption) (bool, error) {
 	}
 	f.LastUpdated = s.now().UTC().Truncate(time.Second)
 	return true, state.Save(s.host, s.Root.State(), f)
-}
-
-// rebuildState makes a state file from what is installed, for one that cannot
-// be read any more. Package-owned and unreadable components are left out.
-func (s *Stack) rebuildState(ctx context.Context) (*state.File, error) {
-	f := state.New()
-	signed := s.signedInBackups()
-	found, err := s.finder().Find(ctx, s.Catalogue.All(), nil)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, in := range found {
-		if in.Owner != "" || in.Version.IsZero() || !in.Component.Swappable() {
-			continue
-		}
-		e, err := s.stateEntry(in, state.Component{SignatureVerified: signed[in.Component.Name]})
-		if err != nil {
-			return nil, err
-		}
-		f.Components[in.Component.Name] = e
-		names = append(names, in.Component.Name+" "+e.CurrentVersion)
-	}
-	slices.Sort(names)
-	s.Notice("the state file was rebuilt from what is installed: " + strings.Join(names, ", "))
-	return f, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
@@ -43,11 +44,19 @@ func (p *Proposal) Warned() []component.Check {
 	return out
 }
 
-// Refusal is the error for pre-flight checks that failed; nil where none did.
-func (p *Proposal) Refusal() error {
+// Refusal is the error for pre-flight checks that failed; nil where none did. With
+// continueOn a check that concerns one component refuses that one alone, unless no
+// other is left; see LeftOut.
+func (p *Proposal) Refusal(continueOn bool) error {
 	failed := p.Failed()
 	if len(failed) == 0 {
 		return nil
+	}
+	wholeHost := slices.ContainsFunc(failed, func(c component.Check) bool { return c.Component == "" })
+	if continueOn && !wholeHost {
+		if fit, _ := p.fitting(); len(fit) > 0 {
+			return nil
+		}
 	}
 	next := "observability-upgrade plan"
 	if failed[0].Next != "" {
@@ -56,33 +65,92 @@ func (p *Proposal) Refusal() error {
 	return &RefusedError{Check: "pre-flight", Err: &ChecksError{Failed: failed}, Next: next}
 }
 
+// LeftOut tells what a run that continues on failure leaves out: the steps of
+// components that failed a pre-flight check of their own, and what no longer fits
+// without them.
+func (p *Proposal) LeftOut() []run.Outcome {
+	_, left := p.fitting()
+	return left
+}
+
+// fitting parts the plan's steps by the pre-flight checks of their components.
+func (p *Proposal) fitting() (steps []plan.Step, left []run.Outcome) {
+	refused := map[string]error{}
+	for _, c := range p.Failed() {
+		if name, _, _ := strings.Cut(c.Component, "@"); name != "" {
+			refused[name] = errors.Join(refused[name], fmt.Errorf("%s: %s", c.Name, c.Detail))
+		}
+	}
+	if len(refused) == 0 {
+		return p.Plan.Steps(), nil
+	}
+	for _, st := range p.Plan.Steps() {
+		if err := refused[st.Component]; err != nil {
+			left = append(left, outcome(st, run.Failed, err))
+			continue
+		}
+		steps = append(steps, st)
+	}
+	steps, unfit := fitting(p.View.Input, steps, func(st plan.Step) plan.Step { return st })
+	return steps, append(left, unfit...)
+}
+
+func outcome(st plan.Step, status run.ComponentStatus, err error) run.Outcome {
+	return run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: status, Error: err.Error()}
+}
+
 // Propose looks, plans and runs the pre-flight checks. Nothing is changed. For an
 // unattended run that is to begin and may not, the error is WindowError.
-func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (*Proposal, error) {
+func (s *Stack) Propose(ctx context.Context, o LookOptions, skipHealth bool) (prop *Proposal, err error) {
+	if o.Auto && o.Begin {
+		defer func() { s.refused(err) }()
+	}
 	if err := s.mayBegin(o.Auto && o.Begin, 0); err != nil {
 		return nil, err
 	}
-	v, err := s.Look(ctx, o)
+	looking, end := s.Tracer.Span(ctx, "look")
+	v, err := s.Look(looking, o)
+	end(err)
 	if err != nil {
 		return nil, err
 	}
-	s.RecordCheck(v, o, o.Auto && o.Begin)
+	report := s.recordCheck(v, o, o.Auto && o.Begin)
+	_, end = s.Tracer.Span(ctx, "plan")
 	p, err := plan.Make(v.Input)
+	end(err)
 	if err != nil {
 		return nil, planError(err)
+	}
+	if o.Auto && o.Begin {
+		s.announce(report, p)
 	}
 	if err := s.mayBegin(o.Auto && o.Begin && len(p.Steps()) > 0, time.Duration(p.EstimatedSeconds)*time.Second); err != nil {
 		return nil, err
 	}
-	p.ID = backup.Reserve(s.Root.Backups(), s.now())
+	p.ID = run.ReserveID(s.Root, s.now())
 	p.BackupPath = filepath.Join(s.Root.Backups(), p.ID)
-	found := s.preflight(ctx, v, p, skipHealth, o.DataBackup)
-	signed, err := s.checkSignatures(p)
+	prop = &Proposal{Plan: p, View: v, look: o}
+	checking, end := s.Tracer.Span(ctx, "preflight")
+	err = s.check(checking, prop, skipHealth)
 	if err != nil {
+		end(err)
 		return nil, err
 	}
-	p.Checks = append(append(found.Checks, signed...), s.checkAway(ctx, v, p)...)
-	return &Proposal{Plan: p, View: v, Baseline: found.Baseline, look: o}, ctx.Err()
+	end(prop.Refusal(false))
+	return prop, ctx.Err()
+}
+
+// check makes the checks before anything is touched.
+func (s *Stack) check(ctx context.Context, prop *Proposal, skipHealth bool) error {
+	found := s.preflight(ctx, prop.View, prop.Plan, skipHealth, prop.look.DataBackup)
+	signed, err := s.checkSignatures(prop.Plan)
+	if err != nil {
+		return err
+	}
+	prop.Baseline = found.Baseline
+	prop.Plan.Checks = append(append(append(found.Checks, s.checkData(prop.View, prop.Plan, prop.look.DataBackup)...), signed...),
+		s.checkAway(ctx, prop.View, prop.Plan, awayFlags(prop.look.DataBackup, prop.look.Force, skipHealth, run.Graceful))...)
+	return nil
 }
 
 // planError tells mistakes in what was asked for from refusals.
@@ -106,6 +174,8 @@ type ApplyOptions struct {
 	SkipHealth        bool
 	DataBackup        bool // keep a copy of the data of every component upgraded
 	Strategy          run.Strategy
+
+	force bool // as the plan was made with
 }
 
 // Apply carries out a proposal; the caller holds the lock. Everything is
@@ -113,22 +183,34 @@ type ApplyOptions struct {
 // result says what became of each component; the error is nil only when all of
 // them are at their new version.
 func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.Result, error) {
-	started := s.now()
+	res, err := s.apply(ctx, prop, o)
+	s.tell.ended(res, err)
+	return res, err
+}
+
+func (s *Stack) apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.Result, error) {
+	started := s.now().UTC()
+	o.force = prop.look.Force
 	res := run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: o.Trigger, StartedAt: started, Status: run.StatusFailed}
 	steps := prop.Plan.Steps()
 	if len(steps) == 0 {
 		res.Status, res.Components = run.StatusNothingToDo, []run.Outcome{}
 		return res, nil
 	}
-	if err := prop.Refusal(); err != nil {
+	if err := prop.Refusal(o.ContinueOnFailure); err != nil {
 		res.Components = unattempted(steps)
 		return res, err
 	}
-	ready, refused, err := s.prepareAll(ctx, prop, steps, o.ContinueOnFailure)
+	fit, left := prop.fitting()
+	for _, out := range left {
+		s.Notice(fmt.Sprintf("%s %s → %s: %s; it is left out of this run", out.Name, out.From, out.To, out.Error))
+	}
+	ready, refused, err := s.prepareAll(ctx, prop, fit, o.ContinueOnFailure)
+	refused = append(left, refused...)
 	if err != nil {
 		s.clearStaging(stagingNames(steps)...)
 		res.Components = append(refused, remaining(steps, refused)...)
-		res.Duration = s.now().Sub(started).Seconds()
+		res.Duration = run.Seconds(s.now().Sub(started))
 		if ctx.Err() != nil {
 			res.Status = run.StatusCancelled
 		}
@@ -141,7 +223,8 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 		return res, err
 	}
 	req := run.Request{
-		Operation: run.Apply, Trigger: o.Trigger, Plan: prop.Plan, ContinueOnFailure: o.ContinueOnFailure,
+		Operation: run.Apply, Trigger: o.Trigger, Plan: prop.Plan, ContinueOnFailure: o.ContinueOnFailure, ID: prop.Plan.ID,
+		Named: func(id, path string) { prop.Plan.ID, prop.Plan.BackupPath = id, path },
 	}
 	req.Allow = func(ch run.Change, at map[string]component.Version) error {
 		return prop.View.Input.Fits(ch.Component, ch.To, at)
@@ -167,9 +250,24 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 	for _, dir := range stagingNames(steps) {
 		req.StagingDirs = append(req.StagingDirs, filepath.Join(s.staging(), dir))
 	}
+	told := hook{trigger: o.Trigger, components: unattempted(steps)}
+	if err := s.hooksBefore(ctx, told); err != nil {
+		s.clearStaging(stagingNames(steps)...)
+		res.Components = unattempted(steps)
+		if ctx.Err() != nil {
+			res.Status = run.StatusCancelled
+		}
+		s.hooksAfter(ctx, told, &res)
+		return res, err
+	}
 	result, err := s.engine().Execute(ctx, req)
+	s.hooksAfter(ctx, told, &result)
 	s.reloadStale(ctx, &result)
-	s.recordAfter(prop.View, prop.look, reached(result))
+	if !errors.Is(err, hostfs.ErrCrashed) {
+		s.assessAgain(ctx)
+	}
+	s.recordAfter(prop.View, prop.look, reached(result, ready))
+	s.pruneCache(ready)
 	result.Components = append(result.Components, refused...)
 	if len(refused) > 0 && result.Status == run.StatusSuccess {
 		result.Status = run.StatusFailed
@@ -179,12 +277,18 @@ func (s *Stack) Apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 }
 
 // reached is the version that each component of a run is at afterwards, as far as
-// that is known.
-func reached(res run.Result) map[string]component.Version {
+// that is known, in the words of its binary, as the next look finds it.
+func reached(res run.Result, ready []*prepared) map[string]component.Version {
 	at := map[string]component.Version{}
 	for _, o := range res.Components {
-		if o.Status == run.Upgraded {
-			at[o.Name] = o.To
+		if o.Status != run.Upgraded {
+			continue
+		}
+		at[o.Name] = o.To
+		for _, p := range ready {
+			if p.step.Component == o.Name && p.step.To.Equal(o.To) {
+				at[o.Name] = p.says
+			}
 		}
 	}
 	return at
@@ -194,17 +298,17 @@ func reached(res run.Result) map[string]component.Version {
 // that are refused are left out, unless all are.
 func (s *Stack) prepareAll(ctx context.Context, prop *Proposal, steps []plan.Step, continueOn bool) (ready []*prepared, refused []run.Outcome, err error) {
 	store := artifact.New(artifact.Options{
-		CacheDir: s.Root.Cache(), HTTP: s.http, Authorize: s.upstream.Authorize, Logger: s.Logger, Progress: s.Progress,
+		CacheDir: s.cacheDir(), HTTP: s.http, Authorize: s.upstream.Authorize, Logger: s.Logger, Progress: s.Progress, Notice: s.Notice,
 	})
 	var first error
 	dirs := stagingNames(steps)
 	left := map[string]bool{}
 	for i, st := range steps {
 		if left[st.Component] {
-			refused = append(refused, run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: run.NotAttempted, Error: fmt.Sprintf("its step to %s was refused", st.From)})
+			refused = append(refused, outcome(st, run.NotAttempted, fmt.Errorf("its step to %s was refused", st.From)))
 			continue
 		}
-		p, err := s.prepare(ctx, store, st, prop.View.Installed[st.Component], dirs[i])
+		p, err := s.prepareStep(ctx, store, st, prop.View.Installed[st.Component], dirs[i])
 		if err == nil {
 			ready = append(ready, p)
 			continue
@@ -212,7 +316,7 @@ func (s *Stack) prepareAll(ctx context.Context, prop *Proposal, steps []plan.Ste
 		if ctx.Err() != nil {
 			return nil, refused, ctx.Err()
 		}
-		refused = append(refused, run.Outcome{Name: st.Component, From: st.From, To: st.To, Status: run.Failed, Error: err.Error()})
+		refused = append(refused, outcome(st, run.Failed, err))
 		left[st.Component] = true
 		if first == nil {
 			first = err
@@ -223,7 +327,9 @@ func (s *Stack) prepareAll(ctx context.Context, prop *Proposal, steps []plan.Ste
 		s.Notice(fmt.Sprintf("%v; it is left out of this run", err))
 	}
 	if len(refused) > 0 {
-		ready, refused = fitting(prop.View.Input, ready, refused)
+		var unfit []run.Outcome
+		ready, unfit = fitting(prop.View.Input, ready, func(p *prepared) plan.Step { return p.step })
+		refused = append(refused, unfit...)
 	}
 	if len(ready) == 0 {
 		return nil, refused, first
@@ -231,17 +337,24 @@ func (s *Stack) prepareAll(ctx context.Context, prop *Proposal, steps []plan.Ste
 	return ready, refused, nil
 }
 
-// fitting leaves out what no longer fits the others, since some were refused.
-func fitting(in plan.Input, ready []*prepared, refused []run.Outcome) ([]*prepared, []run.Outcome) {
+// fitting leaves out what no longer fits the others, since some were refused, and
+// the further steps of what it leaves out.
+func fitting[T any](in plan.Input, all []T, step func(T) plan.Step) (fit []T, refused []run.Outcome) {
 	at := map[string]component.Version{}
-	var fit []*prepared
-	for _, p := range ready {
-		if err := in.Fits(p.step.Component, p.step.To, at); err != nil {
-			refused = append(refused, run.Outcome{Name: p.step.Component, From: p.step.From, To: p.step.To, Status: run.NotAttempted, Error: err.Error()})
+	left := map[string]bool{}
+	for _, one := range all {
+		st := step(one)
+		if left[st.Component] {
+			refused = append(refused, outcome(st, run.NotAttempted, fmt.Errorf("its step to %s was left out", st.From)))
 			continue
 		}
-		at[p.step.Component] = p.step.To
-		fit = append(fit, p)
+		if err := in.Fits(st.Component, st.To, at); err != nil {
+			refused = append(refused, outcome(st, run.NotAttempted, err))
+			left[st.Component] = true
+			continue
+		}
+		at[st.Component] = st.To
+		fit = append(fit, one)
 	}
 	return fit, refused
 }
@@ -274,7 +387,7 @@ func (s *Stack) changes(p *prepared, o ApplyOptions, placed map[string]string) (
 	var out []run.Change
 	for _, one := range parts(p.in) {
 		if one.Remote() {
-			if ch := s.awayChange(p.in, one, p.step.From, p.step.To, o.SkipHealth); ch != nil {
+			if ch := s.awayChange(p.in, one, p.step.From, p.step.To, o); ch != nil {
 				out = append(out, *ch)
 			}
 			continue
@@ -282,13 +395,19 @@ func (s *Stack) changes(p *prepared, o ApplyOptions, placed map[string]string) (
 		ch := s.baseChange(one, p.step.From, p.step.To, o.SkipHealth)
 		ch.Swaps, ch.Strategy, ch.Rolling = slices.Clone(swaps), o.Strategy, s.rolling(p.in, one)
 		ch.ReleasedAt = p.step.Release.PublishedAt
+		ch.Archive = string(p.staged.Archive)
 		if sig := p.staged.Signed; sig.Type != "" {
 			ch.Signature = &state.SignatureVerified{Type: sig.Type, Key: sig.Key, Version: p.step.To.String()}
 		}
-		ch.Data, err = s.dataOf(one, s.needOf(one.Component, p.step.Reversible, ch.To.Less(ch.From), o.DataBackup))
-		if err != nil {
+		need := s.needOf(one.Component, p.step.Reversible, ch.To.Less(ch.From), o.DataBackup)
+		why := ""
+		if ch.Data, why, err = s.dataOf(p.in, one, need); err != nil {
 			return nil, err
 		}
+		if why != "" {
+			s.Notice(fmt.Sprintf("%s: no copy of its data is kept: %s", one.Set(), why))
+		}
+		ch.TakeBack = need.takeBack
 		out = append(out, ch)
 	}
 	return out, nil
@@ -297,11 +416,16 @@ func (s *Stack) changes(p *prepared, o ApplyOptions, placed map[string]string) (
 // swaps are the files of a step that change places.
 func (s *Stack) swaps(p *prepared, placed map[string]string) ([]run.Swap, error) {
 	var swaps []run.Swap
+	by := map[string]string{}
 	for _, f := range p.staged.Files {
 		path, ok := p.in.Binaries[f.Name]
 		if !ok {
 			continue // not installed on this host: nothing to replace
 		}
+		if other := by[path]; other != "" {
+			return nil, fmt.Errorf("its programs %s and %s are links to one file, %s: expected a file each", other, f.Name, path)
+		}
+		by[path] = f.Name
 		old, ok := placed[path]
 		if !ok {
 			var err error

@@ -20,8 +20,8 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
 
-// lookOnly opens a stack below a root of its own with the definitions given.
-func lookOnly(t *testing.T, definitions map[string]string) *Stack {
+// show opens a stack below a root of its own with the definitions given.
+func show(t *testing.T, definitions map[string]string) *Stack {
 	t.Helper()
 	root := layout.Root(t.TempDir())
 	if err := os.MkdirAll(root.ComponentsDir(), 0o755); err != nil {
@@ -36,7 +36,7 @@ func lookOnly(t *testing.T, definitions map[string]string) *Stack {
 	if err := os.WriteFile(root.Policy(), []byte("service_manager: process\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(t.Context(), Options{Root: root, Env: func(string) string { return "" }, LookOnly: true})
+	s, err := Open(t.Context(), Options{Root: root, Env: func(string) string { return "" }, Needs: Show})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestConditions(t *testing.T) {
 	asks := func(path string) string {
 		return command + fmt.Sprintf("health: {url: \"%s%s\", metrics_url: \"%[1]s/metrics\", expected_metric: x_build_info}\n", srv.URL, path)
 	}
-	s := lookOnly(t, map[string]string{
+	s := show(t, map[string]string{
 		"good": asks("/ready"), "newer": asks("/ready"), "bad": asks("/no"), "busy": asks("/busy"),
 		"down":    command + "health: {url: \"" + gone + "/ready\"}\n",
 		"stopped": asks("/ready"),
@@ -149,7 +149,7 @@ func TestConditionsInTime(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hang }))
 	defer srv.Close()
 	defer close(hang)
-	s := lookOnly(t, map[string]string{"slow": "process: {command: [\"/bin/true\"]}\nhealth: {url: \"" + srv.URL + "\"}\n"})
+	s := show(t, map[string]string{"slow": "process: {command: [\"/bin/true\"]}\nhealth: {url: \"" + srv.URL + "\"}\n"})
 	m := process.New(process.Options{Dir: s.Root.ProcessDir(), LogDir: s.Root.LogDir()})
 	defer m.Close()
 	svc := service.Service{Name: "slow", Command: []string{"/bin/sleep", "100"}}

@@ -10,6 +10,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/catalogue"
 	"github.com/observability-upgrade/observability-upgrade/internal/config"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
+	"github.com/observability-upgrade/observability-upgrade/internal/notify"
 	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
 )
 
@@ -48,7 +49,10 @@ func CheckConfig(root layout.Root, env func(string) string) ConfigReport {
 	r := ConfigReport{Files: []ConfigFile{}, Errors: []ConfigError{}, Warnings: []ConfigError{}}
 	policy, policyErr := config.LoadPolicy(root, env)
 	matrix, matrixErr := config.LoadMatrix(root)
-	_, notifyErr := config.LoadNotifications(root, env)
+	notes, notifyErr := config.LoadNotifications(root, env)
+	if notifyErr == nil {
+		notifyErr = notify.Check(root, notes).Err()
+	}
 	cat, catErr := catalogue.Load(root.ComponentsDir())
 	r.file(root.Policy(), policyErr)
 	r.file(root.Matrix(), matrixErr)

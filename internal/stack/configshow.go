@@ -76,7 +76,7 @@ func EffectiveConfig(root layout.Root, env func(string) string) (*Effective, err
 	}{
 		{"policy", policy.File, "default", policy, policy.Root, variables},
 		{"matrix", matrix.File, "built in", matrix, own, nil},
-		{"notifications", root.Notifications(), "default", notes, nil, nil},
+		{"notifications", root.Notifications(), "default", notes, notes.Root, nil},
 	} {
 		data, err := yaml.Marshal(s.value)
 		if err != nil {

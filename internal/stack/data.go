@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
@@ -16,8 +15,9 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 )
 
-// dataDir is where a component keeps its data on this host: where its service's
-// command line says, else where its definition says; "" when that does not exist.
+// dataDir is where a component keeps its data on this host, links resolved: where
+// its service's command line says, else where its definition says; "" when that
+// does not exist.
 func (s *Stack) dataDir(in *inventory.Installed) string {
 	c := in.Component
 	dir := ""
@@ -31,10 +31,12 @@ func (s *Stack) dataDir(in *inventory.Installed) string {
 	if said := flagValue(words, c.Data.Flag); filepath.IsAbs(said) {
 		dir = said
 	}
-	if st, err := os.Stat(dir); dir == "" || err != nil || !st.IsDir() {
+	// It is often a link to another disk: what matters is where it leads.
+	real, err := filepath.EvalSymlinks(dir)
+	if st, statErr := os.Stat(real); dir == "" || err != nil || statErr != nil || !st.IsDir() {
 		return ""
 	}
-	return dir
+	return real
 }
 
 // flagValue finds --flag=value or --flag value, with one dash or two.
@@ -62,62 +64,75 @@ const impliedLimit = 2 << 30
 
 // dataNeed is why a copy of a component's data is kept, and what for.
 type dataNeed struct {
-	must     bool // the run is refused where it cannot be kept
-	takeBack bool // the old version must not run on what the new one wrote
-	copy     bool
+	copy  bool
+	must  bool // the run is refused where it cannot be kept
+	asked bool // a person asked for it
+	// takeBack: the old version must not run on what the new one wrote.
+	takeBack bool
 }
 
 // needOf decides for a step: what the edge needs, what the caller asked for, and
 // what the definition says. A way down keeps a copy where there is room for it:
-// an older version may not see what a newer one wrote.
+// an older version may not see what a newer one wrote. A door without a way back
+// needs one as a door with a backup does: it is all that an undo can stand on.
 func (s *Stack) needOf(c *component.Component, reversible string, down, asked bool) dataNeed {
-	n := dataNeed{copy: asked || down || c.Data.Backup.Always, must: asked}
-	if reversible == "with-backup" || reversible == "no" {
-		n.copy, n.takeBack = true, true
-		n.must = asked || reversible == "with-backup"
-	}
-	return n
+	door := reversible == "with-backup" || reversible == "no"
+	return dataNeed{copy: asked || down || door || c.Data.Backup.Always, must: asked || door, asked: asked, takeBack: door}
 }
 
-// dataOf says what a change does about a component's data; nil when it has none
-// that this program knows of.
-func (s *Stack) dataOf(in *inventory.Installed, need dataNeed) (*run.Data, error) {
+// dataOf says what a change does about a component's data, or about that of one of
+// its instances; nil when it has none that this program knows of. why is the reason
+// that no copy is kept though one would be; an error that one cannot be kept and
+// must.
+func (s *Stack) dataOf(whole, in *inventory.Installed, need dataNeed) (d *run.Data, why string, err error) {
 	c := in.Component
 	if c.Data.Path == "" && len(c.Data.Fingerprint) == 0 {
-		return nil, nil
+		if need.takeBack {
+			why = fmt.Sprintf("its definition says not where it keeps its data; set data.path in %s", s.definition(c))
+		}
+		return nil, why, nil
 	}
 	vars := s.vars(in).WithURL(c.Health)
 	b := c.Data.Backup
-	d := &run.Data{
+	d = &run.Data{
 		Path: s.dataDir(in), Fingerprint: health.ExpandTests(c.Data.Fingerprint, vars),
 		Method: b.Method, URL: vars.Expand(b.URL), File: b.File, Exclude: b.Exclude,
 	}
 	if !need.copy {
-		return d, nil
+		return d, "", nil
 	}
 	if d.Path == "" {
-		if need.must {
-			return nil, fmt.Errorf("a copy of its data must be kept, and its data directory %s does not exist; set data.path in %s", c.Data.Path, filepath.Join(s.Root.ComponentsDir(), c.Name+".yaml"))
+		why = fmt.Sprintf("its data directory %s does not exist; set data.path in %s", c.Data.Path, s.definition(c))
+		if need.asked {
+			return nil, "", fmt.Errorf("a copy of its data must be kept, and %s", why)
 		}
-		return d, nil
+		return d, why, nil
 	}
-	if !need.must {
-		if why := s.noRoom(d); why != "" {
-			s.Notice(fmt.Sprintf("%s: no copy of its data is kept: %s", in.Set(), why))
-			return d, nil
+	size, err := s.survey(whole, in, d)
+	switch {
+	case err != nil && need.must:
+		return nil, "", fmt.Errorf("a copy of its data must be kept, and cannot be: %w", err)
+	case err != nil:
+		return d, err.Error(), nil
+	case !need.must && size.Bytes > impliedLimit:
+		return d, fmt.Sprintf("that would copy %s while the service is down; --backup-data does so", plan.Bytes(size.Bytes)), nil
+	case !need.must:
+		if why := noRoom(s.Root.Backups(), size.Bytes); why != "" {
+			return d, why, nil
 		}
 	}
-	d.Copy, d.TakeBack = true, need.takeBack
-	return d, nil
+	d.Copy, d.Places = true, size.Places
+	return d, "", nil
 }
 
-// noRoom says why a copy that nobody asked for is not made; "" when there is room.
-func (s *Stack) noRoom(d *run.Data) string {
-	want := backup.DataSize(d.Path, d.Exclude, s.Root.Backups())
-	if want > impliedLimit {
-		return fmt.Sprintf("that would copy %s while the service is down; --backup-data does so", plan.Bytes(want))
-	}
-	dir := s.Root.Backups()
+// definition is where a component's own definition is written.
+func (s *Stack) definition(c *component.Component) string {
+	return filepath.Join(s.Root.ComponentsDir(), c.Name+".yaml")
+}
+
+// noRoom says why a number of bytes does not fit into a directory; "" when there is
+// room.
+func noRoom(dir string, want int64) string {
 	for dir != "/" {
 		if _, err := os.Stat(dir); err == nil {
 			break
@@ -150,43 +165,4 @@ func (s *Stack) reversible(name string, older, newer component.Version) string {
 		}
 	}
 	return worst
-}
-
-// rollbackData decides what a rollback does about the data. A way down keeps a
-// copy of it as it is now, so that the rollback can be undone whole.
-func (s *Stack) rollbackData(p *RollbackPlan, in *inventory.Installed, ch *run.Change, o RollbackOptions) error {
-	c := in.Component
-	refuse := func(format string, args ...any) error {
-		return &RefusedError{Component: c.Name, Check: "data", Err: fmt.Errorf(format, args...), Next: "observability-upgrade rollback --list"}
-	}
-	down := ch.To.Less(ch.From)
-	door := "yes"
-	if down {
-		door = s.reversible(c.Name, ch.To, ch.From)
-	}
-	set, err := p.Point.Data(in.Set())
-	if err != nil {
-		return refuse("%w", err)
-	}
-	restore := set != nil && (o.RestoreData || door != "yes")
-	switch {
-	case restore:
-		if err := backup.VerifyData(set); err != nil {
-			return refuse("%w", err)
-		}
-	case o.RestoreData && c.Data.Path != "":
-		return refuse("backup %s holds no data of it", p.Point.Timestamp)
-	case door != "yes" && !o.Force:
-		return refuse("%s cannot be trusted with the data that %s wrote, and backup %s holds no copy of it; --force goes back all the same, and comes back by itself when the data does not answer", ch.To, ch.From, p.Point.Timestamp)
-	}
-	// The copy of now is what an undo of this rollback puts back.
-	need := dataNeed{copy: down || restore, takeBack: down || restore, must: restore}
-	if ch.Data, err = s.dataOf(in, need); err != nil {
-		return refuse("%w", err)
-	}
-	if restore && ch.Data != nil {
-		ch.Data.From, ch.Data.Path = p.Point.Timestamp, set.Path
-		p.Notes = append(p.Notes, fmt.Sprintf("%s: its data is put back as it was at %s; what was collected since is lost (a copy of it is kept in this rollback's own backup)", in.Set(), set.TakenAt.Format("2006-01-02 15:04:05 UTC")))
-	}
-	return nil
 }

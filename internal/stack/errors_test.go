@@ -14,7 +14,7 @@ func TestRefusalTellsEveryFailure(t *testing.T) {
 		{Name: "lock", Status: component.CheckOK},
 		{Name: "service_health", Component: "loki", Status: component.CheckFail, Detail: "expected it healthy, found it down"},
 	}}}
-	err := p.Refusal()
+	err := p.Refusal(false)
 	want := `pre-flight: 2 failed, and nothing was touched:
   disk_space: /var: expected 2 GB free, found 1 GB; next: df -h /var
   loki: service_health: expected it healthy, found it down`
@@ -25,7 +25,7 @@ func TestRefusalTellsEveryFailure(t *testing.T) {
 		t.Errorf("got %#v", err)
 	}
 	p.Plan.Checks = p.Plan.Checks[1:2]
-	if err := p.Refusal(); err != nil {
+	if err := p.Refusal(false); err != nil {
 		t.Error(err)
 	}
 }

@@ -51,6 +51,7 @@ func (s *Stack) Look(ctx context.Context, o LookOptions) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.neighbours = found
 	v := &View{Installed: map[string]*inventory.Installed{}, Errors: map[string]error{}}
 	for _, in := range found {
 		v.Installed[in.Component.Name] = in
@@ -94,6 +95,9 @@ func (s *Stack) Look(ctx context.Context, o LookOptions) (*View, error) {
 		return nil, err
 	}
 	if err := s.addPolicies(&v.Input, o.Policy); err != nil {
+		return nil, err
+	}
+	if err := s.addSecurity(ctx, &v.Input, found); err != nil {
 		return nil, err
 	}
 	asked := 0
@@ -153,7 +157,7 @@ func (s *Stack) addTakenBack(ctx context.Context, in *plan.Input) error {
 	defer db.Close()
 	for i := range in.Installed {
 		p := &in.Installed[i]
-		rows, err := db.List(ctx, history.Filter{Component: p.Component.Name, Limit: 100})
+		rows, err := db.List(ctx, history.Filter{Components: []string{p.Component.Name}, Limit: 100})
 		if err != nil {
 			return err
 		}

@@ -15,9 +15,11 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/overview"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
+	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/runlog"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
 	"github.com/observability-upgrade/observability-upgrade/internal/timer"
+	"github.com/observability-upgrade/observability-upgrade/internal/vulnerability"
 )
 
 var _ overview.Source = (*Stack)(nil)
@@ -26,6 +28,12 @@ var _ overview.Source = (*Stack)(nil)
 // beyond reading what everybody may read; of what it may not read it tells in
 // Problems.
 func (s *Stack) Overview(ctx context.Context) (*overview.Overview, error) {
+	pid, held := lock.Holder(s.Root.Lock())
+	return s.overview(ctx, pid, held)
+}
+
+// overview is Overview, told whether a mutating command is at work.
+func (s *Stack) overview(ctx context.Context, pid int, held bool) (*overview.Overview, error) {
 	o := &overview.Overview{ReadAt: s.now(), Build: s.Build}
 	problem := func(what string, err error) {
 		if err != nil {
@@ -43,25 +51,35 @@ func (s *Stack) Overview(ctx context.Context) (*overview.Overview, error) {
 	if st == nil {
 		st = state.New()
 	}
-	o.Check, err = overview.ReadCheck(s.Root)
-	problem("last check", err)
+	trusted := s.trustCache()
+	problem("cache", trusted)
+	if trusted == nil {
+		o.Check, err = overview.ReadCheck(s.Root)
+		problem("last check", err)
+	}
 	s.overviewComponents(o, st)
+	problem("known vulnerabilities", s.overviewVulnerabilities(o))
 	o.Runs = slices.Clone(st.UpgradeHistory)
 	slices.Reverse(o.Runs)
 	o.Upgrades, err = s.recentUpgrades(ctx)
 	problem("history", err)
+	o.Totals, err = s.totals.read(ctx, s.Root.History())
+	problem("sums of the history", err)
 	o.Holds, err = s.Holds()
 	problem("holds", err)
 	problem("maintenance windows", s.overviewWindows(o))
-	o.Backups, err = overview.ReadBackups(s.Root)
-	problem("backups", err)
+	if trusted == nil {
+		o.Backups, err = overview.ReadBackups(s.Root)
+		problem("backups", err)
+	}
 	t, ok, err := timer.Read(s.unitDir())
 	problem("timer", err)
 	if ok {
 		o.Auto = overview.Auto{Enabled: timer.Enabled(s.unitDir()), Policy: t.Policy, Schedule: strings.Join(t.Schedule, "; ")}
 	}
 	problem("policies of unattended runs", s.overviewPolicies(o))
-	problem("runs", s.overviewRuns(o))
+	problem("runs", s.overviewRuns(o, pid, held))
+	problem("rollbacks", s.overviewBroken(o))
 	return o, ctx.Err()
 }
 
@@ -102,6 +120,26 @@ func (s *Stack) overviewComponents(o *overview.Overview, st *state.File) {
 		}
 	}
 	slices.SortFunc(o.Components, func(a, b overview.Component) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// overviewVulnerabilities takes what the last assessment says of the versions that
+// are installed now.
+func (s *Stack) overviewVulnerabilities(o *overview.Overview) error {
+	doc, err := vulnerability.Load(s.Root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	o.VulnerabilityData = &doc.Database
+	for i := range o.Components {
+		c := &o.Components[i]
+		if r := doc.Of(c.Name); r.Version.String() == c.Version {
+			c.Vulnerability = &r
+		}
+	}
+	return nil
 }
 
 // reconcile brings what a check said up to the version that a run since left
@@ -173,43 +211,108 @@ func (s *Stack) overviewPolicies(o *overview.Overview) error {
 	return nil
 }
 
-// overviewRuns tells of the run at work, or of one that was cut off.
-func (s *Stack) overviewRuns(o *overview.Overview) error {
-	ids, err := runlog.IDs(s.Root)
-	var newest *runlog.Record
-	if err == nil && len(ids) > 0 {
-		newest, err = runlog.Read(s.Root, ids[0])
+// overviewRuns tells of the run at work, or of one that was cut off: its journal
+// is open.
+func (s *Stack) overviewRuns(o *overview.Overview, pid int, held bool) error {
+	id, err := overview.OpenRun(s.Root)
+	var r *runlog.Record
+	if id != "" {
+		if r, err = runlog.Read(s.Root, id); err != nil { // that there is such a run matters more than what it did
+			r = &runlog.Record{ID: id, Header: run.Header{ID: id}}
+		}
 	}
-	pid, held := lock.Holder(s.Root.Lock())
-	switch overview.PhaseOf(s.Root, newest, held) {
+	var unlogged *runlog.NotFoundError
+	if errors.As(err, &unlogged) {
+		err = nil // it was cut off before its log was begun
+	}
+	switch overview.PhaseOf(r, held) {
 	case overview.Preparing:
 		o.Preparing = &overview.Process{PID: pid}
 	case overview.Running:
-		o.Running = newest
+		o.Running = r
 	case overview.Interrupted:
-		o.Interrupted = newest
+		o.Interrupted = r
 	}
 	return err
 }
 
-// RecordCheck keeps what a look found, for those who look at the stack without
-// asking upstream. Where always is not set, only what is new is written. A look
-// at some components only renews what is known of those. Not being allowed to
-// write is no error: a check by a plain user changes nothing.
-func (s *Stack) RecordCheck(v *View, o LookOptions, always bool) {
+// overviewBroken finds the components whose rollback failed in the last run that
+// touched them. Such runs are rare, so their logs, and those of the runs since,
+// are only read when one is known.
+func (s *Stack) overviewBroken(o *overview.Overview) error {
+	failed := map[string]bool{}
+	for _, r := range o.Runs {
+		if r.Status == run.StatusRollbackFail {
+			failed[r.ID] = true
+		}
+	}
+	if in := o.Interrupted; in != nil && in.Ended() && in.Result.Status == run.StatusRollbackFail {
+		failed[in.ID] = true
+	}
+	if len(failed) == 0 {
+		return nil
+	}
+	ids, err := runlog.IDs(s.Root)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	known := map[string]bool{} // components, or instances of them, that a later run left whole or broken
+	for _, id := range ids {
+		if len(failed) == 0 {
+			break
+		}
+		delete(failed, id)
+		r, err := runlog.Read(s.Root, id)
+		if err != nil || !r.Ended() {
+			errs = append(errs, err)
+			continue
+		}
+		for _, out := range r.Result.Components {
+			set := out.Name + "@" + out.Instance
+			changed := out.Status == run.Upgraded || out.Status == run.RolledBack || out.Status == run.RollbackFailed || out.Healthy
+			if !changed || known[set] {
+				continue
+			}
+			known[set] = true
+			if out.Status == run.RollbackFailed && !slices.Contains(o.Broken, out.Name) {
+				o.Broken = append(o.Broken, out.Name)
+			}
+		}
+	}
+	slices.Sort(o.Broken)
+	return errors.Join(errs...)
+}
+
+// Checked keeps what a check found and announces the new versions among it.
+func (s *Stack) Checked(v *View, o LookOptions) { s.announce(s.recordCheck(v, o, true), nil) }
+
+// recordCheck keeps what a look found, for those who look at the stack without
+// asking upstream, and returns it. Where always is not set, only what is new is
+// written. A look at some components only renews what is known of those. Not being
+// allowed to write is no error: a check by a plain user changes nothing.
+func (s *Stack) recordCheck(v *View, o LookOptions, always bool) plan.CheckReport {
 	in := v.Input
 	in.Auto, in.Target, in.Pins, in.Force = false, plan.Latest, nil, false
+	if s.trustCache() != nil {
+		return plan.Check(in) // it was told
+	}
 	report := plan.Check(in)
+	whole := report
 	if len(o.Components) > 0 {
 		old, err := overview.ReadCheck(s.Root)
 		if err != nil || old == nil {
-			return // what is known of some is not what is known of all
+			return report // what is known of some is not what is known of all
 		}
-		report = renew(*old, report)
+		whole = renew(*old, report)
 	}
-	if err := overview.WriteCheck(s.host, s.Root, report, always); err != nil {
+	if err := overview.WriteCheck(s.host, s.Root, whole, always); err != nil {
 		s.Logger.Debug("what the check found is not kept", "error", err)
 	}
+	if !s.holdsLock { // else Mutate does it at its end
+		s.writeTextfile()
+	}
+	return report
 }
 
 // renew puts what a later report says of some components into one of all.
@@ -236,12 +339,15 @@ func (s *Stack) recordAfter(v *View, o LookOptions, at map[string]component.Vers
 			next.Input.Installed[i].Current = now
 		}
 	}
-	s.RecordCheck(&next, o, false)
+	s.recordCheck(&next, o, false)
 }
 
 // recordBackups keeps the list of backup points for readers who may not look
 // into them.
 func (s *Stack) recordBackups() {
+	if s.trustCache() != nil {
+		return // told where the cache is of use
+	}
 	points, err := s.Backups()
 	list := []overview.Backup{}
 	for _, p := range points {

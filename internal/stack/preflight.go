@@ -5,7 +5,6 @@ import (
 	"runtime"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
-	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
@@ -29,21 +28,6 @@ func (s *Stack) preflight(ctx context.Context, v *View, p *plan.Plan, skipHealth
 	})
 }
 
-// dataCopies lists the copies of data that the plan cannot do without.
-func (s *Stack) dataCopies(v *View, p *plan.Plan, asked bool) map[string]preflight.DataCopy {
-	out := map[string]preflight.DataCopy{}
-	for _, st := range p.Steps() {
-		for _, in := range v.Installed[st.Component].Local() {
-			dir := s.dataDir(in)
-			if dir == "" || !s.needOf(in.Component, st.Reversible, st.To.Less(st.From), asked).must {
-				continue
-			}
-			out[in.Set()] = preflight.DataCopy{Dir: dir, Bytes: backup.DataSize(dir, in.Component.Data.Backup.Exclude, s.Root.Backups())}
-		}
-	}
-	return out
-}
-
 // alertGate is the policy's gate, or nil.
 func (s *Stack) alertGate() *preflight.Gate {
 	g := s.Policy.AlertGate
@@ -64,7 +48,7 @@ func (s *Stack) historyOpens(ctx context.Context) error {
 
 // downloads lists where the files of each step come from.
 func (s *Stack) downloads(p *plan.Plan, v *View) []preflight.Download {
-	store := artifact.New(artifact.Options{CacheDir: s.Root.Cache(), Logger: s.Logger})
+	store := artifact.New(artifact.Options{CacheDir: s.cacheDir(), Logger: s.Logger})
 	var out []preflight.Download
 	for _, st := range p.Steps() {
 		c := v.Installed[st.Component].Component

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -21,6 +22,16 @@ type prepared struct {
 	step   plan.Step
 	in     *inventory.Installed
 	staged *artifact.Staged
+	says   component.Version // what the new binary says of itself
+}
+
+// prepareStep is prepare as a span.
+func (s *Stack) prepareStep(ctx context.Context, store *artifact.Store, step plan.Step, in *inventory.Installed, dir string) (*prepared, error) {
+	ctx, end := s.Tracer.Span(ctx, "prepare "+step.Component,
+		slog.String("component", step.Component), slog.String("from", step.From.String()), slog.String("to", step.To.String()))
+	p, err := s.prepare(ctx, store, step, in, dir)
+	end(err)
+	return p, err
 }
 
 // prepare downloads and verifies a step, runs the new binary for its version
@@ -45,6 +56,8 @@ func (s *Stack) prepare(ctx context.Context, store *artifact.Store, step plan.St
 	if err != nil {
 		return nil, refuse("state", err, "observability-upgrade status")
 	}
+	// In one pass it is downloaded, verified and unpacked.
+	dctx, end := s.Tracer.Span(dctx, "download", slog.String("component", c.Name), slog.String("asset", step.Asset))
 	staged, err := store.Stage(dctx, artifact.Request{
 		Component: c, Release: rel, OS: runtime.GOOS, Arch: runtime.GOARCH, Root: s.Root.Prefix(), Staging: s.staging(), Dir: dir,
 		ChecksumRequired:  s.Policy.Verification.Checksum == "required",
@@ -60,13 +73,21 @@ func (s *Stack) prepare(ctx context.Context, store *artifact.Store, step plan.St
 		if errors.As(err, new(*artifact.UnsignedError)) {
 			next = s.unsignedNext(c.Name)
 		}
+		end(err)
 		return nil, refuse("download and verification", err, next)
 	}
+	end(nil, slog.Int64("bytes", staged.Size), slog.Bool("cached", staged.FromCache), slog.String("checksum", staged.ChecksumSource), slog.String("signature", staged.Signed.Type))
 	p := &prepared{step: step, in: in, staged: staged}
-	if err := s.checkVersion(ctx, p); err != nil {
+	_, end = s.Tracer.Span(ctx, "probe", slog.String("component", c.Name))
+	err = s.checkVersion(ctx, p)
+	end(err)
+	if err != nil {
 		return nil, refuse("version of the new binary", err, "observability-upgrade check --refresh --component="+c.Name)
 	}
-	if err := s.checkConfig(ctx, p); err != nil {
+	_, end = s.Tracer.Span(ctx, "config check", slog.String("component", c.Name))
+	err = s.checkConfig(ctx, p)
+	end(err)
+	if err != nil {
 		return nil, refuse("configuration check by the new version", err, "correct the configuration, then: observability-upgrade apply --component="+c.Name)
 	}
 	return p, nil
@@ -107,6 +128,7 @@ func (s *Stack) checkVersion(ctx context.Context, p *prepared) error {
 	if !p.step.To.SameRelease(got) {
 		return fmt.Errorf("expected %s, the downloaded %s says %s (%.120q)", p.step.To, f.Name, got, firstLine(out))
 	}
+	p.says = got
 	return nil
 }
 

@@ -22,6 +22,7 @@ type RestartOptions struct {
 // Restarted is what became of a restart; its JSON form is the document of
 // `restart`.
 type Restarted struct {
+	ID          string          `json:"id"` // of the run, for `history show`
 	Components  []health.Report `json:"components"`
 	Integration []health.Check  `json:"integration,omitempty"` // after all were restarted
 }
@@ -36,7 +37,9 @@ func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error
 	if err != nil {
 		return doc, err
 	}
-	found, err := s.Inventory(ctx, comps)
+	looking, end := s.Tracer.Span(ctx, "look")
+	found, err := s.Inventory(looking, comps)
+	end(err)
 	if err != nil {
 		return doc, err
 	}
@@ -54,6 +57,9 @@ func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error
 		in := byName[name]
 		if in == nil {
 			return doc, &UsageError{Message: name + " is not installed on this host", Hint: "observability-upgrade components list"}
+		}
+		if in.Unlisted != "" {
+			return doc, s.unlistedError(in, "a restart of the plain service would start one more beside them")
 		}
 		for _, one := range in.Copies {
 			if one.Remote() {
@@ -76,6 +82,7 @@ func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error
 	engine := s.engine()
 	engine.ReloadConfig = func(ctx context.Context, ch run.Change) (bool, error) { return s.reload(ctx, targets[ch.Set()]) }
 	res, err := engine.Execute(ctx, req)
+	doc.ID = res.ID
 	var done []*inventory.Installed
 	for _, out := range res.Components {
 		if out.Status != run.NotAttempted {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
@@ -15,6 +16,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
+	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
 
 // RollbackOptions name what to go back to.
@@ -27,7 +29,10 @@ type RollbackOptions struct {
 	// collected since is lost. It is done without asking where the older version
 	// cannot read what the newer one wrote.
 	RestoreData bool
-	Force       bool // go back over a one-way door without the data
+	// Force goes back over a one-way door without the data, by the instances that the
+	// state file remembers where they cannot be looked up, and without those on other
+	// hosts that cannot be asked.
+	Force bool
 }
 
 // RollbackPlan is what a rollback would do.
@@ -40,16 +45,33 @@ type RollbackPlan struct {
 	subjects []backup.Subject
 }
 
+// archive is what the version in the backup point came out of, as the state file
+// in it says; "" where that does not know.
+func (p *RollbackPlan) archive(bc backup.Component) string {
+	f, err := state.Load(p.Point.StateFile())
+	if err != nil || f.Components[bc.Name].CurrentVersion != bc.Version {
+		return ""
+	}
+	return f.Components[bc.Name].Archive
+}
+
 // Backups lists the backup points, newest first.
 func (s *Stack) Backups() ([]*backup.Point, error) { return backup.List(s.Root.Backups()) }
 
 // PlanRollback finds the backup point, proves it intact, and works out what
 // would change. Nothing is changed. It needs no network.
 func (s *Stack) PlanRollback(ctx context.Context, o RollbackOptions) (*RollbackPlan, error) {
+	ctx, end := s.Tracer.Span(ctx, "plan")
+	p, err := s.planRollback(ctx, o)
+	end(err)
+	return p, err
+}
+
+func (s *Stack) planRollback(ctx context.Context, o RollbackOptions) (*RollbackPlan, error) {
 	if _, err := s.Components(o.Components); err != nil {
 		return nil, err
 	}
-	stamp, only, undoes, err := s.rollbackTarget(ctx, o)
+	stamp, only, pasts, err := s.rollbackTarget(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -61,15 +83,21 @@ func (s *Stack) PlanRollback(ctx context.Context, o RollbackOptions) (*RollbackP
 		}
 		return nil, err
 	}
+	if err := backup.Custody(p); err != nil {
+		return nil, distrusted("backup ownership", err)
+	}
 	if err := backup.Verify(ctx, p); err != nil {
 		return nil, &RefusedError{Check: "backup integrity", Err: err, Next: "observability-upgrade rollback --list"}
+	}
+	if err := s.meetNeighbours(ctx); err != nil {
+		return nil, err
 	}
 	plan := &RollbackPlan{Point: p}
 	for _, bc := range p.Manifest.Components {
 		if len(only) > 0 && !slices.Contains(only, bc.Name) {
 			continue
 		}
-		if err := s.addRollback(ctx, plan, bc, o, undoes); err != nil {
+		if err := s.addRollback(ctx, plan, bc, o, pasts[bc.Name]); err != nil {
 			return nil, err
 		}
 	}
@@ -81,17 +109,27 @@ func (s *Stack) PlanRollback(ctx context.Context, o RollbackOptions) (*RollbackP
 	return plan, nil
 }
 
+// past is what a rollback makes of a component's history.
+type past struct {
+	undoes []int64        // upgrades that it takes back
+	redoes []history.Mark // upgrades that are in force again
+}
+
 // rollbackTarget is the backup point's name, the components wanted (empty: all
-// it holds) and, per component, the history rows that the rollback undoes.
-func (s *Stack) rollbackTarget(ctx context.Context, o RollbackOptions) (stamp string, only []string, undoes map[string][]int64, err error) {
-	undoes = map[string][]int64{}
+// it holds) and, per component, what the history will say. Going back to a point
+// makes it say what was so when the point was taken: every upgrade since is
+// rolled back, the point's own run first of them, and an upgrade before that a
+// rollback took back since is a success again. So the point of a rollback is the
+// way to undo it, and `--previous` finds the upgrade afterwards.
+func (s *Stack) rollbackTarget(ctx context.Context, o RollbackOptions) (stamp string, only []string, pasts map[string]past, err error) {
+	pasts = map[string]past{}
 	db, err := history.OpenReadOnly(ctx, s.Root.History())
 	if err != nil {
 		if o.Previous {
 			return "", nil, nil, err
 		}
 		s.Notice(fmt.Sprintf("the history cannot be read, so it will not show this rollback: %v", err))
-		return o.To, o.Components, undoes, nil
+		return o.To, o.Components, pasts, nil
 	}
 	defer db.Close()
 	if o.Previous {
@@ -104,29 +142,35 @@ func (s *Stack) rollbackTarget(ctx context.Context, o RollbackOptions) (stamp st
 				continue
 			}
 			only = append(only, r.Component)
-			undoes[r.Component] = append(undoes[r.Component], r.ID)
+			p := pasts[r.Component]
+			p.undoes = append(p.undoes, r.ID)
+			pasts[r.Component] = p
 			stamp = filepath.Base(r.BackupPath)
 		}
 		if stamp == "" {
 			return "", nil, nil, &UsageError{Message: "there is no successful upgrade left to roll back", Hint: "observability-upgrade rollback --list"}
 		}
-		return stamp, only, undoes, nil
+		return stamp, only, pasts, nil
 	}
-	rows, err := db.List(ctx, history.Filter{Status: history.Success})
+	rows, err := db.List(ctx, history.Filter{})
 	if err != nil {
 		return "", nil, nil, err
 	}
 	for _, r := range rows {
-		// Every upgrade made since that point was taken is undone by going back to
-		// it; the point's own run is the first of them.
-		if base := filepath.Base(r.BackupPath); base >= o.To {
-			undoes[r.Component] = append(undoes[r.Component], r.ID)
+		p := pasts[r.Component]
+		since := !backup.Before(filepath.Base(r.BackupPath), o.To)
+		switch {
+		case since && r.Status == history.Success:
+			p.undoes = append(p.undoes, r.ID)
+		case !since && r.RolledBackBy != "" && r.RollbackTimestamp != nil && !backup.Before(r.RolledBackBy, o.To):
+			p.redoes = append(p.redoes, history.Mark{ID: r.ID, By: r.RolledBackBy, At: *r.RollbackTimestamp})
 		}
+		pasts[r.Component] = p
 	}
-	return o.To, o.Components, undoes, nil
+	return o.To, o.Components, pasts, nil
 }
 
-func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.Component, o RollbackOptions, undoes map[string][]int64) error {
+func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.Component, o RollbackOptions, was past) error {
 	c, ok := s.Catalogue.Get(bc.Name)
 	if !ok {
 		return &RefusedError{Component: bc.Name, Check: "definition", Err: fmt.Errorf("the backup holds it, but no definition of it exists any more; put it back into %s", s.Root.ComponentsDir()), Next: "observability-upgrade components list"}
@@ -141,6 +185,14 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 	} else if in, err = s.lost(ctx, c, bc); err != nil {
 		return err
 	}
+	if in.Unlisted != "" {
+		if !o.Force {
+			return s.unlistedError(in, "a rollback of the plain service alone would leave them as they are; --force goes by those that the state file remembers")
+		}
+		if in, err = s.remembered(ctx, in); err != nil {
+			return err
+		}
+	}
 	to, err := component.ParseVersion(bc.Version)
 	if err != nil {
 		return &RefusedError{Component: bc.Name, Check: "backup", Err: err, Next: "observability-upgrade rollback --list"}
@@ -153,22 +205,37 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 		}
 		all = append(all, swaps...)
 	}
-	if len(all) == 0 && !o.RestoreData {
+	if err := s.sameFiles(in, bc, all); err != nil {
+		return err
+	}
+	away := slices.ContainsFunc(in.Copies, func(one *inventory.Installed) bool { return one.Remote() })
+	if len(all) == 0 && !o.RestoreData && !away {
 		plan.Skipped = append(plan.Skipped, bc.Name)
 		return nil
 	}
 	var changes []run.Change
 	for _, one := range parts(in) {
 		if one.Remote() {
-			ch := s.awayChange(in, one, in.Version, to, o.SkipHealth)
-			ch.Undoes = undoes[bc.Name]
-			changes = append(changes, *ch)
+			ch, err := s.rollbackAway(ctx, in, one, to, o)
+			switch {
+			case err != nil && o.Force:
+				s.Notice(fmt.Sprintf("%s is left out, as it is: %v", one.Set(), err))
+			case err != nil:
+				return &RefusedError{
+					Component: one.Set(), Check: "its host", Err: fmt.Errorf("%w; --force leaves it as it is", err),
+					Next: strings.Join(append(slices.Clone(one.Exec), "rollback", "--list"), " "),
+				}
+			case ch != nil:
+				ch.Undoes, ch.Redoes = was.undoes, was.redoes
+				changes = append(changes, *ch)
+			}
 			continue
 		}
 		ch := s.baseChange(one, in.Version, to, o.SkipHealth)
 		// A rollback leaves the service running: it is how a stopped one is mended.
 		ch.WasActive = ch.Service.Unit != "" || len(ch.Service.Command) > 0
-		ch.Undoes, ch.Swaps, ch.Rolling = undoes[bc.Name], slices.Clone(all), s.rolling(in, one)
+		ch.Archive = plan.archive(bc)
+		ch.Undoes, ch.Redoes, ch.Swaps, ch.Rolling = was.undoes, was.redoes, slices.Clone(all), s.rolling(in, one)
 		for _, it := range bc.Items {
 			if it.Kind != backup.Binary {
 				continue
@@ -180,7 +247,7 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 				ch.Executable = it.Path
 			}
 		}
-		if err := s.rollbackData(plan, one, &ch, o); err != nil {
+		if err := s.rollbackData(ctx, plan, in, one, &ch, o); err != nil {
 			return err
 		}
 		if len(ch.Swaps) == 0 && (ch.Data == nil || ch.Data.From == "") {
@@ -194,6 +261,32 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 	}
 	plan.Changes = append(plan.Changes, changes...)
 	plan.subjects = append(plan.subjects, s.subject(in))
+	return nil
+}
+
+// sameFiles refuses to put back programs that nobody would start: those whose link
+// leads to another file than when the backup was taken.
+func (s *Stack) sameFiles(in *inventory.Installed, bc backup.Component, swaps []run.Swap) error {
+	if slices.ContainsFunc(swaps, func(sw run.Swap) bool { return sw.Kind == backup.Unit }) {
+		return nil // the unit that is put back says what is started
+	}
+	for _, it := range bc.Items {
+		now := in.Binaries[it.Name]
+		if it.Kind != backup.Binary || now == "" || now == it.Path {
+			continue
+		}
+		link := ""
+		for _, b := range in.Component.Binaries {
+			if b.Name == it.Name {
+				link = s.Root.Path(component.Vars{Name: in.Component.Name}.Expand(b.Install))
+			}
+		}
+		return &RefusedError{
+			Component: bc.Name, Check: "files",
+			Err:  fmt.Errorf("expected its %s to be %s, as when the backup was taken, found %s: what is put back would not be what is started", it.Name, it.Path, now),
+			Next: fmt.Sprintf("ln -sfn %s %s, then the same command", it.Path, link),
+		}
+	}
 	return nil
 }
 
@@ -254,7 +347,7 @@ func rollbackSwap(kind backup.Kind, name, stored, path string, tree bool) (*run.
 // Rollback carries out a rollback plan; the caller holds the lock.
 func (s *Stack) Rollback(ctx context.Context, p *RollbackPlan, trigger string) (run.Result, error) {
 	if len(p.Changes) == 0 {
-		return run.Result{Operation: run.Rollback, Status: run.StatusNothingToDo, Components: []run.Outcome{}}, nil
+		return run.Result{Operation: run.Rollback, Trigger: trigger, StartedAt: s.now().UTC(), Status: run.StatusNothingToDo, Components: []run.Outcome{}}, nil
 	}
 	type entry struct {
 		Name string `json:"name"`
@@ -273,5 +366,9 @@ func (s *Stack) Rollback(ctx context.Context, p *RollbackPlan, trigger string) (
 		Operation: run.Rollback, Trigger: trigger, Changes: p.Changes, Subjects: p.subjects, Plan: doc, ContinueOnFailure: true,
 	})
 	s.reloadStale(ctx, &res)
+	s.tell.ended(res, err)
+	if !errors.Is(err, hostfs.ErrCrashed) {
+		s.assessAgain(ctx)
+	}
 	return res, err
 }

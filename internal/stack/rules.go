@@ -71,7 +71,7 @@ func (s *Stack) addPolicies(in *plan.Input, level string) error {
 	if level != "" {
 		a.DefaultPolicy = level
 	}
-	in.DefaultPolicy = plan.Policy{Level: plan.Level(a.DefaultPolicy), MinReleaseAge: days(a.MinReleaseAgeDays)}
+	in.DefaultPolicy = plan.Policy{Level: plan.Level(a.DefaultPolicy), MinReleaseAge: days(a.MinReleaseAgeDays), Security: a.Security}
 	in.Policies = map[string]plan.Policy{}
 	for name, p := range a.Policies {
 		out := in.DefaultPolicy
@@ -82,6 +82,9 @@ func (s *Stack) addPolicies(in *plan.Input, level string) error {
 			out.MinReleaseAge = days(p.MinReleaseAgeDays)
 		}
 		out.MaxAge = days(p.MaxAgeDays)
+		if p.Security != "" {
+			out.Security = p.Security
+		}
 		if p.Channel != "" {
 			r, err := s.Matrix.Channel(name, p.Channel)
 			if err != nil {

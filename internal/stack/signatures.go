@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
@@ -84,13 +85,8 @@ func (s *Stack) unsignedNext(name string) string {
 // know of verified signatures, so that a state file that has to be rebuilt does
 // not forget them. A record that a person did away with since may come back:
 // that is refused once more, and allowed by the same key of the policy.
-func (s *Stack) signedInBackups() map[string]*state.SignatureVerified {
+func signedInBackups(points []*backup.Point) map[string]*state.SignatureVerified {
 	signed := map[string]*state.SignatureVerified{}
-	points, err := s.Backups()
-	if err != nil {
-		s.Notice(fmt.Sprintf("backup points cannot be listed, so it is forgotten which components were verified by a signature: %v", err))
-		return signed
-	}
 	for _, p := range points {
 		f, err := state.Load(p.StateFile())
 		if err != nil {

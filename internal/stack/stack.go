@@ -17,6 +17,7 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
 	"github.com/observability-upgrade/observability-upgrade/internal/audit"
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/catalogue"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/config"
@@ -43,18 +44,39 @@ type Options struct {
 	Progress artifact.Progress // downloads; may be nil
 	Events   func(run.Event)   // steps of a run; may be nil
 	Notice   func(string)      // things a person should know; may be nil
+	Tracer   Tracer            // may be nil
 	Build    string            // this program's version
+	Here     bool              // leave out instances on other hosts
+	Program  string            // path of this program, which delivers notifications in a process of its own; may be empty
 	ExitCode func(error) int   // what the audit log gives as the exit code; may be nil
 	Guard    hostfs.Guard      // fault injection in tests; nil otherwise
 	Now      func() time.Time  // time.Now when nil
 	// Window judges the maintenance windows for the pre-flight checks; nil leaves
 	// them out. See preflight.Input.
 	Window func(ctx context.Context) component.Check
-	// LookOnly opens a stack of which only Overview and Conditions are asked, maybe
-	// by a user who may read neither secrets nor more of the service manager than
-	// everybody: neither is needed to open it.
-	LookOnly bool
+	Needs  Needs
 }
+
+// Needs is what a command cannot do without of the configuration.
+type Needs int
+
+// What commands need.
+const (
+	// Everything: any mistake in any file is an error that wraps ErrConfig.
+	Everything Needs = iota
+	// Local is for going back, which asks nothing of the network: what the policy
+	// says of upstream and of alerts is not read, nor the secrets in it.
+	Local
+	// Little is for looking: what holds is used, and the rest is told as a notice.
+	Little
+	// Show is for a service that shows what there is, maybe as a user without rights:
+	// only Overview and Conditions are asked. What only acts is not read, nor the
+	// secrets in it: upstream, alerts, hooks, notifications.
+	Show
+	// Journal is for recovery, which has all it must know in the journal: as Little,
+	// and a health check whose secret cannot be had is left undecided.
+	Journal
+)
 
 // Stack is opened once per command. It is not safe for concurrent use.
 type Stack struct {
@@ -70,8 +92,14 @@ type Stack struct {
 	prober   *health.Prober
 	now      func() time.Time
 	log      *runlog.Writer
+	tell     *teller
+	totals   totals
 
-	holdsLock bool // while Mutate runs
+	holdsLock  bool                     // while Mutate runs
+	surveys    map[string]backup.Survey // of data directories, as they were first looked at
+	neighbours []*inventory.Installed   // what is installed, as far as it was looked for
+	salvaged   bool                     // the policy could not be read whole
+	cacheBad   bool                     // it was told that the cache is not used
 }
 
 // Open reads the configuration and connects to the service manager. Errors in
@@ -87,26 +115,14 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 	if s.Notice == nil {
 		s.Notice = func(string) {}
 	}
-	var errs [3]error
-	load := config.LoadPolicy
-	if o.LookOnly {
-		load = config.LoadPublicPolicy
+	if s.Tracer == nil {
+		s.Tracer = untraced{}
 	}
-	s.Policy, errs[0] = load(o.Root, o.Env)
-	s.Matrix, errs[1] = config.LoadMatrix(o.Root)
-	s.Catalogue, errs[2] = catalogue.Load(o.Root.ComponentsDir())
-	if err := errors.Join(errs[:]...); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	s.Matrix.Add(config.Knowledge())
-	if err := config.CheckConflicts(s.Policy, s.Matrix); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	if wrong, _ := config.Cross(s.Policy, s.Matrix, s.Catalogue.Names()); len(wrong) > 0 {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, wrong)
+	if err := s.readConfig(); err != nil {
+		return nil, err
 	}
 	s.log = runlog.NewWriter(o.Root, s.Logger)
-	if o.LookOnly {
+	if o.Needs == Show {
 		return s, nil
 	}
 	s.http = &http.Client{Transport: newTransport()}
@@ -116,8 +132,73 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 	}
 	s.prober = &health.Prober{
 		Services: s.services, Logger: s.Logger, Expand: config.Expander(o.Root, o.Env), Exec: artifact.RunTool,
+		SpareSecrets: o.Needs == Journal,
 	}
 	return s, nil
+}
+
+// readConfig reads as much of the configuration as the command needs.
+func (s *Stack) readConfig() error {
+	if s.Needs == Little || s.Needs == Journal {
+		s.salvageConfig()
+		if err := s.openNotifications(); err != nil {
+			s.Notice(fmt.Sprintf("nobody is notified of this: %v", err))
+			s.notifyWith(&config.Notifications{File: s.Root.Notifications()})
+		}
+		return nil
+	}
+	var unread []string
+	switch s.Needs {
+	case Local:
+		unread = []string{"upstream", "alert_gate"}
+	case Show:
+		unread = []string{"upstream", "alert_gate", "hooks", "vulnerabilities"}
+	}
+	var errs [4]error
+	s.Policy, errs[0] = config.LoadPolicy(s.Root, s.Env, unread...)
+	s.Matrix, errs[1] = config.LoadMatrix(s.Root)
+	s.Catalogue, errs[2] = catalogue.Load(s.Root.ComponentsDir())
+	if s.Needs != Show {
+		errs[3] = s.openNotifications()
+	}
+	if err := errors.Join(errs[:]...); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	s.Matrix.Add(config.Knowledge())
+	if err := config.CheckConflicts(s.Policy, s.Matrix); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if wrong, _ := config.Cross(s.Policy, s.Matrix, s.Catalogue.Names()); len(wrong) > 0 {
+		return fmt.Errorf("%w: %w", ErrConfig, wrong)
+	}
+	return nil
+}
+
+// salvageConfig goes on with what holds of the configuration. Which service
+// manager an interrupted run used is in its journal.
+func (s *Stack) salvageConfig() {
+	tell := func(err error, what string) {
+		if err != nil {
+			s.Notice(fmt.Sprintf("%v; this command goes on %s; observability-upgrade config validate", err, what))
+		}
+	}
+	var err error
+	s.Policy, err = config.SalvagePolicy(s.Root, s.Env)
+	tell(err, "with the defaults for what is wrong there")
+	s.salvaged = err != nil
+	if s.Matrix, err = config.LoadMatrix(s.Root); err != nil {
+		s.Matrix = &config.Matrix{File: s.Root.Matrix()}
+		tell(err, "without it")
+	}
+	s.Matrix.Add(config.Knowledge())
+	s.Catalogue, err = catalogue.Salvage(s.Root.ComponentsDir())
+	tell(err, "without the components that are defined wrongly")
+	if !s.salvaged || s.Policy.ServiceManager != "auto" {
+		return
+	}
+	if in, err := run.FindInterrupted(s.Root.JournalDir()); err == nil && in != nil && in.Manager != "" {
+		s.Policy.ServiceManager = in.Manager
+	}
 }
 
 // ask is the upstream client. refresh makes it ask even when its last answer is
@@ -127,7 +208,7 @@ func (s *Stack) ask(refresh bool) *upstream.Client {
 	return upstream.New(upstream.Options{
 		GitHubURL: u.GitHub.APIURL, GitHubToken: string(u.GitHub.Token),
 		GitLabURL: u.GitLab.APIURL, GitLabToken: string(u.GitLab.Token), GrafanaURL: u.Grafana.APIURL,
-		CacheDir: s.Root.Cache(), TTL: u.CacheTTL.Std(), Refresh: refresh, Concurrency: u.Concurrency,
+		CacheDir: s.cacheDir(), TTL: u.CacheTTL.Std(), Refresh: refresh, Concurrency: u.Concurrency,
 		HTTP: s.http, Logger: s.Logger, Root: s.Root.Prefix(), UserAgent: "observability-upgrade/" + s.Build,
 	})
 }
@@ -143,7 +224,7 @@ func newTransport() *http.Transport {
 func (s *Stack) Close() error {
 	s.log.Close()
 	if s.services == nil {
-		return nil // LookOnly
+		return nil // Show
 	}
 	return s.services.Close()
 }
@@ -151,6 +232,8 @@ func (s *Stack) Close() error {
 // report hands an event of a run to all who look on.
 func (s *Stack) report(ev run.Event) {
 	s.log.Event(ev)
+	s.tell.event(ev)
+	s.Tracer.Event(ev)
 	if s.Events != nil {
 		s.Events(ev)
 	}
@@ -231,6 +314,10 @@ func (s *Stack) probe(ctx context.Context, path string, v component.VersionProbe
 // Mutate runs do under the lock, after recovering what an interrupted run left
 // behind, and writes the outcome to the audit log.
 func (s *Stack) Mutate(ctx context.Context, command string, args []string, do func(ctx context.Context) (string, error)) error {
+	return s.traced(ctx, command, func(ctx context.Context) error { return s.underLock(ctx, command, args, do) })
+}
+
+func (s *Stack) underLock(ctx context.Context, command string, args []string, do func(ctx context.Context) (string, error)) error {
 	l, err := lock.Acquire(s.Root.Lock(), "observability-upgrade "+command)
 	if err != nil {
 		return err
@@ -238,6 +325,9 @@ func (s *Stack) Mutate(ctx context.Context, command string, args []string, do fu
 	defer l.Release()
 	s.holdsLock = true
 	defer func() { s.holdsLock = false }()
+	if err := artifact.ClearProbes(s.now()); err != nil {
+		s.Logger.Debug("left-overs of killed probes are not removed", "error", err)
+	}
 	id := ""
 	if command != "recover" {
 		err = s.recoverFirst(ctx)
@@ -250,18 +340,21 @@ func (s *Stack) Mutate(ctx context.Context, command string, args []string, do fu
 		id, err = do(ctx)
 	}
 	s.recordBackups()
-	entry := audit.Entry{Command: command, Args: args, Outcome: "ok", RunID: id}
+	s.writeTextfile()
+	s.audit(audit.Entry{Command: command, Args: args, RunID: id}, err)
+	return err
+}
+
+// audit writes how a command ended to the audit log.
+func (s *Stack) audit(entry audit.Entry, err error) {
+	entry.Outcome = "ok"
 	if err != nil {
-		entry.Outcome, entry.Detail, entry.ExitCode = "error", err.Error(), 1
-		if s.ExitCode != nil {
-			entry.ExitCode = s.ExitCode(err)
-		}
+		entry.Outcome, entry.Detail, entry.ExitCode = "error", err.Error(), s.exitCode(err)
 	}
 	log := audit.New(s.host, s.Root.Audit())
 	if auditErr := log.Write(entry); auditErr != nil && !errors.Is(auditErr, hostfs.ErrCrashed) {
 		s.Notice(fmt.Sprintf("audit log: %v", auditErr))
 	}
-	return err
 }
 
 // recoverFirst finishes an interrupted run before anything new begins.
@@ -287,9 +380,13 @@ func Summary(r run.Result) string {
 		case run.Upgraded:
 			msg += fmt.Sprintf("%s is at %s", o.Name, o.To)
 		case run.Failed:
-			if r.Operation == run.Restart && o.Healthy {
+			switch {
+			case r.Operation == run.Restart && o.Healthy:
 				msg += o.Name + " was started again"
-				break
+				continue
+			case r.Operation == run.Rollback && o.Healthy:
+				msg += fmt.Sprintf("%s is back at %s: its rollback to %s was undone", o.Name, o.From, o.To)
+				continue
 			}
 			msg += fmt.Sprintf("%s: %s", o.Name, o.Status)
 		case run.RolledBack:
@@ -311,9 +408,21 @@ func Summary(r run.Result) string {
 }
 
 // Recover finishes interrupted runs; the caller holds the lock. Results are
-// those of the runs recovered.
+// those of the runs recovered. A journal that somebody else could have planted is
+// a RefusedError.
 func (s *Stack) Recover(ctx context.Context) ([]run.Result, error) {
-	return s.engine().Recover(ctx)
+	if err := s.trustJournal(); err != nil {
+		return nil, err
+	}
+	results, err := s.engine().Recover(ctx)
+	for i := range results {
+		r := &results[i]
+		if r.Operation == run.Apply {
+			s.hooksAfter(ctx, hook{trigger: r.Trigger}, r)
+		}
+		s.tell.ended(*r, err)
+	}
+	return results, err
 }
 
 func (s *Stack) engine() *run.Engine {
@@ -322,13 +431,18 @@ func (s *Stack) engine() *run.Engine {
 		Root: s.Root, Host: s.host, Services: s.services, Prober: s.prober,
 		Recorder: s.books(),
 		Timeouts: run.Timeouts{Stop: t.Stop.Std(), Start: t.Start.Std(), Health: t.Health.Std()},
-		Now:      s.now, Logger: s.Logger, Report: s.report, Build: s.Build,
+		Now:      s.now, Logger: s.Logger, Report: s.report, Build: s.Build, Manager: s.services.Kind(),
 		Balancer: s.openBalancer, Remote: runRemote,
 	}
 }
 
 func (s *Stack) books() *run.Books {
-	return &run.Books{Root: s.Root, Host: s.host, Now: s.now, Retain: s.Policy.Retention.Backups, Rebuild: s.rebuildState, Notice: s.Notice}
+	keep := s.Policy.Retention
+	b := &run.Books{Root: s.Root, Host: s.host, Now: s.now, Retain: keep.Backups, RetainRuns: keep.Runs, Rebuild: s.rebuildState, Notice: s.Notice}
+	if s.salvaged {
+		b.Retain, b.RetainRuns = 0, 0 // nobody knows how many are to be kept
+	}
+	return b
 }
 
 // Services is the service manager in use.

@@ -1,16 +1,24 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
+	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
+	"github.com/observability-upgrade/observability-upgrade/internal/runlog"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
 
@@ -23,21 +31,24 @@ type ComponentStatus struct {
 	Active     bool       `json:"active"`
 	Healthy    bool       `json:"healthy"`
 	UpgradedAt *time.Time `json:"upgraded_at"`
-	Vulnerable *bool      `json:"vulnerable"` // null: not known
+	Vulnerable *bool      `json:"vulnerable"`        // null: not known
+	Unknown    bool       `json:"unknown,omitempty"` // how it is could not be found out; see detail
 	Detail     string     `json:"detail,omitempty"`
 
+	NotKnown  bool             `json:"-"`                   // neither its manager nor the component itself could be asked
 	Instances []InstanceStatus `json:"instances,omitempty"` // of a component that has several
 }
 
-// InstanceStatus is one of several instances in `status`. Of one on another host
-// nothing is asked: its own status tells.
+// InstanceStatus is one of several instances in `status`. One on another host is
+// what the program there says of it.
 type InstanceStatus struct {
 	Name    string `json:"name"`
-	Current string `json:"current"` // as it was left by the last run, where it is elsewhere
+	Current string `json:"current"` // as it was left by the last run, where it cannot be asked
 	Service string `json:"service,omitempty"`
 	Remote  bool   `json:"remote,omitempty"`
 	Active  bool   `json:"active"`
 	Healthy bool   `json:"healthy"`
+	Unknown bool   `json:"unknown,omitempty"` // its host could not be asked
 	Detail  string `json:"detail,omitempty"`
 }
 
@@ -57,30 +68,60 @@ type Status struct {
 
 // addInstances adds what is so of each instance; the component is as well as the
 // worst of them.
-func (c *ComponentStatus) addInstances(in *inventory.Installed, known state.Component, report map[*inventory.Installed]health.Report) {
+func (c *ComponentStatus) addInstances(in *inventory.Installed, known state.Component, report map[*inventory.Installed]health.Report, away map[*inventory.Installed]InstanceStatus) {
 	var units []string
+	failed := false
 	for _, one := range in.Copies {
-		i := InstanceStatus{Name: one.Instance, Current: known.Instances[one.Instance], Remote: one.Remote()}
-		if i.Remote {
-			i.Active, i.Healthy, i.Detail = true, true, "on another host: "+strings.Join(one.Exec, " ")+" status"
-			c.Instances = append(c.Instances, i)
-			continue
+		i, asked := away[one]
+		if !asked {
+			r := report[one]
+			i = InstanceStatus{Service: one.Service.Label(), Active: one.Status.Active, Healthy: r.Healthy, Detail: r.Failures(), Current: r.Version}
+			units = append(units, i.Service)
 		}
-		r := report[one]
-		i.Service, i.Active, i.Healthy, i.Detail = one.Service.Label(), one.Status.Active, r.Healthy, r.Failures()
-		if r.Version != "" {
-			i.Current = r.Version
-		} else if i.Current == "" {
+		i.Name, i.Remote = one.Instance, one.Remote()
+		i.Current = cmp.Or(i.Current, known.Instances[one.Instance])
+		if i.Current == "" && !i.Remote {
 			i.Current = one.Version.String()
 		}
-		units = append(units, i.Service)
 		c.Active, c.Healthy = c.Active && i.Active, c.Healthy && i.Healthy
+		c.Unknown = c.Unknown || i.Unknown
+		failed = failed || !i.Healthy && !i.Unknown
 		if !i.Healthy {
 			c.Detail = strings.TrimPrefix(c.Detail+"; "+i.Name+": "+i.Detail, "; ")
 		}
 		c.Instances = append(c.Instances, i)
 	}
+	c.Unknown = c.Unknown && !failed
 	c.Service = strings.Join(units, ", ")
+}
+
+// askInstances asks the hosts of remote instances how these are, side by side.
+func (s *Stack) askInstances(ctx context.Context, found []*inventory.Installed) map[*inventory.Installed]InstanceStatus {
+	var mu sync.Mutex
+	out := map[*inventory.Installed]InstanceStatus{}
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	for _, in := range found {
+		for _, one := range in.Copies {
+			if !one.Remote() {
+				continue
+			}
+			g.Go(func() error {
+				i := InstanceStatus{Unknown: true}
+				if c, err := s.statusAway(ctx, one); err != nil {
+					i.Detail = fmt.Sprintf("not known: %v", err)
+				} else {
+					i = InstanceStatus{Current: c.Current, Service: c.Service, Active: c.Active, Healthy: c.Healthy, Unknown: c.Unknown, Detail: c.Detail}
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				out[one] = i
+				return nil
+			})
+		}
+	}
+	_ = g.Wait() // it never fails
+	return out
 }
 
 // local lists what can be probed here: components, and the instances of those that
@@ -103,6 +144,12 @@ func (s *Stack) Status(ctx context.Context) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	a := s.assessor()
+	defer a.Close()
+	known, err := a.All(ctx, subjects(found))
+	if err != nil {
+		return nil, err
+	}
 	doc := &Status{Components: []ComponentStatus{}}
 	here := local(found)
 	reports, err := s.probeAll(ctx, here, 0)
@@ -113,21 +160,31 @@ func (s *Stack) Status(ctx context.Context) (*Status, error) {
 	for i, in := range here {
 		report[in] = reports[i]
 	}
+	away := s.askInstances(ctx, found)
 	for _, in := range found {
-		known := st.Components[in.Component.Name]
+		recorded := st.Components[in.Component.Name]
 		c := ComponentStatus{
-			Name: in.Component.Name, Current: in.Version.String(), Previous: known.PreviousVersion,
+			Name: in.Component.Name, Current: in.Version.String(), Previous: recorded.PreviousVersion,
 			Service: in.Service.Label(), Active: in.Status.Active, Healthy: report[in].Healthy, Detail: report[in].Failures(),
+			Vulnerable: known.Of(in.Component.Name).Vulnerable(),
 		}
 		if len(in.Copies) > 0 {
 			c.Active, c.Healthy = true, true
-			c.addInstances(in, known, report)
+			c.addInstances(in, recorded, report, away)
+		}
+		if in.Unlisted != "" {
+			c.Active, c.Healthy, c.Unknown = false, false, true
+		}
+		if in.Status.Unknown != "" && len(in.Copies) == 0 {
+			asked := slices.ContainsFunc(report[in].Checks, func(c health.Check) bool { return c.Status == health.OK })
+			c.NotKnown = c.Healthy && !asked
+			c.Detail = strings.TrimPrefix(c.Detail+"; not known whether it runs: "+in.Status.Unknown, "; ")
 		}
 		if in.Problem != "" {
 			c.Detail = strings.TrimPrefix(c.Detail+"; "+in.Problem, "; ")
 		}
-		if !known.UpgradedAt.IsZero() {
-			at := known.UpgradedAt
+		if !recorded.UpgradedAt.IsZero() {
+			at := recorded.UpgradedAt
 			c.UpgradedAt = &at
 		}
 		doc.Components = append(doc.Components, c)
@@ -143,8 +200,29 @@ func (s *Stack) Status(ctx context.Context) (*Status, error) {
 	}
 	doc.InterruptedRun, err = run.FindInterrupted(s.Root.JournalDir())
 	if errors.Is(err, fs.ErrPermission) {
-		s.Notice("the journal directory cannot be read without more rights; an interrupted run would not be seen")
+		if doc.InterruptedRun, err = s.interruptedByLog(); err != nil || doc.InterruptedRun == nil {
+			s.Notice("the journal cannot be read without more rights; an interrupted run would not be seen")
+		}
 		err = nil
 	}
 	return doc, err
+}
+
+// interruptedByLog tells of an interrupted run by its log, for those who may see
+// that there is a journal and may not read it.
+func (s *Stack) interruptedByLog() (*run.Interrupted, error) {
+	pending, err := journal.Pending(s.Root.JournalDir())
+	if err != nil || len(pending) == 0 {
+		return nil, err
+	}
+	rec, err := runlog.Read(s.Root, journal.ID(pending[0]))
+	if err != nil {
+		return nil, err
+	}
+	h := rec.Header
+	in := &run.Interrupted{ID: rec.ID, Operation: h.Operation, StartedAt: h.StartedAt, Components: h.Components, PID: h.PID, Manager: h.Manager}
+	if n := len(rec.Steps); n > 0 {
+		in.Component, in.Step = rec.Steps[n-1].Component, rec.Steps[n-1].Step
+	}
+	return in, nil
 }

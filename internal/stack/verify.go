@@ -59,20 +59,23 @@ func (s *Stack) Verify(ctx context.Context, names []string, integration bool) (*
 		}
 	}
 	v := &Verification{Components: []health.Report{}, Integration: []health.Check{}}
-	found, all = local(found), local(all)
-	reports, err := s.probeAll(ctx, found, measureFor)
-	if err != nil {
+	var every []*inventory.Installed
+	for _, in := range found {
+		every = append(every, parts(in)...)
+	}
+	if v.Components, err = s.probeAll(ctx, every, measureFor); err != nil {
 		return nil, err
 	}
-	v.Components = append(v.Components, reports...)
 	if integration {
-		v.Integration = s.testLinks(ctx, found, all)
+		v.Integration = s.testLinks(ctx, local(found), local(all))
 	}
 	return v, ctx.Err()
 }
 
 // probeAll takes one health report per component, or per instance of it, side by
-// side. measure is how long the use of processors is watched; 0 for not at all.
+// side. Of one on another host its own program is asked; what cannot be asked has a
+// check that failed. measure is how long the use of processors is watched; 0 for
+// not at all.
 func (s *Stack) probeAll(ctx context.Context, found []*inventory.Installed, measure time.Duration) ([]health.Report, error) {
 	reports := make([]health.Report, len(found))
 	errs := make([]error, len(found))
@@ -80,6 +83,17 @@ func (s *Stack) probeAll(ctx context.Context, found []*inventory.Installed, meas
 	g.SetLimit(atOnce)
 	for i, in := range found {
 		g.Go(func() error {
+			switch {
+			case in.Unlisted != "":
+				reports[i] = unasked(in, "instances", in.Problem)
+				return nil
+			case in.Remote():
+				var err error
+				if reports[i], err = s.verifyAway(ctx, in); err != nil {
+					reports[i] = unasked(in, "its host", err.Error())
+				}
+				return nil
+			}
 			t, err := s.target(in)
 			if err != nil {
 				errs[i] = err

@@ -16,7 +16,7 @@ var (
 	componentKeys = []string{
 		"current_version", "previous_version", "installed_at", "upgraded_at", "checksum", "binary_path",
 		"backups", "binaries", "checksums", "service", "failed_versions", "released_at",
-		"signature_verified", "instances",
+		"signature_verified", "instances", "archive",
 	}
 )
 

@@ -45,6 +45,10 @@ type Component struct {
 	ReleasedAt      time.Time         `json:"released_at,omitzero"` // of the current version, as upstream says
 	Instances       map[string]string `json:"instances,omitempty"`  // version by instance, of a component that has several
 
+	// Archive is the digest of the archive that the current version came out of;
+	// "" where it was not installed by this program.
+	Archive string `json:"archive,omitempty"`
+
 	// SignatureVerified tells how the newest upgrade was verified by a signature.
 	// From then on no release without one is installed, until a person allows it.
 	SignatureVerified *SignatureVerified `json:"signature_verified,omitempty"`

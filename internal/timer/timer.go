@@ -70,7 +70,7 @@ WantedBy=timers.target
 }
 
 func serviceUnit(o Options) string {
-	return fmt.Sprintf(`%s
+	return fmt.Sprintf(`%[1]s
 [Unit]
 Description=Upgrade the observability stack unattended
 Documentation=https://github.com/observability-upgrade/observability-upgrade
@@ -80,14 +80,17 @@ After=network-online.target
 [Service]
 Type=oneshot
 Environment=OBSERVABILITY_UPGRADE_TRIGGER=scheduled
-ExecStart=%s apply --auto --policy=%s --quiet --log-level=info
+ExecStart=%[2]s apply --auto --policy=%[3]s --quiet --log-level=info
+# With the job end the processes it started, that which sends notifications too:
+# what is queued then is sent here.
+ExecStopPost=-%[2]s notify deliver --wait=10m --quiet
 # 8 is "outside the maintenance window", which is no failure of the unit.
 SuccessExitStatus=8
 TimeoutStartSec=infinity
 # A stop is a SIGTERM: the component at work is rolled back, which takes its time.
 TimeoutStopSec=15min
 KillMode=mixed
-%s`, marker, o.Program, o.Policy, hardening)
+%[4]s`, marker, o.Program, o.Policy, hardening)
 }
 
 // hardening is what the job leaves room for. Not possible: ProtectSystem and
@@ -111,7 +114,7 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 `
 
 func recoveryUnit(o Options) string {
-	return fmt.Sprintf(`%s
+	return fmt.Sprintf(`%[1]s
 [Unit]
 Description=Finish an interrupted observability upgrade
 Documentation=https://github.com/observability-upgrade/observability-upgrade
@@ -124,9 +127,12 @@ Wants=network-online.target
 
 [Service]
 Type=oneshot
-ExecStart=%s recover
+ExecStart=%[2]s recover
+# As in the service: what it has to tell is sent here.
+ExecStopPost=-%[2]s notify deliver --wait=10m --quiet
 TimeoutStartSec=30min
-%s
+TimeoutStopSec=15min
+%[3]s
 [Install]
 WantedBy=multi-user.target
 `, marker, o.Program, hardening)

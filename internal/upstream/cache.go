@@ -32,16 +32,17 @@ type cacheKey struct {
 	Authenticated bool   `json:"authenticated"`
 }
 
-// entry is one kept answer.
+// entry is one kept answer. When upstream last confirmed it is the file's time of
+// change, so that an answer that stays the same is not written again.
 type entry struct {
 	Key          cacheKey  `json:"key"`
 	ETag         string    `json:"etag,omitempty"`
 	LastModified string    `json:"last_modified,omitempty"`
 	Link         string    `json:"link,omitempty"`
 	NextPage     string    `json:"next_page,omitempty"`
-	CheckedAt    time.Time `json:"checked_at"`
 	SHA256       string    `json:"sha256"` // of Body
 	Body         []byte    `json:"body"`
+	CheckedAt    time.Time `json:"-"`
 }
 
 func (e entry) answer(fromCache bool) answer {
@@ -67,17 +68,22 @@ func (c cache) load(k cacheKey) (entry, bool) {
 	}
 	path := c.path(k)
 	raw, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) { // or another user's
 		return entry{}, false
 	}
 	var e entry
 	if err == nil {
 		e, err = decodeEntry(raw, k)
 	}
+	var st fs.FileInfo
+	if err == nil {
+		st, err = os.Stat(path)
+	}
 	if err != nil {
 		c.log.Warn("kept upstream answer is unreadable and will be replaced", "file", path, "err", err)
 		return entry{}, false
 	}
+	e.CheckedAt = st.ModTime()
 	return e, true
 }
 
@@ -96,13 +102,31 @@ func decodeEntry(raw []byte, k cacheKey) (entry, error) {
 	return e, nil
 }
 
+// same reports whether two answers are the same, but for when they were confirmed.
+func (e entry) same(o entry) bool {
+	return e.ETag == o.ETag && e.LastModified == o.LastModified && e.Link == o.Link && e.NextPage == o.NextPage && bytes.Equal(e.Body, o.Body)
+}
+
+// confirm notes that a kept answer still holds.
+func (c cache) confirm(k cacheKey, at time.Time) {
+	if c.dir == "" {
+		return
+	}
+	if err := os.Chtimes(c.path(k), at, at); err != nil && !errors.Is(err, fs.ErrPermission) {
+		c.log.Warn("the time of a kept upstream answer is not kept", "dir", c.dir, "err", err)
+	}
+}
+
 // store keeps an answer. A cache that cannot be written costs requests, not
 // correctness, so it is a warning.
 func (c cache) store(k cacheKey, e entry) {
 	if c.dir == "" {
 		return
 	}
-	if err := c.write(k, e); err != nil {
+	err := c.write(k, e)
+	if errors.Is(err, fs.ErrPermission) {
+		c.log.Debug("upstream answer not kept", "dir", c.dir, "err", err)
+	} else if err != nil {
 		c.log.Warn("upstream answer not kept", "dir", c.dir, "err", err)
 	}
 }
@@ -128,6 +152,9 @@ func (c cache) write(k cacheKey, e entry) error {
 	}
 	_, err = tmp.Write(buf.Bytes())
 	if err = errors.Join(err, tmp.Close()); err == nil {
+		err = os.Chtimes(tmp.Name(), e.CheckedAt, e.CheckedAt)
+	}
+	if err == nil {
 		err = os.Rename(tmp.Name(), c.path(k))
 	}
 	if err != nil {

@@ -221,6 +221,62 @@ func TestCache(t *testing.T) {
 	})
 }
 
+// An answer that is as it was changes no file: its time tells when it was last
+// confirmed, where anybody asks for that.
+func TestSameAnswerIsNotWrittenAgain(t *testing.T) {
+	eachSource(t, func(t *testing.T, r *rig) {
+		if r.dir != "" {
+			t.Skip("a directory is read each time")
+		}
+		now := time.Now()
+		r.opts.CacheDir, r.opts.Refresh, r.opts.Now = t.TempDir(), true, func() time.Time { return now }
+		r.publish(t, r.repoName("tool"), releaseserver.Release{Tag: "v1.0.0"})
+		ask := func() map[string]fs.FileInfo {
+			t.Helper()
+			if res := r.client().All(t.Context(), []*component.Component{r.component("tool")})["tool"]; res.Err != nil || !res.CheckedAt.Equal(now) {
+				t.Fatalf("%+v", res)
+			}
+			files := map[string]fs.FileInfo{}
+			found, _ := filepath.Glob(filepath.Join(r.opts.CacheDir, "upstream", "*"))
+			for _, path := range found {
+				st, err := os.Stat(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				files[path] = st
+			}
+			if len(files) == 0 {
+				t.Fatal("nothing is kept")
+			}
+			return files
+		}
+		first := ask()
+		began := now
+		now = now.Add(time.Minute)
+		for path, st := range ask() {
+			if !os.SameFile(st, first[path]) || !st.ModTime().Equal(first[path].ModTime()) {
+				t.Errorf("%s was written again", path)
+			}
+		}
+		r.opts.TTL = time.Hour
+		now = now.Add(time.Minute)
+		for path, st := range ask() {
+			if age := now.Sub(st.ModTime()); !os.SameFile(st, first[path]) || age < 0 || age > time.Second {
+				t.Errorf("%s: confirmed at %v, its time is %v, at first %v", path, now, st.ModTime(), began)
+			}
+		}
+		r.publish(t, r.repoName("tool"), releaseserver.Release{Tag: "v1.1.0"})
+		now = now.Add(time.Minute)
+		changed := false
+		for path, st := range ask() {
+			changed = changed || first[path] == nil || !os.SameFile(st, first[path])
+		}
+		if !changed {
+			t.Error("a new answer was not kept")
+		}
+	})
+}
+
 // checkFiles asserts modes, and that nothing secret is kept.
 func checkFiles(t *testing.T, dir string) {
 	t.Helper()

@@ -99,7 +99,12 @@ func (c *Client) get(ctx context.Context, r request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	c.cache.store(key, got)
+	switch {
+	case !ok || !got.same(kept):
+		c.cache.store(key, got)
+	case c.opts.TTL > 0: // else nobody asks how old it is
+		c.cache.confirm(key, got.CheckedAt)
+	}
 	return got.answer(false), nil
 }
 

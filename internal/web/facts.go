@@ -9,8 +9,8 @@ import (
 )
 
 // facts is the summary: what one wants to know first.
-func (v *homeView) facts(o *overview.Overview, vulns *Vulnerabilities, now time.Time) []fact {
-	out := []fact{v.healthFact(), v.updateFact(o), v.vulnerableFact(vulns, now), checkFact(o, now)}
+func (v *homeView) facts(o *overview.Overview, now time.Time) []fact {
+	out := []fact{v.healthFact(), v.updateFact(o), v.vulnerableFact(o, now), checkFact(o, now)}
 	last := fact{Name: "Last run", Value: mark{"none", "None yet"}}
 	if len(v.Runs) > 0 {
 		r := v.Runs[0]
@@ -105,13 +105,13 @@ func join(a, b string) string {
 	return a + "; " + b
 }
 
-func (v *homeView) vulnerableFact(vulns *Vulnerabilities, now time.Time) fact {
+func (v *homeView) vulnerableFact(o *overview.Overview, now time.Time) fact {
 	f := fact{Name: "Vulnerabilities"}
 	var bad, unknown int
 	for _, c := range v.Components {
 		switch c.Vulnerable.Kind {
 		case "bad":
-			bad += len(c.Vulnerabilities)
+			bad += c.count
 		case "none":
 			unknown++
 		}
@@ -125,18 +125,19 @@ func (v *homeView) vulnerableFact(vulns *Vulnerabilities, now time.Time) fact {
 		f.Value = mark{"ok", "None known"}
 	}
 	if unknown > 0 && unknown < len(v.Components) {
-		f.Note = fmt.Sprintf("%d components not known", unknown)
+		f.Note = fmt.Sprintf("of %s not known", plural(unknown, "component", "components"))
 	}
+	data := o.VulnerabilityData
 	switch {
-	case vulns == nil || vulns.At.IsZero():
+	case data == nil || data.Modified == nil:
 		f.Note = join(f.Note, "there is no data")
-	case now.Sub(vulns.At) > dataOld:
-		f.Note = join(f.Note, "the data is old: of "+ago(now.Sub(vulns.At)))
+	case data.Stale:
+		f.Note = join(f.Note, "the data is old: of "+ago(now.Sub(*data.Modified)))
 		if f.Value.Kind == "ok" {
 			f.Value.Kind = "warn"
 		}
 	default:
-		f.Note = join(f.Note, "data of "+ago(now.Sub(vulns.At)))
+		f.Note = join(f.Note, "data of "+ago(now.Sub(*data.Modified)))
 	}
 	return f
 }
@@ -163,9 +164,11 @@ func (v *homeView) headline(o *overview.Overview) mark {
 	health, updates, vulnerable := v.Facts[0].Value, v.Facts[1].Value, v.Facts[2].Value
 	switch {
 	case v.Interrupted != nil:
-		return mark{"bad", "A run was cut off and must be recovered"}
+		return mark{"bad", "A run must be recovered"}
 	case v.Running != nil:
 		return mark{"busy", v.Running.Operation + " at work"}
+	case len(v.Broken) > 0:
+		return mark{"bad", "A rollback failed"}
 	case len(v.Components) == 0:
 		return mark{"none", "No component is known on this host"}
 	case health.Kind == "bad":

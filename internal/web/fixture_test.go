@@ -23,6 +23,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/runlog"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
+	"github.com/observability-upgrade/observability-upgrade/internal/vulnerability"
 )
 
 // host is a host to show: an overview, and files below a root that belong to it.
@@ -45,24 +46,24 @@ func (h *host) Overview(context.Context) (*overview.Overview, error) {
 	}
 	o := h.o
 	o.ReadAt = time.Now()
-	ids, err := runlog.IDs(h.root)
+	id, err := overview.OpenRun(h.root)
 	if err != nil {
 		return nil, err
 	}
-	var newest *runlog.Record
-	if len(ids) > 0 {
-		if newest, err = runlog.Read(h.root, ids[0]); err != nil {
-			return nil, err
+	var open *runlog.Record
+	if id != "" {
+		if open, err = runlog.Read(h.root, id); err != nil {
+			open = &runlog.Record{ID: id}
 		}
 	}
 	pid, held := lock.Holder(h.root.Lock())
-	switch overview.PhaseOf(h.root, newest, held) {
+	switch overview.PhaseOf(open, held) {
 	case overview.Preparing:
 		o.Preparing = &overview.Process{PID: pid}
 	case overview.Running:
-		o.Running = newest
+		o.Running = open
 	case overview.Interrupted:
-		o.Interrupted = newest
+		o.Interrupted = open
 	}
 	return &o, nil
 }
@@ -296,7 +297,7 @@ func (h *host) failedRun() {
 	)
 	doc := map[string]any{
 		"component": "loki", "reason": why, "taken_at": at(31800), "readiness_answer": "Ingester not ready: PLANTED-ANSWER",
-		"status": map[string]any{"SubState": "running"}, "logs": []map[string]any{{"Message": "PLANTED-LOG"}},
+		"status": map[string]any{"Exists": true, "SubState": "running"}, "logs": []map[string]any{{"Message": "PLANTED-LOG"}},
 		"health": map[string]any{"checks": []map[string]any{{"name": "ready", "status": "fail", "detail": "answered 503"}, {"name": "metric", "status": "ok", "detail": "present"}}},
 	}
 	data, err := json.Marshal(doc)
@@ -385,4 +386,23 @@ func textLogger(to *strings.Builder) *slog.Logger { return slog.New(slog.NewText
 // truncate cuts a run's log to its first bytes.
 func truncate(root layout.Root, id string) error {
 	return os.Truncate(filepath.Join(root.RunsDir(), id, "events.jsonl"), 5)
+}
+
+// assess is what is known of vulnerabilities: of those given, and of no other
+// component. A nil list is none known.
+func (h *host) assess(modified time.Time, stale bool, known map[string][]vulnerability.Finding) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.o.VulnerabilityData = &vulnerability.Info{Source: "https://vuln.go.dev", Modified: &modified, Stale: stale}
+	for i := range h.o.Components {
+		c := &h.o.Components[i]
+		list, ok := known[c.Name]
+		c.Vulnerability = &vulnerability.Result{Name: c.Name, State: vulnerability.Unknown, Reason: "no database has records of it"}
+		switch {
+		case len(list) > 0:
+			c.Vulnerability = &vulnerability.Result{Name: c.Name, State: vulnerability.Affected, Vulnerabilities: list}
+		case ok:
+			c.Vulnerability = &vulnerability.Result{Name: c.Name, State: vulnerability.None}
+		}
+	}
 }

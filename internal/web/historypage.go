@@ -73,6 +73,15 @@ func parseFilter(q url.Values) (historyFilter, error) {
 	return f, nil
 }
 
+// rows narrows what is read of the history.
+func (f historyFilter) rows(limit, offset int) history.Filter {
+	out := history.Filter{Status: f.Status, Limit: limit, Offset: offset}
+	if f.Component != "" {
+		out.Components = []string{f.Component}
+	}
+	return out
+}
+
 // address leads to a page of the same filter.
 func (f historyFilter) address(page int) string {
 	q := url.Values{}
@@ -105,9 +114,9 @@ func (h *Handler) history(r *http.Request) (view, error) {
 	var rows, recent []history.Upgrade
 	err = history.Look(r.Context(), h.o.Root.History(), func(db *history.DB) error {
 		var err error
-		rows, err = db.List(r.Context(), history.Filter{Component: f.Component, Status: f.Status, Limit: perPage + 1, Offset: (f.Page - 1) * perPage})
+		rows, err = db.List(r.Context(), f.rows(perPage+1, (f.Page-1)*perPage))
 		if err == nil {
-			recent, err = db.List(r.Context(), history.Filter{Component: f.Component, Status: f.Status, Limit: overview.RecentUpgrades})
+			recent, err = db.List(r.Context(), f.rows(overview.RecentUpgrades, 0))
 		}
 		return err
 	})

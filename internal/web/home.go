@@ -13,6 +13,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/overview"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
+	"github.com/observability-upgrade/observability-upgrade/internal/vulnerability"
 )
 
 const (
@@ -33,6 +34,7 @@ type homeView struct {
 	Preparing   *overview.Process
 	Running     *runView
 	Interrupted *runView
+	Broken      []string // components whose rollback failed
 	Headline    mark
 	Facts       []fact
 	Components  []componentView
@@ -66,10 +68,22 @@ type componentView struct {
 	Notes           string // address of the release notes
 	Behind          string
 	Vulnerable      mark
-	Vulnerabilities []Vulnerability
+	VulnerableWhy   string // of unknown: why; else what should be known besides
+	Vulnerabilities []vulnerabilityView
+	More            int // vulnerabilities that are not listed
+	count           int // of all
 	Upgraded        stamp
 	UpgradedHow     string // where it was not upgraded: installed, or nothing
 	History         string
+}
+
+// vulnerabilityView is one that the installed version has.
+type vulnerabilityView struct {
+	ID       string
+	Severity string // "" where the record does not say
+	FixedIn  string
+	Summary  string
+	Of       string // what of the component has it, where it is not the component itself
 }
 
 type runLine struct {
@@ -99,24 +113,21 @@ func (h *Handler) home(r *http.Request) (view, error) {
 		return view{}, err
 	}
 	now := h.now()
-	v := &homeView{Phase: overview.Idle, Preparing: o.Preparing, Auto: o.Auto, Problems: slices.Clone(o.Problems)}
+	v := &homeView{Phase: overview.Idle, Preparing: o.Preparing, Broken: o.Broken, Auto: o.Auto, Problems: slices.Clone(o.Problems)}
 	switch {
 	case o.Running != nil:
-		v.Phase, v.Newest, v.Running = overview.Running, o.Running.ID, newRunView(o.Running, true, now)
+		v.Phase, v.Newest = overview.Running, o.Running.ID
+		v.Running = newRunView(h.details(ctx, o.Running, v.Phase), now)
 	case o.Interrupted != nil:
-		v.Phase, v.Newest, v.Interrupted = overview.Interrupted, o.Interrupted.ID, newRunView(o.Interrupted, false, now)
-		v.Interrupted.Command = "observability-upgrade recover"
+		v.Phase, v.Newest = overview.Interrupted, o.Interrupted.ID
+		v.Interrupted = newRunView(h.details(ctx, o.Interrupted, v.Phase), now)
 	case o.Preparing != nil:
 		v.Phase = overview.Preparing
 	}
 	answers, at, pending := h.live.get(ctx, versionsOf(o))
 	v.Pending, v.HealthAt = pending, stampOf(at, now)
-	vulns, err := h.vulnerabilities(r)
-	if err != nil {
-		v.Problems = append(v.Problems, "vulnerabilities: "+err.Error())
-	}
 	for i := range o.Components {
-		v.Components = append(v.Components, componentRow(&o.Components[i], answers, pending, vulns, now))
+		v.Components = append(v.Components, componentRow(&o.Components[i], answers, pending, now))
 	}
 	for i, s := range o.Runs {
 		if i == recentRuns {
@@ -129,19 +140,12 @@ func (h *Handler) home(r *http.Request) (view, error) {
 	}
 	v.Windows, v.Window = o.Windows.List, windowText(o.Windows, now)
 	v.Backups = summarize(o.Backups, now)
-	v.Facts = v.facts(o, vulns, now)
+	v.Facts = v.facts(o, now)
 	v.Headline = v.headline(o)
 	return view{
 		Title: o.Host, Template: "home.html", Page: "status", Host: o.Host, Build: o.Build, Live: true,
 		Refresh: o.Running != nil || o.Preparing != nil, Body: v,
 	}, nil
-}
-
-func (h *Handler) vulnerabilities(r *http.Request) (*Vulnerabilities, error) {
-	if h.o.Vulnerabilities == nil {
-		return nil, nil
-	}
-	return h.o.Vulnerabilities(r.Context())
 }
 
 // versionsOf lists what is installed, with the version it must report.
@@ -155,7 +159,7 @@ func versionsOf(o *overview.Overview) map[string]string {
 	return out
 }
 
-func componentRow(c *overview.Component, answers map[string]Condition, pending bool, vulns *Vulnerabilities, now time.Time) componentView {
+func componentRow(c *overview.Component, answers map[string]Condition, pending bool, now time.Time) componentView {
 	v := componentView{
 		Name: c.Name, Role: string(c.Role), Version: c.Version, Previous: c.Previous, Upgraded: stampOf(c.UpgradedAt, now),
 		History: "/history?" + url.Values{"component": {c.Name}}.Encode(),
@@ -171,7 +175,7 @@ func componentRow(c *overview.Component, answers map[string]Condition, pending b
 			v.Behind = plural(k.VersionsBehind, "version behind", "versions behind")
 		}
 	}
-	v.Vulnerable, v.Vulnerabilities = vulnerableMark(c, vulns)
+	v.vulnerable(c)
 	return v
 }
 
@@ -232,25 +236,42 @@ func availableMark(c *overview.Component) (mark, string) {
 	return mark{"none", k.Latest.String() + " left alone"}, reason
 }
 
-// vulnerableMark never takes the unknown for safe.
-func vulnerableMark(c *overview.Component, vulns *Vulnerabilities) (mark, []Vulnerability) {
-	var list []Vulnerability
-	known := false
-	if vulns != nil {
-		list, known = vulns.Components[c.Name]
+// maxListed is how many vulnerabilities of a component are listed; the worst come
+// first.
+const maxListed = 5
+
+// vulnerable fills in what is known of vulnerabilities. The unknown is never taken
+// for safe.
+func (v *componentView) vulnerable(c *overview.Component) {
+	r := c.Vulnerability
+	if r == nil {
+		v.Vulnerable = mark{"none", "Not known"}
+		return
 	}
-	if !known && c.Candidate != nil { // what a check found counts; that it found none does not
-		for _, k := range c.Candidate.Vulnerabilities {
-			list = append(list, Vulnerability{ID: k.ID, FixedIn: k.FixedIn, Summary: k.Summary})
+	v.VulnerableWhy = r.Reason
+	switch r.State {
+	case vulnerability.Affected:
+		v.Vulnerable = mark{"bad", plural(len(r.Vulnerabilities), "known", "known")}
+	case vulnerability.None:
+		v.Vulnerable = mark{"ok", "None known"}
+	default:
+		v.Vulnerable = mark{"none", "Not known"}
+	}
+	for i, f := range r.Vulnerabilities {
+		if i == maxListed {
+			v.More = len(r.Vulnerabilities) - i
+			break
 		}
+		one := vulnerabilityView{ID: f.ID, FixedIn: f.FixedIn, Summary: f.Summary}
+		if f.Severity != vulnerability.SeverityUnknown {
+			one.Severity = string(f.Severity)
+		}
+		if f.Source != vulnerability.SourceComponent {
+			one.Of = strings.TrimSpace(f.Module + " " + f.Version)
+		}
+		v.Vulnerabilities = append(v.Vulnerabilities, one)
 	}
-	switch {
-	case len(list) > 0:
-		return mark{"bad", plural(len(list), "known", "known")}, list
-	case known:
-		return mark{"ok", "None known"}, nil
-	}
-	return mark{"none", "Not known"}, nil
+	v.count = len(r.Vulnerabilities)
 }
 
 // webAddress is an address that a link may lead to; "" for anything else.

@@ -63,7 +63,8 @@ type hub struct {
 	watchers  sync.WaitGroup     // one, and for a moment those that end
 
 	// What the watcher knows. It is let go of when nobody listens.
-	newest   string    // id of the newest run
+	newest   string    // id of the run at work, or cut off, or else of the newest
+	last     string    // id of the newest run in the directory
 	listed   time.Time // time of change of the directory when it was listed
 	follower *runlog.Follower
 	lines    []int // by step: the line that changed it last
@@ -133,7 +134,7 @@ func (h *hub) endWatch() {
 		h.stop()
 	}
 	h.stop = nil
-	h.newest, h.listed, h.follower, h.lines, h.line, h.phase = "", time.Time{}, nil, nil, 0, ""
+	h.newest, h.last, h.listed, h.follower, h.lines, h.line, h.phase = "", "", time.Time{}, nil, nil, 0, ""
 }
 
 func (h *hub) watch(ctx context.Context) {
@@ -161,10 +162,12 @@ func (h *hub) watch(ctx context.Context) {
 
 // look reads what is new and reports whether anything is. It needs h.mu.
 func (h *hub) look() (changed bool) {
-	id, err := h.newestRun()
-	if err != nil {
-		h.report(err)
+	id, err := overview.OpenRun(h.root)
+	open := id != ""
+	if err == nil && !open {
+		id, err = h.newestRun()
 	}
+	h.report(err)
 	if err == nil && id != h.newest {
 		h.newest, h.lines, h.line, h.follower, changed = id, nil, 0, nil, true
 		if id != "" {
@@ -188,8 +191,14 @@ func (h *hub) look() (changed bool) {
 		}
 		rec = h.follower.Record
 	}
+	switch {
+	case !open:
+		rec = nil
+	case rec == nil: // it has no name of ours, and no log
+		rec = &runlog.Record{ID: id}
+	}
 	_, held := lock.Holder(h.root.Lock())
-	if phase := overview.PhaseOf(h.root, rec, held); phase != h.phase {
+	if phase := overview.PhaseOf(rec, held); phase != h.phase {
 		h.phase, changed = phase, true
 	}
 	return changed
@@ -214,20 +223,20 @@ func (h *hub) newestRun() (string, error) {
 		return "", err
 	}
 	if st.ModTime().Equal(h.listed) {
-		return h.newest, nil
+		return h.last, nil
 	}
 	ids, err := runlog.IDs(h.root)
 	if err != nil {
 		return "", err
 	}
-	h.listed = time.Time{}
+	h.listed, h.last = time.Time{}, ""
+	if len(ids) > 0 {
+		h.last = ids[0]
+	}
 	if h.now().Sub(st.ModTime()) > settled {
 		h.listed = st.ModTime()
 	}
-	if len(ids) == 0 {
-		return "", nil
-	}
-	return ids[0], nil
+	return h.last, nil
 }
 
 // take returns what a listener was not told yet, in the order it was logged, so
@@ -258,6 +267,9 @@ func (h *hub) take(l *listener) []message {
 // stepsAfter tells of the steps that changed after a line. It needs h.mu.
 func (h *hub) stepsAfter(line int) []message {
 	var changed []int
+	if h.follower == nil {
+		return nil
+	}
 	for i, at := range h.lines {
 		if at > line {
 			changed = append(changed, i)
@@ -265,9 +277,12 @@ func (h *hub) stepsAfter(line int) []message {
 	}
 	slices.SortFunc(changed, func(a, b int) int { return h.lines[a] - h.lines[b] })
 	var out []message
+	c := course{
+		id: h.newest, steps: h.follower.Record.Steps, recoveries: h.follower.Record.Recoveries, changes: len(h.follower.Record.Header.Components),
+		alive: h.phase == overview.Running,
+	}
 	for _, i := range changed {
-		v := newStepView(h.follower.Record, i, h.phase == overview.Running, h.now())
-		out = append(out, message{"step", h.newest + ":" + strconv.Itoa(h.lines[i]), encode(v)})
+		out = append(out, message{"step", h.newest + ":" + strconv.Itoa(h.lines[i]), encode(c.view(i, h.now()))})
 	}
 	return out
 }

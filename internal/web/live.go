@@ -2,17 +2,17 @@ package web
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/runlog"
 )
 
-// runView is a run as the page of a run, or the first page, shows it.
+// runView is a run as its page, or the first page, shows it.
 type runView struct {
 	ID        string
 	Operation string
+	Target    string // of a rollback
 	Trigger   string
 	PID       int
 	Program   string
@@ -20,11 +20,14 @@ type runView struct {
 	Lasted    string
 	Status    mark
 	Backup    string
+	BackupIs  string // what became of it
 	Planned   []plannedView
 	Steps     []stepView
 	Progress  progressView
 	Recovered []stamp // when recovery of it began
 	Command   string  // to type where a person is needed; may be empty
+	Cut       string  // why he is
+	Kept      string  // why there is no more to show; "" where all is kept
 }
 
 // plannedView is one change of a run.
@@ -66,67 +69,117 @@ type stepView struct {
 	Left, Width float64 `json:"-"` // where it is in the run's time, in percent
 }
 
-// newRunView makes the view of a record. alive tells that the run is at work now:
-// steps without an end go on, and were cut off otherwise.
-func newRunView(r *runlog.Record, alive bool, now time.Time) *runView {
+// course is what is needed to show the steps of a run.
+type course struct {
+	id         string
+	steps      []runlog.Step
+	recoveries []time.Time
+	changes    int  // planned
+	alive      bool // it is at work: steps without an end go on, and were cut off otherwise
+}
+
+// newRunView makes the view of a run.
+func newRunView(d *runlog.Details, now time.Time) *runView {
+	c := course{id: d.ID, recoveries: d.Recoveries, changes: len(d.Components), alive: d.Status == runlog.StatusRunning}
+	for _, s := range d.Steps {
+		c.steps = append(c.steps, s.Step)
+	}
 	v := &runView{
-		ID: r.ID, Operation: operation(r.Header.Operation), Trigger: trigger(r.Header.Trigger), PID: r.Header.PID, Program: r.Header.ProgramBuild,
-		Began: stampOf(r.Header.StartedAt, now), Backup: r.Header.BackupPath, Planned: planned(r, alive), Progress: progress(r),
+		ID: d.ID, Operation: operation(d.Operation), Target: d.Target, Trigger: trigger(d.Trigger), PID: d.PID, Program: d.Program,
+		Began: stampOf(d.StartedAt, now), Progress: c.progress(), Status: runMark(d),
 	}
-	total := now.Sub(r.Header.StartedAt)
+	if d.EndedAt != nil || c.alive {
+		v.Lasted = seconds(d.Duration)
+	}
+	if d.Backup != nil {
+		v.Backup, v.BackupIs = d.Backup.Path, map[string]string{"incomplete": "not complete", "removed": "removed", "not_taken": "not taken"}[d.Backup.State]
+	}
+	v.Kept = map[string]string{
+		runlog.KeptResult:  "Only its result is kept: an older program made it, or its log could not be written.",
+		runlog.KeptJournal: "Only its journal is kept: an older program made it, or its log could not be written.",
+		runlog.KeptRow:     "Its details were removed; this is what the history has of it.",
+	}[d.Kept]
 	switch {
-	case r.Result != nil:
-		v.Status, v.Lasted = statusMark(r.Result.Status), seconds(r.Result.Duration)
-		if r.Result.Operation == run.Rollback && r.Result.Status == run.StatusRolledBack {
-			v.Status = mark{"ok", "Rolled back"}
-		}
-		v.Backup = r.Result.BackupPath
-		total = time.Duration(r.Result.Duration * float64(time.Second))
-	case alive:
-		v.Status, v.Lasted = mark{"busy", "Running"}, seconds(total.Seconds())
-	default:
-		v.Status, v.Lasted, total = mark{"bad", "Cut off"}, "", 0
+	case c.alive:
+	case d.Open && d.EndedAt == nil:
+		v.Cut, v.Command = "This run was cut off", "observability-upgrade recover"
+	case d.Open:
+		v.Cut, v.Command = "This run could not put back all", "observability-upgrade recover"
 	}
-	for _, at := range r.Recoveries {
+	for _, p := range d.Components {
+		v.Planned = append(v.Planned, newPlannedView(d, p))
+	}
+	for _, at := range d.Recoveries {
 		v.Recovered = append(v.Recovered, stampOf(at, now))
 	}
-	for i := range r.Steps {
-		s := newStepView(r, i, alive, now)
+	for i := range c.steps {
+		s := c.view(i, now)
 		s.Same = i > 0 && s.Set == v.Steps[i-1].Set
 		v.Steps = append(v.Steps, s)
 	}
-	v.place(r, total)
+	v.place(d)
 	return v
 }
 
-// place puts each step at its place in the run's time.
-func (v *runView) place(r *runlog.Record, total time.Duration) {
-	start := r.Header.StartedAt
-	for _, s := range r.Steps {
-		if s.Ended != nil {
-			total = max(total, s.Ended.Sub(start))
-		}
-		total = max(total, s.Began.Sub(start))
+func runMark(d *runlog.Details) mark {
+	switch {
+	case d.Status == runlog.StatusRunning:
+		return mark{"busy", "At work"}
+	case d.Open && d.EndedAt == nil:
+		return mark{"bad", "Cut off"}
+	case d.Status == runlog.StatusUnknown:
+		return mark{"none", "Not known"}
+	case d.Operation == run.Rollback && d.Status == run.StatusRolledBack:
+		return mark{"ok", "Rolled back"}
 	}
-	if total <= 0 || len(r.Recoveries) > 0 { // days may lie between a run and its recovery
+	return statusMark(d.Status)
+}
+
+func newPlannedView(d *runlog.Details, c runlog.Component) plannedView {
+	p := plannedView{Set: setName(c.Name, c.Instance), From: c.From, To: c.To, State: statusMark(c.Status), Error: c.Error}
+	switch {
+	case c.RolledBackAt != nil:
+		p.State = mark{"warn", "Upgraded, taken back later"}
+	case d.Operation == run.Rollback && c.Status == string(run.RolledBack):
+		p.State = mark{"ok", "Rolled back"}
+	case d.Operation == run.Restart && c.Status == string(run.Upgraded):
+		p.State = statusMark("restarted")
+	}
+	if c.From == c.To {
+		p.From = ""
+	}
+	if (d.EndedAt != nil || d.Kept == runlog.KeptRow) && c.Status != string(run.NotAttempted) {
+		p.Took, p.Down = seconds(c.Duration), seconds(c.Downtime)
+	}
+	return p
+}
+
+// place puts each step at its place in the run's time.
+func (v *runView) place(d *runlog.Details) {
+	total := d.Duration
+	for _, s := range d.Steps {
+		total = max(total, s.Offset+s.Seconds)
+	}
+	if total <= 0 || len(d.Recoveries) > 0 { // days may lie between a run and its recovery
 		return
 	}
-	percent := func(d time.Duration) float64 { return min(100, max(0, 100*float64(d)/float64(total))) }
-	for i, s := range r.Steps {
-		v.Steps[i].Left = percent(s.Began.Sub(start))
-		length := time.Duration(s.Seconds * float64(time.Second))
+	percent := func(s float64) float64 { return min(100, max(0, 100*s/total)) }
+	for i, s := range d.Steps {
+		length := s.Seconds
 		if v.Steps[i].Busy {
-			length = total - s.Began.Sub(start)
+			length = total - s.Offset
 		}
+		v.Steps[i].Left = percent(s.Offset)
 		v.Steps[i].Width = max(0.6, min(percent(length), 100-v.Steps[i].Left))
 	}
 }
 
-func newStepView(r *runlog.Record, i int, alive bool, now time.Time) stepView {
-	s := r.Steps[i]
-	p := progress(r)
+// view is one step as it is now.
+func (c course) view(i int, now time.Time) stepView {
+	s := c.steps[i]
+	p := c.progress()
 	v := stepView{
-		Run: r.ID, Index: i, Set: setName(s.Component, s.Instance), Label: string(s.Step), Began: s.Began.UTC().Format("2006-01-02T15:04:05.000Z07:00"),
+		Run: c.id, Index: i, Set: setName(s.Component, s.Instance), Label: string(s.Step), Began: s.Began.UTC().Format("2006-01-02T15:04:05.000Z07:00"),
 		Took: seconds(s.Seconds), Detail: s.Detail, Progress: p.Text, At: p.At, Of: p.Of,
 	}
 	if s.Step == run.StepUndo {
@@ -140,7 +193,7 @@ func newStepView(r *runlog.Record, i int, alive bool, now time.Time) stepView {
 		if s.Detail != "" {
 			v.Detail = s.Detail + ": " + s.Error
 		}
-	case s.Ended == nil && alive && !before(r, s):
+	case s.Ended == nil && c.alive && !c.cut(s):
 		m = mark{"busy", "At work"}
 		v.Busy, v.Took = true, seconds(now.Sub(s.Began).Seconds())
 	case s.Ended == nil:
@@ -159,91 +212,19 @@ func newStepView(r *runlog.Record, i int, alive bool, now time.Time) stepView {
 	return v
 }
 
-// before reports whether a step was cut off by what a recovery came after.
-func before(r *runlog.Record, s runlog.Step) bool {
-	n := len(r.Recoveries)
-	return n > 0 && s.Began.Before(r.Recoveries[n-1])
+// cut reports whether a step was cut off by what a recovery came after.
+func (c course) cut(s runlog.Step) bool {
+	n := len(c.recoveries)
+	return n > 0 && s.Began.Before(c.recoveries[n-1])
 }
 
-// planned tells how each change of a run stands. What a run that goes on has done
-// with a component is taken from its steps.
-func planned(r *runlog.Record, alive bool) []plannedView {
-	var out []plannedView
-	if r.Result != nil {
-		for _, o := range r.Result.Components {
-			p := plannedView{
-				Set: setName(o.Name, o.Instance), From: o.From.String(), To: o.To.String(), State: statusMark(string(o.Status)), Error: o.Error,
-			}
-			switch {
-			case r.Result.Operation == run.Rollback && o.Status == run.RolledBack:
-				p.State = mark{"ok", "Rolled back"}
-			case r.Result.Operation == run.Restart && o.Status == run.Upgraded:
-				p.State = statusMark("restarted")
-			}
-			if o.Status != run.NotAttempted && o.Status != run.Skipped {
-				p.Took, p.Down = seconds(o.Duration), seconds(o.Downtime)
-			}
-			out = append(out, p)
-		}
-		return out
-	}
-	seen := map[string]int{}
-	for _, c := range r.Header.Components {
-		set := setName(c.Name, c.Instance)
-		nth := seen[set]
-		seen[set]++
-		out = append(out, plannedView{Set: set, From: c.From, To: c.To, State: stateOf(r, c, nth, alive)})
-	}
-	return out
-}
-
-// stateOf is how the nth change of a component stands while the run goes on. A
-// component that climbs through a stepping stone has several.
-func stateOf(r *runlog.Record, c run.Planned, nth int, alive bool) mark {
-	begun, last := 0, -1
-	for i, s := range r.Steps {
-		if s.Component != c.Name || s.Instance != c.Instance {
-			continue
-		}
-		if begun == 0 || s.Step == run.StepPlace {
-			begun++
-		}
-		last = i
-	}
-	switch {
-	case nth >= begun && alive:
-		return mark{"none", "Waiting"}
-	case nth >= begun:
-		return statusMark(string(run.NotAttempted))
-	case nth < begun-1:
-		return mark{"ok", "Done"}
-	}
-	s := r.Steps[last]
-	switch {
-	case s.Ended == nil && !alive:
-		return mark{"bad", "Cut off at " + string(s.Step)}
-	case s.Step == run.StepUndo && s.Ended == nil:
-		return mark{"warn", "Rolling back"}
-	case s.Step == run.StepUndo && s.Error == "":
-		return mark{"warn", "Rolled back"}
-	case s.Error != "":
-		return mark{"bad", "Failed at " + string(s.Step)}
-	case s.Ended == nil:
-		return mark{"busy", "At work: " + string(s.Step)}
-	case slices.ContainsFunc(r.Steps[last+1:], func(o runlog.Step) bool { return o.Component != "" }):
-		return mark{"ok", "Done"}
-	case alive:
-		return mark{"busy", "At work"}
-	}
-	return mark{"bad", "Cut off"}
-}
-
-// progress counts the changes that were begun.
-func progress(r *runlog.Record) progressView {
-	p := progressView{Of: len(r.Header.Components)}
+// progress counts the changes that were begun. A component that climbs through a
+// stepping stone has several, each of which begins with its place.
+func (c course) progress() progressView {
+	p := progressView{Of: c.changes}
 	begun := map[string]bool{}
 	current := ""
-	for _, s := range r.Steps {
+	for _, s := range c.steps {
 		if s.Component == "" {
 			continue
 		}
@@ -263,7 +244,7 @@ func progress(r *runlog.Record) progressView {
 
 func operation(o run.Operation) string {
 	switch o {
-	case run.Apply:
+	case run.Apply, "":
 		return "Upgrade"
 	case run.Rollback:
 		return "Rollback"

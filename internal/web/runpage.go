@@ -1,34 +1,26 @@
 package web
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"net/http"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
-	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/overview"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/runlog"
 )
 
-// maxEvidence bounds what is read of one file of evidence.
-const maxEvidence = 16 << 20
-
 // runPage is the page of one run.
 type runPage struct {
 	*runView
 	Live     bool // it is at work now
 	Phase    overview.Phase
-	Newest   string
 	Checks   []checkView
 	Held     []plan.Held
 	Evidence []evidenceView
@@ -43,8 +35,8 @@ type checkView struct {
 }
 
 // evidenceView is what was found of a failed component before it was rolled back,
-// in short. Its log and the answers it gave are not shown: they may hold what
-// only those who may read the file should see.
+// in short. Its log and the answers it gave are not shown: they may hold what only
+// those who may read the file should see.
 type evidenceView struct {
 	Component string
 	Path      string
@@ -53,12 +45,11 @@ type evidenceView struct {
 	Reason    string
 	Unit      string
 	Failed    []checkView
-	Lines     string // how many lines of its log are kept
 }
 
 func (h *Handler) run(r *http.Request) (view, error) {
-	id := r.PathValue("id")
-	rec, err := runlog.Read(h.o.Root, id)
+	now := h.now()
+	d, err := runlog.Show(r.Context(), h.o.Root, r.PathValue("id"), now)
 	var missing *runlog.NotFoundError
 	if errors.As(err, &missing) {
 		return view{}, &statusError{http.StatusNotFound, "No run of this name is recorded."}
@@ -66,47 +57,49 @@ func (h *Handler) run(r *http.Request) (view, error) {
 	if err != nil {
 		return view{}, err
 	}
-	now := h.now()
-	_, held := lock.Holder(h.o.Root.Lock())
-	phase := overview.PhaseOf(h.o.Root, rec, held)
-	live := phase == overview.Running
-	p := &runPage{runView: newRunView(rec, live, now), Live: live, Phase: phase, Newest: id}
-	if phase == overview.Interrupted {
-		p.Command = "observability-upgrade recover"
+	live := d.Status == runlog.StatusRunning
+	p := &runPage{runView: newRunView(d, now), Live: live, Phase: overview.Idle, Held: d.Held, Warnings: d.Warnings, Problems: shown(d.Problems)}
+	switch {
+	case live:
+		p.Phase = overview.Running
+	case d.Open:
+		p.Phase = overview.Interrupted
 	}
-	p.addPlan(rec.Plan)
-	if rec.Result != nil {
-		p.Warnings = append(p.Warnings, rec.Result.Warnings...)
-		for _, o := range rec.Result.Components {
-			if o.Evidence != "" {
-				p.Evidence = append(p.Evidence, h.evidence(id, o, now))
-			}
-		}
+	for _, c := range d.Checks {
+		p.Checks = append(p.Checks, newCheckView(c))
+	}
+	for _, e := range d.Evidence {
+		p.Evidence = append(p.Evidence, newEvidenceView(e, now))
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		p.Problems = append(p.Problems, "host name: "+err.Error())
 	}
 	return view{
-		Title: p.Operation + " " + id, Template: "run.html", Page: "history", Host: host, Live: live, Refresh: live, Body: p,
+		Title: strings.TrimSpace(p.Operation + " " + d.ID), Template: "run.html", Page: "history", Host: host, Live: live, Refresh: live, Body: p,
 	}, nil
 }
 
-// addPlan takes what a person may want to know later from the plan of the run.
-func (p *runPage) addPlan(raw json.RawMessage) {
-	if len(raw) == 0 || string(raw) == "null" {
-		return
+// shown leaves out that what is not for everybody could not be read: who called
+// for a run is not shown here, and evidence says so of itself.
+func shown(problems []string) []string {
+	return slices.DeleteFunc(slices.Clone(problems), func(p string) bool {
+		return strings.HasPrefix(p, "who called for it: ") || strings.HasPrefix(p, "evidence: ")
+	})
+}
+
+// details is what is known of a run that the overview tells of, which may have no
+// log.
+func (h *Handler) details(ctx context.Context, r *runlog.Record, phase overview.Phase) *runlog.Details {
+	d, err := runlog.Show(ctx, h.o.Root, r.ID, h.now())
+	if err == nil {
+		return d
 	}
-	var doc plan.Plan
-	if err := json.Unmarshal(raw, &doc); err != nil {
-		p.Problems = append(p.Problems, "its plan cannot be read: "+err.Error())
-		return
+	d = &runlog.Details{ID: r.ID, Operation: r.Header.Operation, StartedAt: r.Header.StartedAt, Status: run.StatusInterrupted, Open: true}
+	if phase == overview.Running {
+		d.Status = runlog.StatusRunning
 	}
-	for _, c := range doc.Checks {
-		p.Checks = append(p.Checks, newCheckView(c))
-	}
-	p.Held = doc.Held
-	p.Warnings = append(p.Warnings, doc.Warnings...)
+	return d
 }
 
 func newCheckView(c component.Check) checkView {
@@ -126,52 +119,25 @@ func newCheckView(c component.Check) checkView {
 	return v
 }
 
-// evidence reads the file of evidence of one component. Where it is follows from
-// the run, whatever its record says.
-func (h *Handler) evidence(id string, o run.Outcome, now time.Time) evidenceView {
-	v := evidenceView{Component: setName(o.Name, o.Instance), Path: o.Evidence}
-	path := filepath.Join(h.o.Root.RunsDir(), id, "evidence", filepath.Base(o.Evidence))
-	var e run.Evidence
-	err := readJSON(path, &e)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+func newEvidenceView(e runlog.Evidence, now time.Time) evidenceView {
+	v := evidenceView{Component: e.Component, Path: e.Path, Reason: e.Reason}
+	switch e.State {
+	case "removed":
 		v.Problem = "It was removed."
-	case errors.Is(err, fs.ErrPermission):
-		v.Problem = "Only root may read it."
-	case err != nil:
-		v.Problem = err.Error()
+	case "unreadable":
+		v.Problem = e.Problem
 	}
-	if err != nil {
-		return v
+	if e.TakenAt != nil {
+		v.Taken = stampOf(*e.TakenAt, now)
 	}
-	v.Taken, v.Reason, v.Lines = stampOf(e.TakenAt, now), e.Reason, plural(len(e.Logs), "line", "lines")
-	v.Unit = e.Status.SubState
-	if e.Status.Result != "" && e.Status.Result != "success" {
-		v.Unit = strings.TrimSpace(v.Unit + " (" + e.Status.Result + ")")
-	}
-	for _, c := range e.Report.Checks {
-		if c.Status == component.CheckFail {
-			v.Failed = append(v.Failed, newCheckView(c))
+	if u := e.Unit; u != nil {
+		v.Unit = u.SubState
+		if u.Result != "" && u.Result != "success" {
+			v.Unit = strings.TrimSpace(v.Unit + " (" + u.Result + ")")
 		}
 	}
+	for _, c := range e.Failing {
+		v.Failed = append(v.Failed, newCheckView(c))
+	}
 	return v
-}
-
-func readJSON(path string, into any) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxEvidence+1))
-	if err == nil && len(data) > maxEvidence {
-		err = fmt.Errorf("%s has more than %d bytes", path, maxEvidence)
-	}
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(data, into); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
 }

@@ -121,6 +121,14 @@ func statusMark(status string) mark {
 		return mark{"none", "Cancelled"}
 	case "not_attempted":
 		return mark{"none", "Not attempted"}
+	case "nothing_to_do":
+		return mark{"none", "Nothing to do"}
+	case "waiting":
+		return mark{"none", "Waiting"}
+	case "at_work":
+		return mark{"busy", "At work"}
+	case "cut_off":
+		return mark{"bad", "Cut off"}
 	case "skipped":
 		return mark{"none", "Skipped"}
 	}

@@ -27,9 +27,6 @@ type Options struct {
 	// report. It is asked at most once in 15 s, and only while somebody looks. nil:
 	// not known.
 	Conditions func(ctx context.Context, versions map[string]string) map[string]Condition
-	// Vulnerabilities tells what is known of the installed versions; nil, or a nil
-	// answer: nothing is known.
-	Vulnerabilities func(ctx context.Context) (*Vulnerabilities, error)
 	// Metrics answers /metrics; nil: there is none.
 	Metrics http.Handler
 	Logger  *slog.Logger // nil: nothing is logged
@@ -51,23 +48,6 @@ const (
 	Unhealthy
 	Stopped
 )
-
-// Vulnerabilities are what is known of the installed versions.
-type Vulnerabilities struct {
-	// At is when the data about vulnerabilities was renewed last; zero: not known.
-	At time.Time
-	// Components lists those of each component. One that is not in it is not known:
-	// that is not the same as none.
-	Components map[string][]Vulnerability
-}
-
-// Vulnerability is one that the installed version of a component has.
-type Vulnerability struct {
-	ID       string // such as CVE-2026-1234
-	Severity string // in the words of who gave it; may be empty
-	FixedIn  string // first version without it; may be empty
-	Summary  string
-}
 
 const (
 	// atOnce bounds how many pages are made at a time, and with it the memory.

@@ -18,6 +18,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
+	"github.com/observability-upgrade/observability-upgrade/internal/vulnerability"
 )
 
 var pages = []string{"/", "/history", "/history?component=prometheus&status=success", "/backups", "/runs/" + pastID, "/runs/" + failedID}
@@ -248,11 +249,7 @@ func TestHome(t *testing.T) {
 // Unknown is never shown as safe, and safe only where it is known.
 func TestVulnerabilities(t *testing.T) {
 	h := newHost(t)
-	o := h.options()
-	var answer *Vulnerabilities
-	var fails error
-	o.Vulnerabilities = func(context.Context) (*Vulnerabilities, error) { return answer, fails }
-	_, url := h.serve(o)
+	_, url := h.serve(h.options())
 	fact := func(d *document) string {
 		t.Helper()
 		for _, n := range d.all("dt") {
@@ -268,41 +265,38 @@ func TestVulnerabilities(t *testing.T) {
 	if got := fact(d); got != "Vulnerabilities – Not known there is no data" {
 		t.Error(got)
 	}
-	fails = errors.New("the database is torn")
-	d = get(t, url+"/")
-	d.never("None known")
-	d.says("vulnerabilities: the database is torn")
-
-	fails = nil
-	answer = &Vulnerabilities{At: h.now.Add(-2 * time.Hour), Components: map[string][]Vulnerability{
-		"prometheus": {{ID: "CVE-2026-0001", Severity: "high", FixedIn: "2.55.0", Summary: "a query can read files"}}, "grafana": {}, "node_exporter": nil,
-	}}
+	own := func(id string) vulnerability.Finding {
+		return vulnerability.Finding{ID: id, Severity: vulnerability.SeverityHigh, Source: vulnerability.SourceComponent, FixedIn: "2.55.0", Summary: "a query can read files"}
+	}
+	many := []vulnerability.Finding{{ID: "GO-2026-1", Severity: vulnerability.SeverityUnknown, Source: vulnerability.SourceStdlib, Module: "stdlib", Version: "1.22.1"}}
+	for i := range 7 {
+		many = append(many, own(fmt.Sprintf("CVE-2026-%04d", i)))
+	}
+	h.assess(h.now.Add(-2*time.Hour), false, map[string][]vulnerability.Finding{"prometheus": {own("CVE-2026-0001")}, "alertmanager": many, "grafana": {}, "node_exporter": nil})
 	d = get(t, url+"/")
 	for name, want := range map[string]string{
-		"prometheus": "✕ 1 known CVE-2026-0001 high, fixed in 2.55.0: a query can read files", "grafana": "✓ None known", "node_exporter": "✓ None known", "loki": "– Not known", "alertmanager": "– Not known",
+		"prometheus": "✕ 1 known CVE-2026-0001 high, fixed in 2.55.0: a query can read files", "grafana": "✓ None known", "node_exporter": "✓ None known", "loki": "– Not known no database has records of it",
 	} {
 		if got := d.row(name)["Vulnerabilities"]; got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
-	if got := fact(d); got != "Vulnerabilities ✕ 1 known 2 components not known; data of 2 h ago" {
+	if got := d.row("alertmanager")["Vulnerabilities"]; !strings.HasPrefix(got, "✕ 8 known GO-2026-1 , in stdlib 1.22.1 ") || !strings.HasSuffix(got, "3 more: observability-upgrade vulnerabilities") {
 		t.Error(got)
 	}
-	answer.Components = map[string][]Vulnerability{}
-	for _, c := range h.o.Components {
-		answer.Components[c.Name] = nil
+	if got := fact(d); got != "Vulnerabilities ✕ 9 known of 1 component not known; data of 2 h ago" {
+		t.Error(got)
 	}
+	none := map[string][]vulnerability.Finding{}
+	for _, c := range h.o.Components {
+		none[c.Name] = nil
+	}
+	h.assess(h.now.Add(-2*time.Hour), false, none)
 	if got := fact(get(t, url+"/")); got != "Vulnerabilities ✓ None known data of 2 h ago" {
 		t.Error(got)
 	}
-	answer.At = h.now.Add(-30 * 24 * time.Hour)
+	h.assess(h.now.Add(-30*24*time.Hour), true, none)
 	if got := fact(get(t, url+"/")); got != "Vulnerabilities ! None known the data is old: of 30 days ago" {
-		t.Error(got)
-	}
-	// What a check found counts without data of our own; that it found none does not.
-	answer = nil
-	h.o.Components[4].Candidate.Vulnerabilities = []plan.Vulnerability{{ID: "CVE-2026-0002", FixedIn: "2.55.1"}}
-	if got := get(t, url+"/").row("prometheus")["Vulnerabilities"]; got != "✕ 1 known CVE-2026-0002 , fixed in 2.55.1" {
 		t.Error(got)
 	}
 }
@@ -353,7 +347,8 @@ func TestHostileText(t *testing.T) {
 	c := &h.o.Components[4]
 	c.Name, c.Role, c.Version, c.Previous, c.CheckError = evil, evil, evil, evil, evil
 	c.Candidate.Reason, c.Candidate.NotesURL = evil, "javascript:alert(1)"
-	c.Candidate.Vulnerabilities = []plan.Vulnerability{{ID: evil, FixedIn: evil, Summary: evil}}
+	c.Vulnerability = &vulnerability.Result{Name: evil, State: vulnerability.Affected, Reason: evil, Vulnerabilities: []vulnerability.Finding{{ID: evil, FixedIn: evil, Summary: evil, Module: evil, Severity: evil}}}
+	h.o.Broken = []string{evil}
 	h.o.Host, h.o.Build, h.o.Problems = evil, evil, []string{evil}
 	h.o.Holds = []plan.Hold{{Component: evil, Reason: evil}}
 	h.o.Windows.List = []string{evil}
@@ -422,35 +417,46 @@ func TestRunPage(t *testing.T) {
 	d.says("! Warning", "amtool check-config", "12.0.1 needs prometheus", "no reload address", "by the timer", "process 4711", "/var/backups/observability/"+pastID)
 
 	d = get(t, url+"/runs/"+failedID)
-	d.says("! Rolled back", "✕ Failed", `not ready within 30s: http://localhost:3100/ready answered 503 "Ingester not ready"`, "back at 2.9.8", "its unit was running", "1 line of its log kept", "ready: answered 503")
+	d.says("! Rolled back", "✕ Failed", `not ready within 30s: http://localhost:3100/ready answered 503 "Ingester not ready"`, "back at 2.9.8", "its unit was running", "ready: answered 503")
 	d.never("PLANTED-LOG", "PLANTED-ANSWER", "metric")
 }
 
-// The evidence is read where it belongs, whatever the record says, and one that
-// may not be read is named.
+// Evidence that is gone, or that may not be read, says so; that is no problem of
+// the page.
 func TestEvidence(t *testing.T) {
 	h := newHost(t)
-	handler := New(h.options())
-	defer handler.Close()
-	dir := filepath.Join(h.root.RunsDir(), failedID, "evidence")
-	h.check(os.WriteFile(filepath.Join(h.root.RunsDir(), failedID, "other.json"), []byte(`{"reason":"elsewhere"}`), 0o644))
-	if v := handler.evidence(failedID, run.Outcome{Name: "loki", Evidence: "../other.json"}, h.now); v.Problem != "It was removed." || v.Reason != "" {
-		t.Errorf("%+v", v)
+	_, url := h.serve(h.options())
+	file := filepath.Join(h.root.RunsDir(), failedID, "evidence", "loki.json")
+	h.check(os.WriteFile(file, []byte(`{`), 0o644))
+	d := get(t, url+"/runs/"+failedID)
+	if s := d.section("Evidence"); !strings.Contains(s, "it is no evidence") {
+		t.Error(s)
 	}
-	if v := handler.evidence(failedID, run.Outcome{Name: "loki", Instance: "a", Evidence: "/somewhere/else/loki.json"}, h.now); v.Problem != "" || v.Component != "loki@a" || len(v.Failed) != 1 {
-		t.Errorf("%+v", v)
+	if os.Geteuid() != 0 { // who may read everything is not turned away
+		h.check(os.Chmod(filepath.Dir(file), 0))
+		defer os.Chmod(filepath.Dir(file), 0o755)
+		d := get(t, url+"/runs/"+failedID)
+		if s := d.section("Evidence"); !strings.Contains(s, "permission denied") {
+			t.Error(s)
+		}
+		d.never("What could not be read")
 	}
-	h.check(os.WriteFile(filepath.Join(dir, "torn.json"), []byte(`{`), 0o644))
-	if v := handler.evidence(failedID, run.Outcome{Name: "loki", Evidence: "torn.json"}, h.now); !strings.Contains(v.Problem, "torn.json: unexpected end") {
-		t.Errorf("%+v", v)
+	h.check(os.Remove(file))
+	if s := get(t, url+"/runs/"+failedID).section("Evidence"); !strings.Contains(s, "It was removed.") {
+		t.Error(s)
 	}
-	if os.Geteuid() == 0 {
-		return // who may read everything is not turned away
+}
+
+// A rollback that failed is an alarm until the component is healthy again.
+func TestBroken(t *testing.T) {
+	h := newHost(t)
+	h.o.Broken = []string{"loki", "grafana"}
+	_, url := h.serve(h.options())
+	d := get(t, url+"/")
+	if s := d.section("A rollback failed"); !strings.Contains(s, "loki , grafana") || !strings.Contains(s, "observability-upgrade status") {
+		t.Error(s)
 	}
-	h.check(os.Chmod(filepath.Join(dir, "loki.json"), 0))
-	if v := handler.evidence(failedID, run.Outcome{Name: "loki", Evidence: "loki.json"}, h.now); v.Problem != "Only root may read it." {
-		t.Errorf("%+v", v)
-	}
+	sound(t, "/", d)
 }
 
 func TestRunAtWorkAndCutOff(t *testing.T) {
@@ -466,7 +472,7 @@ func TestRunAtWorkAndCutOff(t *testing.T) {
 		if refresh := all(d.all("head")[0], "noscript"); len(refresh) != 1 || !strings.Contains(text(refresh[0])+d.body, `<noscript><meta http-equiv="refresh" content="5"></noscript>`) {
 			t.Errorf("%s: without a script it does not go on", p)
 		}
-		for name, want := range map[string]string{"node_exporter": "✓ Done", "prometheus": "▸ At work: stop", "grafana": "– Waiting"} {
+		for name, want := range map[string]string{"node_exporter": "✓ Upgraded", "prometheus": "▸ At work", "grafana": "– Waiting"} {
 			if got := d.row(name)["State"]; got != want {
 				t.Errorf("%s: %s: %q, want %q", p, name, got, want)
 			}
@@ -479,12 +485,12 @@ func TestRunAtWorkAndCutOff(t *testing.T) {
 	r.kill()
 	d := get(t, url+"/")
 	alarm := d.section("was cut off")
-	for _, want := range []string{"observability-upgrade recover", "✕ Cut off at stop", "– Not attempted"} {
+	for _, want := range []string{"observability-upgrade recover", "✕ Cut off", "– Waiting"} {
 		if !strings.Contains(alarm, want) {
 			t.Errorf("the alarm does not say %q: %s", want, alarm)
 		}
 	}
-	d.says("A run was cut off and must be recovered")
+	d.says("A run must be recovered")
 	get(t, url+"/runs/"+r.id).says("This run was cut off", "observability-upgrade recover", "✕ Cut off")
 
 	// A command that has not begun a run yet.
@@ -520,20 +526,14 @@ func TestStatesOfARun(t *testing.T) {
 		}
 		return strings.Join(out, ", ")
 	}
-	if got := states(); got != "✓ Done, ▸ At work: health, – Waiting, – Waiting, – Waiting" {
+	if got := states(); got != "✓ Upgraded, ▸ At work, – Waiting, – Waiting, – Waiting" {
 		t.Error(got)
 	}
 	r.event(run.Event{Component: "prometheus", Step: run.StepHealth, Done: true, Err: errors.New("not ready")})
-	if got := states(); got != "✓ Done, ✕ Failed at health, – Waiting, – Waiting, – Waiting" {
-		t.Error(got)
-	}
 	r.event(run.Event{Component: "prometheus", Step: run.StepUndo})
-	if got := states(); got != "✓ Done, ! Rolling back, – Waiting, – Waiting, – Waiting" {
-		t.Error(got)
-	}
 	r.event(run.Event{Component: "prometheus", Step: run.StepUndo, Done: true})
 	r.event(run.Event{Component: "loki", Instance: "a", Step: run.StepDrain})
-	if got := states(); got != "✓ Done, ! Rolled back, – Waiting, ▸ At work: drain, – Waiting" {
+	if got := states(); got != "✓ Upgraded, ! Rolled back not ready, – Waiting, ▸ At work, – Waiting" {
 		t.Error(got)
 	}
 	// A recovery goes on with the run; what the kill cut off stays cut off.
@@ -559,6 +559,7 @@ func TestHeadlines(t *testing.T) {
 		"upgrades":   {func(_ *host, o *Options) { o.Conditions = well }, "Healthy; upgrades are available"},
 		"unknown":    {func(_ *host, o *Options) { o.Conditions = nil }, "Whether all is well is not known"},
 		"problem":    {func(h *host, o *Options) { o.Conditions, h.o.Problems = well, []string{"x"} }, "Something could not be read"},
+		"broken":     {func(h *host, o *Options) { o.Conditions, h.o.Broken = well, []string{"loki"} }, "A rollback failed"},
 		"failed run": {func(h *host, o *Options) { o.Conditions, h.o.Runs[0].Status = well, "rollback_failed" }, "The last run failed"},
 		"no check": {func(h *host, o *Options) {
 			o.Conditions, h.o.Check = well, nil
@@ -574,11 +575,9 @@ func TestHeadlines(t *testing.T) {
 				c.Candidate = candidate(c.Name, c.Version, c.Version, plan.ActionSkip, "up to date", 0)
 			}
 		}, "Healthy and up to date"},
-		"vulnerable": {func(_ *host, o *Options) {
+		"vulnerable": {func(h *host, o *Options) {
 			o.Conditions = well
-			o.Vulnerabilities = func(context.Context) (*Vulnerabilities, error) {
-				return &Vulnerabilities{At: time.Now(), Components: map[string][]Vulnerability{"loki": {{ID: "X"}}}}, nil
-			}
+			h.assess(h.now, false, map[string][]vulnerability.Finding{"loki": {{ID: "X"}}})
 		}, "Vulnerable versions are installed"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package yamlfile
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
@@ -59,6 +60,7 @@ func (c *converter) node(in ast.Node, path string, depth int) *Node {
 		out.Kind = String
 		if in.Value != nil {
 			out.Text = in.Value.Value
+			out.Block = blockColumn(in)
 		}
 	case *ast.MappingNode:
 		c.mapping(out, in.Values, path, depth)
@@ -85,6 +87,24 @@ func (c *converter) node(in ast.Node, path string, depth int) *Node {
 		c.fail(in.GetToken(), path, "%s is not supported here", in.Type())
 	}
 	return out
+}
+
+// blockColumn is where the lines of a literal block begin: how far its first line
+// is indented in the file, less what of that is part of the text.
+func blockColumn(in *ast.LiteralNode) int {
+	tk := in.Value.GetToken()
+	if tk == nil || !strings.HasPrefix(in.Start.Value, "|") {
+		return 0
+	}
+	indent := func(text string) int {
+		for line := range strings.Lines(text) {
+			if rest := strings.TrimLeft(line, " "); strings.TrimSpace(rest) != "" {
+				return len(line) - len(rest)
+			}
+		}
+		return 0
+	}
+	return max(indent(tk.Origin)-indent(in.Value.Value), 0) + 1
 }
 
 func (c *converter) alias(in *ast.AliasNode, path string, out *Node) *Node {

@@ -228,6 +228,34 @@ func TestHiddenTextIsNotShown(t *testing.T) {
 	}
 }
 
+// A place in the text of a literal block is told as a place in the file.
+func TestPlacesInTexts(t *testing.T) {
+	n, err := Parse("f", []byte("a:\n  b: |\n\n    one\n      two\n  c: >\n    folded\n  d: \"x\\ny\"\n  e: |2\n      three\n    four\n  g: |-\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		key          string
+		line, column int
+		want         string
+	}{
+		{"b", 2, 1, "f:4:5"},
+		{"b", 3, 3, "f:5:7"},
+		{"b", 2, 0, "f:4:5"},
+		{"b", 0, 0, "f:2:6"},
+		{"c", 1, 3, "f:6:6"},
+		{"d", 2, 1, "f:8:6"},
+		{"e", 1, 3, "f:10:7"},
+		{"e", 2, 1, "f:11:5"},
+		{"g", 1, 1, "f:13:1"},
+		{"missing", 1, 1, "f:2:3"},
+	} {
+		if got := n.TextErrorf([]any{"a", c.key}, c.line, c.column, "m").Error(); !strings.HasPrefix(got, c.want+": a."+c.key+": m") {
+			t.Errorf("%s, line %d, column %d: %s, want %s", c.key, c.line, c.column, got, c.want)
+		}
+	}
+}
+
 func TestNearest(t *testing.T) {
 	for word, want := range map[string]string{"promethuse": "prometheus", "Loki": "loki", "lok": "loki", "mysql": "", "x": "", "granfana": "grafana"} {
 		if got := Nearest(word, []string{"prometheus", "loki", "grafana", "mysqld_exporter"}); got != want {

@@ -32,6 +32,9 @@ type Node struct {
 	// Hidden marks text that came from a secret or from the environment: it is
 	// not shown in errors, and may stand for a number.
 	Hidden bool
+	// Block is, of a literal block ("|"), the column where its lines begin, so that
+	// a place in the text can be told as a place in the file; 0 for other values.
+	Block int
 
 	size int // number of nodes, this one included
 }
@@ -97,6 +100,17 @@ func (n *Node) KeyErrorf(path []any, format string, args ...any) Error {
 		if p.Key == path[last] {
 			e.Line, e.Column = p.Line, p.Column
 		}
+	}
+	return e
+}
+
+// TextErrorf is Errorf for a place inside a text: its line, and the byte in that
+// line, both counted from 1. Only in a literal block is that a place of the file;
+// in other texts the error is where the text begins.
+func (n *Node) TextErrorf(path []any, line, column int, format string, args ...any) Error {
+	e := n.Errorf(path, format, args...)
+	if at := n.At(path...); at != nil && at.Block > 0 && line > 0 {
+		e.Line, e.Column = at.Line+line, at.Block+max(column, 1)-1
 	}
 	return e
 }

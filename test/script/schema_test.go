@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,10 +16,17 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/cli"
+	"github.com/observability-upgrade/observability-upgrade/internal/config"
 	"github.com/observability-upgrade/observability-upgrade/internal/demo"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+	"github.com/observability-upgrade/observability-upgrade/internal/notify"
+	"github.com/observability-upgrade/observability-upgrade/internal/notify/notifytest"
 )
 
-const schemaDir = "../../schemas"
+const (
+	schemaDir = "../../schemas"
+	logRecord = "log-record" // of a line on standard error
+)
 
 // schemaSet holds the compiled schemas by their short names.
 type schemaSet map[string]*jsonschema.Schema
@@ -56,10 +64,10 @@ func (set schemaSet) validate(name string, data []byte) error {
 	return s.Validate(doc)
 }
 
-// TestSchemas plays a day with the program, checks every document it prints
-// against its schema, and then takes each required key and each value of a
-// fixed set out of the document: a schema that still allows it would prove
-// nothing.
+// TestSchemas plays a day with the program, checks every document it prints and
+// every line it logs against its schema, and then takes each required key and each
+// value of a fixed set out of the document: a schema that still allows it would
+// prove nothing.
 func TestSchemas(t *testing.T) {
 	schemas := loadSchemas(t)
 	path, err := exec.LookPath(program)
@@ -75,6 +83,13 @@ func TestSchemas(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	server := notifytest.StartHTTP(nil)
+	t.Cleanup(server.Close)
+	hooks := func(status int) error {
+		server.Answer(notifytest.Answer{Status: status})
+		text := fmt.Sprintf("channels: [{name: hook, type: webhook, enabled: true, config: {url: %q}, events: [upgrade_failed]}]\n", server.URL)
+		return os.WriteFile(box.Root.Notifications(), []byte(text), 0o600)
+	}
 	play := []struct {
 		schema string
 		args   string
@@ -106,16 +121,45 @@ func TestSchemas(t *testing.T) {
 		{schema: "run-result", args: "rollback --previous --yes"},
 		{schema: "status", args: "status"},
 		{schema: "history", args: "history"},
+		{schema: "history-stats", args: "history stats"},
+		{schema: "history-show", args: "history show last"},
+		{schema: "history-show", args: "history show 3"},
 		{schema: "hold", args: "hold pulse --reason=audit --until=2999-01-01"},
 		{schema: "hold", args: "unhold pulse"},
 		{schema: "auto-status", args: "auto-enable --policy=minor"},
 		{schema: "auto-status", args: "auto-disable"},
 		{schema: "config-validate", args: "config validate"},
+		{schema: "vulnerabilities", args: "vulnerabilities"},
+		{schema: "vulnerabilities", args: "vulnerabilities --refresh", pre: func() error { return knowVulnerabilities(box) }},
+		{schema: "check", args: "check"},
+		{schema: "status", args: "status"},
+		{schema: "monitoring-install", args: "monitoring install"},
+		{schema: "notify-test", args: "notify test", code: 1, pre: func() error { return hooks(404) }},
+		{schema: "notify-deliver", args: "notify deliver", code: 1, pre: func() error { return queueFailure(box) }},
+		{schema: "notify-status", args: "notify status"},
+		{schema: "notify-test", args: "notify test --event=upgrade_failed", pre: func() error { return hooks(200) }},
+		{schema: "notify-retry", args: "notify retry --all"},
+		{schema: "notify-deliver", args: "notify deliver --wait=1m"}, // what retry started has ended then
+		{schema: "notify-status", args: "notify status"},
 		{schema: "serve", args: "serve --listen=127.0.0.1:0"}, // ends when it has told where
 		{schema: "error", args: "check --nonsense", code: 2},
 		{schema: "error", args: "check --component=puls", code: 2},
 	}
 	seen := map[string]bool{}
+	check := func(name, schema string, data []byte) {
+		if err := schemas.validate(schema, data); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, data)
+			return
+		}
+		seen[schema] = true
+		doc, _ := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+		s := schemas[schema]
+		spoil(s, doc, schema, func(where string) {
+			if s.Validate(doc) == nil {
+				t.Errorf("%s: the schema allows the document without or with a wrong %s", name, where)
+			}
+		})
+	}
 	for i, p := range play {
 		name := fmt.Sprintf("%02d %s", i, p.args)
 		if p.pre != nil {
@@ -124,35 +168,39 @@ func TestSchemas(t *testing.T) {
 			}
 		}
 		var out, logs bytes.Buffer
+		args := append([]string{program, "--root=" + string(box.Root), "--output=json", "--log-format=json"}, strings.Fields(p.args)...)
 		ctx, end := context.WithCancel(t.Context())
 		to := io.Writer(&out)
 		if p.schema == "serve" {
 			to = &untilWhole{Buffer: &out, whole: end}
 		}
-		args := append([]string{program, "--root=" + string(box.Root), "--output=json"}, strings.Fields(p.args)...)
-		got := cli.Run(ctx, args, cli.IO{In: strings.NewReader(""), Out: to, Err: &logs, Env: func(string) string { return "" }})
+		got := cli.Run(ctx, args, cli.IO{In: strings.NewReader(""), Out: to, Err: &logs, Env: func(string) string { return "" }, Program: path})
 		end()
 		if got != p.code {
 			t.Fatalf("%s: exit code %d, want %d\n%s%s", name, got, p.code, out.Bytes(), logs.Bytes())
 		}
-		if err := schemas.validate(p.schema, out.Bytes()); err != nil {
-			t.Errorf("%s: %v\n%s", name, err, out.Bytes())
-			continue
+		check(name, p.schema, out.Bytes())
+		for line := range bytes.Lines(logs.Bytes()) {
+			check(name+" logs", logRecord, line)
 		}
-		seen[p.schema] = true
-		doc, _ := jsonschema.UnmarshalJSON(&out)
-		s := schemas[p.schema]
-		spoil(s, doc, p.schema, func(where string) {
-			if s.Validate(doc) == nil {
-				t.Errorf("%s: the schema allows the document without or with a wrong %s", name, where)
-			}
-		})
+	}
+	for i, r := range server.Requests() {
+		check(fmt.Sprintf("webhook %d", i), "webhook", r.Body)
 	}
 	for name := range schemas {
 		if !seen[name] {
 			t.Errorf("no document was checked against %s.schema.json", name)
 		}
 	}
+}
+
+// queueFailure has a failed upgrade to tell of.
+func queueFailure(box *demo.Sandbox) error {
+	conf, err := config.LoadNotifications(box.Root, func(string) string { return "" })
+	if err != nil {
+		return err
+	}
+	return notify.Open(box.Root, &hostfs.Host{}, conf, slog.New(slog.DiscardHandler)).Send(notify.Sample(notify.UpgradeFailed))
 }
 
 // untilWhole calls whole when it has got a JSON document.
@@ -224,4 +272,40 @@ func TestSchemaFiles(t *testing.T) {
 			t.Errorf("%s.schema.json: keys may be added, so additionalProperties has no place in it", name)
 		}
 	}
+}
+
+// knowVulnerabilities gives the sandbox a database with a record about pulse.
+func knowVulnerabilities(box *demo.Sandbox) error {
+	record := `{"id":"GO-2026-9301","modified":"2026-11-24T02:00:00Z","aliases":["CVE-2026-9301"],"summary":"Pulse beats too fast",
+		"affected":[{"package":{"ecosystem":"Go","name":"example.com/pulse"},"ranges":[{"type":"SEMVER","events":[{"introduced":"0"},{"fixed":"9.0.0"}]}]}],
+		"database_specific":{"url":"https://pkg.go.dev/vuln/GO-2026-9301","review_status":"REVIEWED"}}`
+	for name, text := range map[string]string{
+		"index/db.json":        `{"modified":"2026-11-24T02:00:00Z"}`,
+		"index/modules.json":   `[{"path":"example.com/pulse","vulns":[{"id":"GO-2026-9301","modified":"2026-11-24T02:00:00Z"}]}]`,
+		"ID/GO-2026-9301.json": record,
+	} {
+		path := filepath.Join(box.Dir, "vulndb", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	for path, text := range map[string]string{
+		filepath.Join(box.Root.ComponentsDir(), "pulse.yaml"): "vulnerabilities: [{ecosystem: Go, package: example.com/pulse}]\n",
+		box.Root.Policy(): "vulnerabilities: {database: " + filepath.Join(box.Dir, "vulndb") + ", max_age: 876000h}\n",
+	} {
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		if _, err := f.WriteString(text); err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

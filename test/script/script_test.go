@@ -4,6 +4,7 @@
 package script
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -17,6 +18,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,6 +31,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/service"
 	"github.com/observability-upgrade/observability-upgrade/internal/service/process"
+	"github.com/observability-upgrade/observability-upgrade/internal/trace/tracetest"
 )
 
 const program = "observability-upgrade"
@@ -44,8 +47,16 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
 		Setup: func(env *testscript.Env) error {
 			env.Values[sandboxKey{}] = new(demo.Sandbox)
+			env.Values[receiversKey{}] = new(receivers)
+			env.Values[collectorKey{}] = new(tracetest.Collector)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -55,11 +66,30 @@ func TestScripts(t *testing.T) {
 			"sign":     sign,
 			"upgrade":  upgrade,
 			"code":     code,
+			"cut":      cut,
+			"nobody":   asNobody,
 			"field":    field,
 			"helps":    helps,
 			"lock":     holdLock,
 			"tree":     tree,
 			"flipbyte": flipByte,
+
+			"receive":       receive,
+			"notifications": notifications,
+			"answer":        answer,
+			"received":      received,
+			"told":          told,
+			"forget": func(ts *testscript.TestScript, neg bool, args []string) {
+				need(ts, neg, len(args) == 0, "forget")
+				ts.Value(receiversKey{}).(*receivers).hook.Forget()
+			},
+			"queue":   queue,
+			"nowhere": nowhere,
+			"collect": collect,
+			"spans":   spans,
+			"records": func(ts *testscript.TestScript, neg bool, args []string) {
+				records(ts, neg, args, schemas)
+			},
 			"validate": func(ts *testscript.TestScript, neg bool, args []string) {
 				need(ts, neg, len(args) == 2, "validate SCHEMA FILE")
 				ts.Check(schemas.validate(args[0], []byte(ts.ReadFile(args[1]))))
@@ -199,6 +229,70 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// asNobody is `nobody CODE ARG...`: the program on the sandbox as another user, who
+// can read what everybody can; only root can try. What it printed is in
+// nobody-stdout and nobody-stderr.
+func asNobody(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) >= 2, "nobody CODE ARG...")
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	dir := ts.Getenv("DIR")
+	path := filepath.Join(dir, program)
+	if _, err := os.Stat(path); err != nil {
+		self, err := os.ReadFile("/proc/self/exe") // which plays the program when it is called so
+		ts.Check(err)
+		ts.Check(os.WriteFile(path, self, 0o755))
+		ts.Check(os.Chmod(dir, 0o755))
+	}
+	cmd := exec.Command(path, append([]string{"--root=" + ts.Getenv("ROOT")}, args[1:]...)...)
+	cmd.Env, cmd.Dir = []string{"PATH=/usr/bin:/bin", "HOME=/nonexistent"}, "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534, Groups: []uint32{}}}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	_ = cmd.Run() // its exit code is looked at
+	ts.Check(os.WriteFile(ts.MkAbs("nobody-stdout"), stdout.Bytes(), 0o644))
+	ts.Check(os.WriteFile(ts.MkAbs("nobody-stderr"), stderr.Bytes(), 0o644))
+	if got := cmd.ProcessState.ExitCode(); got != want {
+		ts.Fatalf("exit code %d, want %d:\n%s%s", got, want, stdout.String(), stderr.String())
+	}
+}
+
+// cut is `cut CODE SIGNAL TEXT ARG...`: the program on the sandbox, which gets the
+// signal (INT, QUIT, TERM or KILL) as soon as TEXT comes on its standard error,
+// and must end with that exit code; -1 where the signal ends it. What it printed
+// is in cut-stdout and cut-stderr.
+func cut(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) >= 4, "cut CODE SIGNAL TEXT ARG...")
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	sig, ok := map[string]os.Signal{"INT": syscall.SIGINT, "QUIT": syscall.SIGQUIT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}[args[1]]
+	need(ts, false, ok, "cut CODE INT|QUIT|TERM|KILL TEXT ARG...")
+	path, err := exec.LookPath(program)
+	ts.Check(err)
+	cmd := exec.Command(path, append([]string{"--root=" + ts.Getenv("ROOT")}, args[3:]...)...)
+	stdout, err := os.Create(ts.MkAbs("cut-stdout"))
+	ts.Check(err)
+	defer stdout.Close()
+	cmd.Stdout = stdout
+	stderr, err := cmd.StderrPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	var said strings.Builder
+	sent := false
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		said.WriteString(lines.Text() + "\n")
+		if !sent && strings.Contains(lines.Text(), args[2]) {
+			sent = true
+			ts.Check(cmd.Process.Signal(sig))
+		}
+	}
+	_ = cmd.Wait() // its exit code is looked at
+	ts.Check(os.WriteFile(ts.MkAbs("cut-stderr"), []byte(said.String()), 0o644))
+	if got := cmd.ProcessState.ExitCode(); !sent || got != want {
+		ts.Fatalf("exit code %d, want %d; signalled %v:\n%s", got, want, sent, said.String())
 	}
 }
 

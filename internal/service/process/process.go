@@ -11,8 +11,10 @@ package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -113,13 +115,15 @@ func (m *Manager) Status(ctx context.Context, s service.Service) (service.Status
 		return service.Status{}, err
 	}
 	r, err := m.find(s.Name)
+	if errors.Is(err, fs.ErrPermission) {
+		// Who may not read the record may still ask the component itself.
+		return service.Status{Exists: true, SubState: "unknown", ExecStart: s.Command, ExecPath: first(s.Command), Unknown: err.Error()}, nil
+	}
 	if err != nil {
 		return service.Status{}, err
 	}
 	st := service.Status{Exists: len(s.Command) > 0, SubState: "dead", ExecStart: s.Command, InvocationID: r.Token, StartedAt: r.StartedAt}
-	if len(s.Command) > 0 {
-		st.ExecPath = s.Command[0]
-	}
+	st.ExecPath = first(s.Command)
 	if r.PID == 0 {
 		return m.ended(r, st)
 	}
@@ -138,6 +142,13 @@ func (m *Manager) Status(ctx context.Context, s service.Service) (service.Status
 		st.ExecPath, st.ExecDeleted = r.Command[0], false // its executable is the interpreter
 	}
 	return st, nil
+}
+
+func first(command []string) string {
+	if len(command) == 0 {
+		return ""
+	}
+	return command[0]
 }
 
 // ended fills in the state of a service that does not run.

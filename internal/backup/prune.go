@@ -1,0 +1,59 @@
+package backup
+
+import (
+	"path/filepath"
+	"slices"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+)
+
+// Keep says which points a Prune leaves.
+type Keep struct {
+	Points int // so many, at least one
+	// Own is the point of the run that prunes: it is never removed.
+	Own string
+	// Offered names the points that `rollback --previous` would go back to. They are
+	// kept before others, newest first, so that the points that rollbacks and failed
+	// upgrades take do not push out the way back.
+	Offered map[string]bool
+}
+
+// Prune removes the points beyond those that are to be kept and returns their
+// paths. Only complete points count; incomplete ones are left-overs of runs that
+// died while taking them and go as well.
+func Prune(h *hostfs.Host, dir string, keep Keep) (removed []string, err error) {
+	points, err := List(dir)
+	if err != nil {
+		return nil, err
+	}
+	rank := func(p *Point) int {
+		switch {
+		case p.Timestamp == keep.Own:
+			return 0
+		case !p.Complete:
+			return 3
+		case keep.Offered[p.Timestamp]:
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(points, func(a, b *Point) int { return rank(a) - rank(b) })
+	kept := 0
+	for _, p := range points {
+		if p.Timestamp == keep.Own || p.Complete && kept < max(keep.Points, 1) {
+			if p.Complete {
+				kept++
+			}
+			continue
+		}
+		// The marker goes first: a point that is half removed must not look whole.
+		if err := h.Remove(filepath.Join(p.Path, sumsFile)); err != nil {
+			return removed, err
+		}
+		if err := h.RemoveAll(p.Path); err != nil {
+			return removed, err
+		}
+		removed = append(removed, p.Path)
+	}
+	return removed, nil
+}

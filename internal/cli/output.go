@@ -1,0 +1,44 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"sync/atomic"
+	"syscall"
+)
+
+// output is standard output or standard error. A reader that goes away, as
+// `head` does, ends nothing: what is written afterwards is dropped, and the exit
+// code still tells how the command ended. Any other error of writing is returned.
+type output struct {
+	to   io.Writer
+	gone atomic.Bool
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	if o.gone.Load() {
+		return len(p), nil
+	}
+	n, err := o.to.Write(p)
+	if errors.Is(err, syscall.EPIPE) {
+		o.gone.Store(true)
+		return len(p), nil
+	}
+	return n, err
+}
+
+// unread reports whether nobody reads standard output any more.
+func (g *global) unread() bool {
+	o, ok := g.Out.(*output)
+	return ok && o.gone.Load()
+}
+
+// stream is what an output writes to: the progress bars want to know whether
+// that is a terminal.
+func stream(w io.Writer) io.Writer {
+	if o, ok := w.(*output); ok {
+		return o.to
+	}
+	return w
+}
