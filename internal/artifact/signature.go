@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
@@ -27,25 +26,18 @@ type checker interface {
 
 // newChecker reads the keys or the trusted root that a definition pins.
 func newChecker(sig *component.Signature, vars component.Vars) (c checker, pinned string, err error) {
-	path := func(p string) string {
-		p, given := vars.Expand(p), p
-		if vars.Root != "" && filepath.IsAbs(given) { // --root relocates the paths of definitions
-			p = filepath.Join(vars.Root, p)
-		}
-		return p
-	}
 	switch {
 	case sig.Type == "gpg":
-		pinned = path(sig.Keyring)
+		pinned = vars.Path(sig.Keyring)
 		c, err = readKeyring(pinned)
 	case sig.Type == "minisign":
-		pinned = path(sig.Keyring)
+		pinned = vars.Path(sig.Keyring)
 		c, err = readMinisignKey(pinned)
 	case sig.Type == "cosign" && sig.Key != "":
-		pinned = path(sig.Key)
+		pinned = vars.Path(sig.Key)
 		c, err = readCosignKey(pinned)
 	case sig.Type == "cosign":
-		pinned = path(sig.TrustedRoot)
+		pinned = vars.Path(sig.TrustedRoot)
 		c, err = newKeyless(sig, pinned, vars)
 	default:
 		err = fmt.Errorf("its type %q is not known", sig.Type)

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/certificate"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
@@ -26,6 +28,15 @@ func newConsul(b component.Balancer, server string, o Options) (*consul, error) 
 		if c.token, err = o.Expand(b.Token); err != nil {
 			return nil, fmt.Errorf("balancer.token: %w", err)
 		}
+	}
+	if b.CA != "" {
+		roots, err := certificate.Authorities("balancer.ca", component.Vars{Root: o.Root.Prefix()}.Path(b.CA))
+		if err != nil {
+			return nil, err
+		}
+		c.http = &http.Client{Transport: &http.Transport{
+			DisableKeepAlives: true, Proxy: nil, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		}}
 	}
 	return c, nil
 }

@@ -59,7 +59,19 @@ func (h *haproxy) State(ctx context.Context) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	return parseStats(text, h.backend, h.server)
+	st, err := parseStats(text, h.backend, h.server)
+	if err != nil || !st.Admitted || st.Up {
+		return st, err
+	}
+	// Of a server that is down the statistics do not tell whether it was drained.
+	if text, err = h.command(ctx, "show servers state "+h.backend); err != nil {
+		return st, err
+	}
+	flags, err := parseAdmin(text, h.backend, h.server)
+	if flags != 0 {
+		st.Admitted, st.Detail = false, st.Detail+", drained"
+	}
+	return st, err
 }
 
 // set changes the administrative state; the API answers a success with an empty

@@ -325,6 +325,9 @@ func (l *loader) finish() (*Catalogue, error) {
 			l.errs = append(l.errs, v.errs...)
 			l.unsound[name] = l.unsound[name] || len(v.errs) > 0
 		}
+		if l.merged[name].Get("health").Get("settle") == nil { // one that is given may be 0s
+			c.components[name].Health.Settle = component.DefaultSettle
+		}
 	}
 	l.errs = append(l.errs, cycles(c.components, l.merged)...)
 	if err := l.errs.Err(); err != nil {

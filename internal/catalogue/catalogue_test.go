@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
@@ -210,6 +211,30 @@ func TestContractSample(t *testing.T) {
 	q.Vulnerabilities = nil
 	if d := cmp.Diff(&q, mine); d != "" {
 		t.Errorf("the same text gives another definition: %s", d)
+	}
+}
+
+// TestDefaultSettle proves that a definition that says nothing of settle is
+// watched all the same, and that 0s is not nothing.
+func TestDefaultSettle(t *testing.T) {
+	const rest = "source: {type: github, repo: example/x}\nrole: exporter\nasset: x.tar.gz\nversion: {args: [--version], regexp: '(.+)'}\n" +
+		"binaries: [{name: x, path: x, install: /usr/local/bin/x}]\n"
+	c, err := load(t, map[string]string{
+		"a.yaml":          rest,
+		"b.yaml":          rest + "health: {url: \"http://localhost:1/ready\", timeout: 2s}\n",
+		"c.yaml":          rest + "health: {settle: 0s}\n",
+		"d.yaml":          rest + "health: {settle: 700ms}\n",
+		"prometheus.yaml": "health: {settle: 0s}\n",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]component.Duration{
+		"a": component.DefaultSettle, "b": component.DefaultSettle, "c": 0, "d": component.Duration(700 * time.Millisecond), "prometheus": 0,
+	} {
+		if d, _ := c.Get(name); d.Health.Settle != want {
+			t.Errorf("%s settles for %s, want %s", name, d.Health.Settle.Std(), want.Std())
+		}
 	}
 }
 

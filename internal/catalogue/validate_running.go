@@ -140,10 +140,16 @@ func (v *validator) balancer() {
 	case "consul":
 		need("address", b.Address, "the agent's, such as http://127.0.0.1:8500")
 		v.url(at("balancer", "address"), b.Address)
+		if b.CA != "" && !strings.HasPrefix(b.Address, "https:") {
+			v.fail(at("balancer", "ca"), "the address %q is not https, so it proves nothing", b.Address)
+		}
 	case "exec":
 		for key, words := range map[string][]string{"status": b.Status, "drain": b.Drain, "admit": b.Admit} {
 			v.command(at("balancer", key), words)
 		}
+	}
+	if b.CA != "" && b.Type != "consul" {
+		v.fail(at("balancer", "ca"), "belongs to consul")
 	}
 	if b.File != "" {
 		v.absolute(at("balancer", "file"), b.File)

@@ -43,7 +43,7 @@ func (v *validator) test(at []any, t component.Test, fingerprint bool) {
 	if kinds != 1 {
 		v.fail(at, "give one of http, promql, tcp and exec")
 	}
-	v.oneOf(below(at, "severity"), t.Severity, "fail", "warn")
+	v.oneOf(below(at, "severity"), t.Severity, "fail", "warn", component.SeverityVerify)
 	v.oneOf(below(at, "compare"), t.Compare, "equal", "at_least")
 	if t.Compare != "" && !fingerprint {
 		v.fail(below(at, "compare"), "belongs to the tests of data.fingerprint")

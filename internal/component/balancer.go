@@ -8,6 +8,7 @@ type Balancer struct {
 	Backend string `yaml:"backend,omitempty" json:"backend,omitempty"` // haproxy: the backend; nginx: the upstream
 	Server  string `yaml:"server,omitempty" json:"server,omitempty"`   // the instance's name there, {instance} when empty; nginx: host:port; consul: the service's ID
 	Token   string `yaml:"token,omitempty" json:"token,omitempty"`     // consul: ACL token, ${SECRET:NAME}
+	CA      string `yaml:"ca,omitempty" json:"ca,omitempty"`           // consul: PEM file of who may have signed the agent's certificate; those of the host when empty
 
 	File   string   `yaml:"file,omitempty" json:"file,omitempty"`     // nginx: the file that holds the upstream
 	Check  []string `yaml:"check,omitempty" json:"check,omitempty"`   // nginx: proves the configuration; [nginx, -t] when empty

@@ -170,12 +170,17 @@ type Health struct {
 	Body           string    `yaml:"body,omitempty" json:"body,omitempty"` // regexp the answer's body must match
 	MetricsURL     string    `yaml:"metrics_url,omitempty" json:"metrics_url,omitempty"`
 	ExpectedMetric string    `yaml:"expected_metric,omitempty" json:"expected_metric,omitempty"`
-	Settle         Duration  `yaml:"settle,omitempty" json:"settle,omitempty"`   // how long it must stay healthy with the same process
+	Settle         Duration  `yaml:"settle,omitempty" json:"settle,omitempty"`   // how long it must stay healthy with the same process; DefaultSettle when not given
 	Timeout        Duration  `yaml:"timeout,omitempty" json:"timeout,omitempty"` // overrides timeouts.health
 	Startup        Startup   `yaml:"startup,omitempty" json:"startup,omitzero"`
 	Logs           Logs      `yaml:"logs,omitempty" json:"logs,omitzero"`
 	Resources      Resources `yaml:"resources,omitempty" json:"resources,omitzero"`
 }
+
+// DefaultSettle is how long a component is watched whose definition says nothing:
+// what dies just after it was ready must not count as a success. Specification
+// section 3 waits as long before it validates. "settle: 0s" turns it off.
+const DefaultSettle = Duration(3 * time.Second)
 
 // Startup says how to see that a component that is not ready yet is at work, as
 // while it replays a write-ahead log. While it is, the time to become ready is
@@ -197,8 +202,9 @@ type Logs struct {
 	FailAbove *int   `yaml:"fail_above,omitempty" json:"fail_above,omitempty"` // error lines
 }
 
-// Resources are the limits above which use is worth a warning, in percent of
-// all processors and of the memory the component may have. Not given:
+// Resources are the limits above which use is worth a warning, in percent of the
+// processors and of the memory that the component may use: those of its control
+// group, else all of the host. Not given:
 // specification section 4's 90 and 80.
 type Resources struct {
 	CPUPercent    float64 `yaml:"cpu_percent,omitempty" json:"cpu_percent,omitempty"`

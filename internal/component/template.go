@@ -3,6 +3,7 @@ package component
 import (
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -54,6 +55,16 @@ func (v Vars) Expand(s string) string {
 		}
 		return m
 	})
+}
+
+// Path expands a path of a definition, which --root relocates: one that {root}
+// begins is there already, as is one whose begin a ${VARIABLE} says.
+func (v Vars) Path(given string) string {
+	p := v.Expand(given)
+	if v.Root != "" && filepath.IsAbs(given) {
+		p = filepath.Join(v.Root, p)
+	}
+	return p
 }
 
 // ExpandAll expands each string of a list into a new list.

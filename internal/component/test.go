@@ -16,7 +16,9 @@ type Test struct {
 	TCP    *TCPTest    `yaml:"tcp,omitempty" json:"tcp,omitempty"`
 	Exec   *ExecTest   `yaml:"exec,omitempty" json:"exec,omitempty"`
 
-	Severity string `yaml:"severity,omitempty" json:"severity,omitempty"` // fail | warn; fail when empty
+	// SeverityVerify: it fails in `verify`; in a run, where what it depends on may
+	// just be away, it is waited for and then inconclusive.
+	Severity string `yaml:"severity,omitempty" json:"severity,omitempty"` // fail | warn | verify; fail when empty
 	// Dependency marks a test whose outcome depends on something beyond the
 	// component: failing, it is inconclusive and never alone undoes an upgrade.
 	Dependency bool   `yaml:"dependency,omitempty" json:"dependency,omitempty"`
@@ -25,8 +27,11 @@ type Test struct {
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
 }
 
+// SeverityVerify is the severity of tests that fail in `verify` alone.
+const SeverityVerify = "verify"
+
 // HTTPTest asks an address. Its value, for limits and fingerprints, is what JSON
-// yields, else the first group of Match, else the body.
+// yields, else the first group of Match (or all it matches), else the body.
 type HTTPTest struct {
 	URL     string            `yaml:"url" json:"url"`
 	Method  string            `yaml:"method,omitempty" json:"method,omitempty"` // GET | POST; GET when empty
@@ -71,7 +76,7 @@ type TCPTest struct {
 // shell.
 type ExecTest struct {
 	Command []string `yaml:"command" json:"command"`
-	Match   string   `yaml:"match,omitempty" json:"match,omitempty"` // regexp that its output must match; the first group, else the output, is the value
+	Match   string   `yaml:"match,omitempty" json:"match,omitempty"` // regexp that its output must match; the first group, else all it matches, is the value
 }
 
 // Link is a test of the way from this component to another. It runs where both
@@ -88,9 +93,9 @@ type Link struct {
 // ${SECRET:NAME} and ${VARIABLE}, which are read when they are needed and kept
 // nowhere.
 type Client struct {
-	CA         string `yaml:"ca,omitempty" json:"ca,omitempty"`                   // PEM file of who may have signed its certificate
-	Cert       string `yaml:"cert,omitempty" json:"cert,omitempty"`               // PEM file of our certificate
-	Key        string `yaml:"key,omitempty" json:"key,omitempty"`                 // PEM file of its key
+	CA         string `yaml:"ca,omitempty" json:"ca,omitempty"`                   // PEM file, or ${SECRET:NAME} with the text, of who may have signed its certificate
+	Cert       string `yaml:"cert,omitempty" json:"cert,omitempty"`               // PEM file, or ${SECRET:NAME} with the text, of our certificate
+	Key        string `yaml:"key,omitempty" json:"key,omitempty"`                 // PEM file, or ${SECRET:NAME} with the text, of its key
 	ServerName string `yaml:"server_name,omitempty" json:"server_name,omitempty"` // name its certificate must have; the URL's host when empty
 	Username   string `yaml:"username,omitempty" json:"username,omitempty"`
 	Password   string `yaml:"password,omitempty" json:"password,omitempty"`

@@ -76,6 +76,26 @@ func Expander(root layout.Root, env func(string) string) func(text string) (stri
 	}
 }
 
+// CheckSecrets reports, with their places, the ${SECRET:NAME} of a file that cannot
+// be read. Variables of the environment are not looked at: a service may have others
+// than whoever asks.
+func CheckSecrets(root layout.Root, env func(string) string, n *yamlfile.Node) yamlfile.Errors {
+	_, errs := n.MapStrings(func(s string) (string, bool, error) {
+		var problems []error
+		for _, m := range reference.FindAllString(s, -1) {
+			name, secret := strings.CutPrefix(m, "${SECRET:")
+			if !secret {
+				continue
+			}
+			if _, err := readSecret(root, env, strings.TrimSuffix(name, "}")); err != nil {
+				problems = append(problems, err)
+			}
+		}
+		return s, false, errors.Join(problems...)
+	})
+	return errs
+}
+
 // expand is for yamlfile.Node.MapStrings.
 func (x *expander) expand(s string) (result string, hidden bool, err error) {
 	var problems []string

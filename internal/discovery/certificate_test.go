@@ -13,12 +13,14 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/certificate"
 )
 
-// certificate is one that vouches for itself, for 127.0.0.1: two PEM files.
-type certificate struct{ cert, key string }
+// keyPair is a certificate that vouches for itself, for 127.0.0.1: two PEM files.
+type keyPair struct{ cert, key string }
 
-func newCertificate(t *testing.T) certificate {
+func newCertificate(t *testing.T) keyPair {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -39,7 +41,7 @@ func newCertificate(t *testing.T) certificate {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	c := certificate{cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem")}
+	c := keyPair{cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem")}
 	for path, block := range map[string]*pem.Block{
 		c.cert: {Type: "CERTIFICATE", Bytes: der}, c.key: {Type: "PRIVATE KEY", Bytes: private},
 	} {
@@ -50,9 +52,9 @@ func newCertificate(t *testing.T) certificate {
 	return c
 }
 
-func (c certificate) client(t *testing.T) *tls.Config {
+func (c keyPair) client(t *testing.T) *tls.Config {
 	t.Helper()
-	roots, err := readCA(c.cert)
+	roots, err := certificate.Authorities("instances.ca", c.cert)
 	if err != nil {
 		t.Fatal(err)
 	}

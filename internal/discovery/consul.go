@@ -129,7 +129,7 @@ func (f *finder) client() (*http.Client, error) {
 		transport = t
 	}
 	if f.in.CA != "" {
-		roots, err := readCA(f.in.CA)
+		roots, err := f.authorities()
 		if err != nil {
 			return nil, err
 		}

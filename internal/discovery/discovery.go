@@ -8,6 +8,7 @@ package discovery
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/certificate"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
@@ -28,6 +30,7 @@ const deadline = 10 * time.Second
 type Options struct {
 	HTTP     *http.Client                 // consul; nil: a direct one (no proxy, no keep-alive)
 	Expand   func(string) (string, error) // expands ${SECRET:NAME} in tokens and passwords; nil: none
+	Root     string                       // the --root directory, below which instances.ca is; "" for none
 	Hostname string                       // this host; empty: os.Hostname
 	Local    func(addr string) bool       // whether an address (IP or host name, no port) is this host's; nil: by its interfaces
 }
@@ -91,6 +94,11 @@ func (f *finder) secret(key, text string) (string, error) {
 		return "", fmt.Errorf("instances.%s: %w", key, err)
 	}
 	return v, nil
+}
+
+// authorities are those that instances.ca names.
+func (f *finder) authorities() (*x509.CertPool, error) {
+	return certificate.Authorities("instances.ca", component.Vars{Name: f.c.Name, Root: f.o.Root}.Path(f.in.CA))
 }
 
 // exec is the command that reaches an instance on another host.

@@ -118,7 +118,7 @@ func (f *finder) etcdTLS() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if f.in.CA != "" {
 		var err error
-		if config.RootCAs, err = readCA(f.in.CA); err != nil {
+		if config.RootCAs, err = f.authorities(); err != nil {
 			return nil, err
 		}
 	}

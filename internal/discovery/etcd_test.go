@@ -32,7 +32,7 @@ type etcdServer struct {
 	stop  func()
 }
 
-func startEtcd(t *testing.T, tls ...certificate) *etcdServer {
+func startEtcd(t *testing.T, tls ...keyPair) *etcdServer {
 	t.Helper()
 	loopback := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
 	cfg := embed.NewConfig()

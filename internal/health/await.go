@@ -1,10 +1,14 @@
 package health
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
 const (
@@ -13,10 +17,8 @@ const (
 	// sampleEvery is how often a settling component is asked whether it is ready.
 	sampleEvery = time.Second
 	// defaultMaxWait bounds how long a start may be extended in all.
-	defaultMaxWait = time.Hour
-	// functionalWait is how long a test of a component that is ready may need to
-	// pass: a first scrape takes one scrape interval.
-	functionalWait = 90 * time.Second
+	defaultMaxWait  = time.Hour
+	defaultPatience = 90 * time.Second
 )
 
 // Watcher is told how an Await goes on; any of its functions may be nil.
@@ -110,7 +112,7 @@ func (p *Prober) settle(ctx context.Context, t Target, first Report, w Watcher) 
 // take a while after it is: a first scrape, for one. A test that failed before
 // the upgrade is not waited for.
 func (p *Prober) final(ctx context.Context, t Target, w Watcher) (Report, error) {
-	deadline := time.Now().Add(functionalWait)
+	deadline := time.Now().Add(cmp.Or(p.Patience, defaultPatience))
 	poll := newPoll()
 	defer poll.stop()
 	told := ""
@@ -130,16 +132,19 @@ func (p *Prober) final(ctx context.Context, t Target, w Watcher) (Report, error)
 	}
 }
 
-// worthWaiting names the functional tests that fail while all else is well; ""
-// when there are none, or when something else failed.
+// worthWaiting names the functional tests that do not pass while all else is well;
+// "" when there are none, or when something else failed.
 func (p *Prober) worthWaiting(t Target, r Report) string {
-	functional := map[string]bool{}
+	functional, verify := map[string]bool{}, map[string]bool{}
 	for _, f := range t.Spec.Functional {
 		functional[f.Name] = true
+		verify[f.Name] = f.Severity == component.SeverityVerify && !slices.Contains(t.Excused, f.Name)
 	}
 	var names []string
 	for _, c := range r.Checks {
 		switch {
+		case c.Status == Warn && verify[c.Name]:
+			names = append(names, c.Name)
 		case c.Status != Fail:
 		case !functional[c.Name]:
 			return ""
@@ -178,7 +183,8 @@ func (p *Prober) withLogs(ctx context.Context, t Target, r Report) Report {
 
 // lost tells how a component that was started is no longer the process it was;
 // "" while all is well. pid 0 means that it has not been ready yet. A manager
-// counts restarts from zero after a start by hand, so any is a crash.
+// counts restarts from zero after a start by hand, so any beyond those known
+// before is a crash.
 func (p *Prober) lost(ctx context.Context, t Target, pid int) string {
 	if p.Services == nil {
 		return ""
@@ -187,7 +193,7 @@ func (p *Prober) lost(ctx context.Context, t Target, pid int) string {
 	switch {
 	case err != nil:
 		return ""
-	case st.Restarts > 0:
+	case st.Restarts > t.Restarts:
 		return fmt.Sprintf("%s crashed and was restarted by its manager", t.Service.Label())
 	case st.Failed || !st.Active && !st.Activating:
 		return fmt.Sprintf("%s is %s", t.Service.Label(), stateText(st))

@@ -33,6 +33,7 @@ type world struct {
 	status   service.Status
 	logs     []service.LogLine
 	cpu      time.Duration
+	quota    float64       // processors it may use
 	perLook  time.Duration // processor time used between two looks
 	began    time.Time
 	readyAt  time.Duration
@@ -40,14 +41,16 @@ type world struct {
 	lapse    func(n int) bool        // the n-th readiness answer is a failure
 	asked    int
 	page     bool
+	version  string
 	busy     bool
 	data     string
 	targets  time.Duration // after which a target is up
+	patience time.Duration
 }
 
 func newWorld(t *testing.T) (*world, Target) {
 	t.Helper()
-	w := &world{status: service.Status{Exists: true, Active: true, MainPID: 7}, began: time.Now()}
+	w := &world{status: service.Status{Exists: true, Active: true, MainPID: 7}, began: time.Now(), version: "2.0.0"}
 	s := httptest.NewServer(w)
 	t.Cleanup(s.Close)
 	c := &component.Component{Name: "thing", Health: component.Health{
@@ -73,7 +76,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			rw.WriteHeader(http.StatusServiceUnavailable)
 		}
 	case r.URL.Path == "/metrics":
-		fmt.Fprint(rw, "thing_build_info{version=\"2.0.0\"} 1\n")
+		fmt.Fprintf(rw, "thing_build_info{version=%q} 1\n", w.version)
 	case r.URL.Path == "/replay" && w.replayed != nil:
 		fmt.Fprintf(rw, `{"data":{"current":%d,"max":9}}`, w.replayed(age))
 	case r.URL.Path == "/targets" && age > w.targets:
@@ -104,7 +107,7 @@ func (w *world) Usage(context.Context, service.Service) (service.Usage, error) {
 		return service.Usage{}, errors.New("not accounted for")
 	}
 	w.cpu += w.perLook
-	return service.Usage{At: time.Now(), CPU: w.cpu, Memory: 10 << 20, MemoryLimit: 100 << 20}, nil
+	return service.Usage{At: time.Now(), CPU: w.cpu, Memory: 10 << 20, MemoryLimit: 100 << 20, Processors: w.quota}, nil
 }
 
 func check(r Report, name string) Check {
@@ -177,6 +180,30 @@ func TestAwait(t *testing.T) {
 				t.Spec.Functional = []component.Test{{Name: "targets", HTTP: &component.HTTPTest{URL: "/targets", JSON: ".up", AtLeast: number(1)}}}
 			}, verdict: Healthy,
 		},
+		"all targets away": {
+			set: func(w *world, t *Target) {
+				w.targets, w.patience = time.Hour, 300*time.Millisecond
+				t.Spec.Functional = []component.Test{{Name: "targets", Severity: "verify", HTTP: &component.HTTPTest{URL: "/targets", JSON: ".up", AtLeast: number(1)}}}
+			}, verdict: Inconclusive, progress: "waiting for: targets",
+		},
+		"all targets away, before as well": {
+			set: func(w *world, t *Target) {
+				w.targets, t.Excused = time.Hour, []string{"targets"}
+				t.Spec.Functional = []component.Test{{Name: "targets", Severity: "verify", HTTP: &component.HTTPTest{URL: "/targets", JSON: ".up", AtLeast: number(1)}}}
+			}, verdict: Inconclusive,
+		},
+		"all targets away, a person asks": {
+			set: func(w *world, t *Target) {
+				w.targets, w.patience, t.Mend = time.Hour, time.Millisecond, "restart it"
+				t.Spec.Functional = []component.Test{{Name: "targets", Severity: "verify", HTTP: &component.HTTPTest{URL: "/targets", JSON: ".up", AtLeast: number(1)}}}
+			}, verdict: Unhealthy, failed: "expected at least 1",
+		},
+		"targets after a while": {
+			set: func(w *world, t *Target) {
+				w.targets = 400 * time.Millisecond
+				t.Spec.Functional = []component.Test{{Name: "targets", Severity: "verify", HTTP: &component.HTTPTest{URL: "/targets", JSON: ".up", AtLeast: number(1)}}}
+			}, verdict: Healthy, progress: "waiting for: targets",
+		},
 		"dependency away": {
 			set: func(_ *world, t *Target) {
 				t.Spec.Functional = []component.Test{{Name: "database", Dependency: true, HTTP: &component.HTTPTest{URL: "/database"}}}
@@ -210,7 +237,7 @@ func TestAwait(t *testing.T) {
 				target.Spec.Functional[i].HTTP.URL = base + target.Spec.Functional[i].HTTP.URL
 			}
 			ready, progress := 0, ""
-			r, err := (&Prober{Services: w}).Await(t.Context(), target, Watcher{
+			r, err := (&Prober{Services: w, Patience: w.patience}).Await(t.Context(), target, Watcher{
 				Ready: func(Report) { ready++ }, Progress: func(s string) { progress += s + "\n" },
 			})
 			if err != nil {
@@ -226,6 +253,109 @@ func TestAwait(t *testing.T) {
 				t.Errorf("progress %q, want %q", progress, tt.progress)
 			}
 		})
+	}
+}
+
+// TestVersionLabel proves that only what tells of the program itself is taken for
+// its version.
+func TestVersionLabel(t *testing.T) {
+	for _, tt := range []struct{ metric, labels, want string }{
+		{"prometheus_build_info", `branch="HEAD",goversion="go1.21.3",version="2.53.0"`, "2.53.0"},
+		{"cortex_build_info", `version="v2.10.0"`, "2.10.0"},
+		{"build_info", `version="3.1.0"`, "3.1.0"},
+		{"vm_app_version", `version="victoria-metrics-20240101-000000-tags-v1.96.0-0-g1a2b3c4", short_version="v1.96.0"`, "1.96.0"},
+		{"go_info", `version="go1.21.3"`, ""},
+		{"go_build_info", `path="x",version="(devel)"`, ""},
+		{"python_info", `implementation="CPython",version="3.11.2"`, ""},
+		{"probe_tls_info", `version="TLS 1.3"`, ""},
+		{"thing_build_info", `goversion="go1.21"`, ""},
+	} {
+		if got := versionLabel(tt.metric, tt.metric+"{"+tt.labels+"} 1"); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.metric, got, tt.want)
+		}
+	}
+}
+
+// TestInstalled proves that a process of another version or file than the
+// installed one is not healthy, and that the person is told what to type.
+func TestInstalled(t *testing.T) {
+	for name, tt := range map[string]struct {
+		set   func(w *world, t *Target)
+		check string
+		want  Check
+	}{
+		"the same": {func(_ *world, t *Target) { t.Version = component.MustParseVersion("2.0.0+deb1") }, "version", Check{Status: OK, Detail: "reports 2.0.0"}},
+		"another version": {
+			func(_ *world, t *Target) { t.Version = component.MustParseVersion("2.1.0") }, "version",
+			Check{Status: Fail, Detail: "runs 2.0.0, installed is 2.1.0; type: restart it"},
+		},
+		"another file": {
+			func(w *world, t *Target) { t.Executable, w.status.ExecPath = "/bin/thing", "/bin/thing.old" }, "executable",
+			Check{Status: Fail, Detail: "runs /bin/thing.old, expected /bin/thing; type: restart it"},
+		},
+		"a replaced file": {
+			func(w *world, t *Target) {
+				t.Executable, w.status.ExecPath, w.status.ExecDeleted = "/bin/thing", "/bin/thing", true
+			}, "executable",
+			Check{Status: Fail, Detail: "still runs the file that was replaced at /bin/thing; type: restart it"},
+		},
+		"no version": {
+			func(w *world, t *Target) { w.version, t.Version = "unknown", component.MustParseVersion("2.1.0") }, "version",
+			Check{Status: Warn, Detail: `thing_build_info says "unknown", which is no version`},
+		},
+	} {
+		w, target := newWorld(t)
+		target.Mend = "restart it"
+		tt.set(w, &target)
+		r := (&Prober{Services: w}).Once(t.Context(), target)
+		if c := check(r, tt.check); c.Status != tt.want.Status || c.Detail != tt.want.Detail || r.Healthy != (c.Status != Fail) {
+			t.Errorf("%s: %+v, want %+v", name, c, tt.want)
+		}
+	}
+}
+
+// TestAnyPath proves that an answer is no sign of readiness where any path gets one
+// like it.
+func TestAnyPath(t *testing.T) {
+	n := 0
+	const ready = "/-/ready"
+	for name, tt := range map[string]struct {
+		answer func(path string) (status int, kind, body string)
+		body   string
+		proof  bool
+	}{
+		"only there": {answer: func(p string) (int, string, string) {
+			return map[bool]int{true: 200, false: 404}[p == ready], "text/plain", "OK"
+		}, proof: true},
+		"text on any path":   {answer: func(string) (int, string, string) { return 200, "text/plain", "OK" }},
+		"page on any path":   {answer: func(string) (int, string, string) { return 200, "text/html", "<html>" }},
+		"page with the time": {answer: func(string) (int, string, string) { n++; return 200, "text/html", fmt.Sprint("<p>", n) }},
+		"text with the time": {answer: func(string) (int, string, string) { n++; return 200, "text/plain", fmt.Sprint("at ", n) }},
+		"path in the answer": {answer: func(p string) (int, string, string) { return 200, "text/plain", "you asked for " + p }},
+		"page on other paths": {answer: func(p string) (int, string, string) {
+			return 200, map[bool]string{true: "text/plain", false: "text/html"}[p == ready], "x" + p
+		}, proof: true},
+		"other text elsewhere": {answer: func(p string) (int, string, string) {
+			return 200, "text/plain", map[bool]string{true: "Ready", false: "Hello"}[p == ready]
+		}, proof: true},
+		"metrics on any path": {answer: func(string) (int, string, string) {
+			n++
+			return 200, "text/plain", fmt.Sprintf("thing_build_info{} 1\nn %d\n", n)
+		}, proof: true},
+		"asked for by its body": {answer: func(string) (int, string, string) { return 200, "text/plain", "OK" }, body: "^OK$", proof: true},
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			status, kind, body := tt.answer(r.URL.Path)
+			w.Header().Set("Content-Type", kind)
+			w.WriteHeader(status)
+			fmt.Fprint(w, body)
+		}))
+		target := Target{Spec: Spec{Health: component.Health{URL: s.URL + ready, Body: tt.body, ExpectedMetric: "thing_build_info"}}}
+		r := (&Prober{}).Once(t.Context(), target)
+		s.Close()
+		if r.Healthy != tt.proof || !tt.proof && !strings.Contains(r.Failures(), "as it does for any path") {
+			t.Errorf("%s: %+v", name, r.Checks)
+		}
 	}
 }
 
@@ -282,15 +412,18 @@ func TestUsage(t *testing.T) {
 	for name, tt := range map[string]struct {
 		perLook time.Duration
 		memory  float64
+		quota   float64
 		status  Status
 		detail  string
 	}{
-		"idle":      {status: OK, detail: "10% of 100 MiB"},
-		"busy":      {perLook: time.Minute, status: Warn, detail: "expected at most 90%"},
-		"fat":       {memory: 5, status: Warn, detail: "expected at most 5%"},
-		"not known": {perLook: -1, status: Skipped, detail: "does not account"},
+		"its quota":    {perLook: 50 * time.Millisecond, quota: 0.5, status: Warn, detail: "of 0.5 processors"},
+		"a wide quota": {perLook: 50 * time.Millisecond, quota: 100, status: OK, detail: "of 100 processors"},
+		"idle":         {status: OK, detail: "10% of 100 MiB"},
+		"busy":         {perLook: time.Minute, status: Warn, detail: "expected at most 90%"},
+		"fat":          {memory: 5, status: Warn, detail: "expected at most 5%"},
+		"not known":    {perLook: -1, status: Skipped, detail: "does not account"},
 	} {
-		w.perLook = tt.perLook
+		w.perLook, w.quota = tt.perLook, tt.quota
 		target.Spec.Health.Resources.MemoryPercent = tt.memory
 		r := (&Prober{Services: w}).Once(t.Context(), target)
 		if c := check(r, "resources"); c.Status != tt.status || !strings.Contains(c.Detail, tt.detail) || r.Verdict != Healthy {
@@ -310,18 +443,23 @@ func TestFingerprint(t *testing.T) {
 		{Name: "unknown", HTTP: &component.HTTPTest{URL: base + "/nowhere"}},
 	}
 	p := &Prober{}
+	w.data = `{"samples": null, "silences": 2}`
+	if none := p.Fingerprint(t.Context(), component.Client{}, tests, time.Now()); none.Known() != 1 || !strings.Contains(none.Missing(), "samples: .samples is null") {
+		t.Errorf("%+v", none)
+	}
 	w.data = `{"samples": 1234567.25, "silences": 2}`
 	before := p.Fingerprint(t.Context(), component.Client{}, tests, time.Now())
 	if before.Known() != 2 || !strings.Contains(before.Missing(), "unknown: ") {
 		t.Fatalf("%+v", before)
 	}
 	for data, want := range map[string]string{
-		`{"samples": 1234567.25, "silences": 2}`:         "",
-		`{"samples": 1234567.2500000001, "silences": 3}`: "",
-		`{"samples": 1234566, "silences": 2}`:            "samples was 1.23456725e+06, is 1.234566e+06",
-		`{"samples": 1234567.25, "silences": 1}`:         "silences was 2, is 1",
-		`{"samples": null, "silences": 2}`:               "samples was 1.23456725e+06, is null",
-		`<html>`:                                         "is not known",
+		`{"samples": 1234567.25, "silences": 2}`:               "",
+		`{"samples": 1234567.2500000001, "silences": 3}`:       "",
+		`{"samples": 1234566, "silences": 2}`:                  "samples was 1.23456725e+06, is 1.234566e+06",
+		`{"samples": 1234567.25, "silences": 1}`:               "silences was 2, is 1",
+		`{"samples": null, "silences": 2}`:                     "samples was 1.23456725e+06, is not known: .samples is null in the answer",
+		`{"samples": 1234567.25, "silences": 1.9999999999999}`: "",
+		`<html>`: "is not known",
 	} {
 		w.data = data
 		diff, err := p.Compare(t.Context(), component.Client{}, tests, before, 0)

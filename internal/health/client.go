@@ -62,17 +62,25 @@ func (p *Prober) client(c component.Client) (*http.Client, error) {
 	if c.CA != "" || c.Cert != "" || c.ServerName != "" {
 		conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
 		if c.CA != "" {
-			pem, err := os.ReadFile(c.CA)
+			certs, err := p.pem("client.ca", c.CA)
 			if err != nil {
-				return nil, fmt.Errorf("client.ca: %w", err)
+				return nil, err
 			}
 			conf.RootCAs = x509.NewCertPool()
-			if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			if !conf.RootCAs.AppendCertsFromPEM(certs) {
 				return nil, fmt.Errorf("client.ca: %s holds no PEM certificate", c.CA)
 			}
 		}
 		if c.Cert != "" {
-			pair, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+			cert, err := p.pem("client.cert", c.Cert)
+			if err != nil {
+				return nil, err
+			}
+			key, err := p.pem("client.key", c.Key)
+			if err != nil {
+				return nil, err
+			}
+			pair, err := tls.X509KeyPair(cert, key)
 			if err != nil {
 				return nil, fmt.Errorf("client.cert: %w", err)
 			}
@@ -83,6 +91,23 @@ func (p *Prober) client(c component.Client) (*http.Client, error) {
 	// A redirect to a page to log in is no answer of the address asked for.
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &http.Client{Transport: t, CheckRedirect: stay}, nil
+}
+
+// pem reads a file of certificates or a key. Where a ${SECRET:NAME} stands in its
+// place, that is the PEM text itself; one in a path is a part of it.
+func (p *Prober) pem(key, path string) ([]byte, error) {
+	text, err := p.expand(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	if strings.HasPrefix(strings.TrimSpace(text), "-----BEGIN ") {
+		return []byte(text), nil
+	}
+	data, err := os.ReadFile(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return data, nil
 }
 
 // secretError says that a secret or a variable cannot be had.

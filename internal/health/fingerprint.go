@@ -57,8 +57,11 @@ func (p *Prober) Fingerprint(ctx context.Context, client component.Client, tests
 	for _, t := range tests {
 		o := p.Test(ctx, client, t, at)
 		v := Value{Name: t.Name, Value: o.Value}
-		if o.Status != OK {
+		switch {
+		case o.Status != OK:
 			v = Value{Name: t.Name, Missing: o.Detail, spared: o.secret}
+		case t.HTTP != nil && t.HTTP.JSON != "" && o.Value == "null": // the answer has no such part
+			v = Value{Name: t.Name, Missing: fmt.Sprintf("%s is null in the answer of %s", t.HTTP.JSON, t.HTTP.URL)}
 		}
 		f.Values = append(f.Values, v)
 	}
@@ -140,12 +143,8 @@ func same(rule, before, after string) bool {
 	if errA != nil || errB != nil {
 		return false
 	}
-	if rule == "at_least" {
-		return a >= b
-	}
 	// Sums of floating-point samples depend on the order they are read in.
-	diff, scale := a-b, max(abs(a), abs(b))
-	return abs(diff) <= 1e-9*scale
+	return rule == "at_least" && a > b || abs(a-b) <= 1e-9*max(abs(a), abs(b))
 }
 
 func abs(f float64) float64 { return max(f, -f) }

@@ -48,6 +48,45 @@ func failed(format string, args ...any) Outcome {
 // Test makes one test, with the credentials of client. at is the moment that
 // PromQL queries are evaluated at, before their own offset; zero means now.
 func (p *Prober) Test(ctx context.Context, client component.Client, t component.Test, at time.Time) Outcome {
+	return p.TestAs(ctx, Clients{Own: client}, t, at)
+}
+
+// Clients are the credentials of a test. An address that comes out of an answer
+// may lie anywhere: it gets those of its own place, or none.
+type Clients struct {
+	Own component.Client // for addresses that the test itself names
+	// Of tells the client of another scheme, host and port. Where it is nil or gives
+	// the zero Client, no credentials are shown; who may have signed the certificate
+	// is no secret, and stays.
+	Of func(origin string) component.Client
+}
+
+// at is the client for an address that an answer of from gave.
+func (c Clients) at(address, from string) component.Client {
+	to := originOf(address)
+	if to == originOf(from) {
+		return c.Own
+	}
+	if c.Of != nil {
+		if other := c.Of(to); other != (component.Client{}) {
+			return other
+		}
+	}
+	return component.Client{CA: c.Own.CA}
+}
+
+// originOf is the scheme, host and port of an address, its port spelled out.
+func originOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), component.PortOf(address))
+}
+
+// TestAs is Test with the credentials of several places.
+func (p *Prober) TestAs(ctx context.Context, clients Clients, t component.Test, at time.Time) Outcome {
+	client := clients.Own
 	limit := t.Timeout.Std()
 	if limit <= 0 {
 		limit = defaultTestTimeout
@@ -62,7 +101,7 @@ func (p *Prober) Test(ctx context.Context, client component.Client, t component.
 	case t.HTTP != nil:
 		h := *t.HTTP
 		h.URL, h.Body, h.JSON = component.AtMoment(h.URL, at), component.AtMoment(h.Body, at), component.AtMoment(h.JSON, at)
-		o = p.testHTTP(ctx, client, h)
+		o = p.testHTTP(ctx, clients, h)
 	case t.PromQL != nil:
 		o = p.testPromQL(ctx, client, *t.PromQL, at)
 	case t.TCP != nil:
@@ -83,7 +122,8 @@ func (p *Prober) Test(ctx context.Context, client component.Client, t component.
 	return o
 }
 
-func (p *Prober) testHTTP(ctx context.Context, client component.Client, t component.HTTPTest) Outcome {
+func (p *Prober) testHTTP(ctx context.Context, clients Clients, t component.HTTPTest) Outcome {
+	client := clients.Own
 	if t.ForEach == nil {
 		return p.askOnce(ctx, client, t)
 	}
@@ -108,7 +148,7 @@ func (p *Prober) testHTTP(ctx context.Context, client component.Client, t compon
 		one.ForEach = nil
 		one.URL = strings.ReplaceAll(t.URL, "{value}", v)
 		one.Body = strings.ReplaceAll(t.Body, "{value}", v)
-		o := p.askOnce(ctx, client, one)
+		o := p.askOnce(ctx, clients.at(one.URL, t.ForEach.URL), one)
 		if o.Status != OK {
 			o.Detail = v + ": " + o.Detail
 			return o
@@ -167,9 +207,7 @@ func (p *Prober) askOnce(ctx context.Context, client component.Client, t compone
 		if m == nil {
 			return failed("%s answered %q, expected a match of %q", what, firstLine([]byte(value)), t.Match)
 		}
-		if len(m) > 1 {
-			value = m[1]
-		}
+		value = m[min(1, len(m)-1)]
 	}
 	if why := bounds(value, t.AtLeast, t.AtMost); why != "" {
 		return failed("%s: %s", what, why)
@@ -364,9 +402,7 @@ func (p *Prober) testExec(ctx context.Context, t component.ExecTest, limit time.
 		if m == nil {
 			return failed("`%s` printed %q, expected a match of %q", t.Command[0], firstLine([]byte(out)), t.Match)
 		}
-		if len(m) > 1 {
-			value = m[1]
-		}
+		value = m[min(1, len(m)-1)]
 	}
 	return passed(value, "`%s` ended with 0", t.Command[0])
 }

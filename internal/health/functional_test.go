@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -97,6 +99,8 @@ func TestFunctional(t *testing.T) {
 		"text":               {test: web(component.HTTPTest{URL: "/targets", JSON: ".status", Match: "^success$"}), status: OK, value: "success"},
 		"no match":           {test: web(component.HTTPTest{URL: "/targets", JSON: ".status", Match: "^error$"}), status: Fail, detail: `expected a match of "^error$"`},
 		"group":              {test: web(component.HTTPTest{URL: "/text", Match: `Version: (\S+)`}), status: OK, value: "3.1"},
+		"no group":           {test: web(component.HTTPTest{URL: "/text", Match: `Version: \d`}), status: OK, value: "Version: 3"},
+		"number in a text":   {test: web(component.HTTPTest{URL: "/text", Match: `[\d.]+`, AtLeast: number(3)}), status: OK, value: "3.1"},
 		"several values":     {test: web(component.HTTPTest{URL: "/targets", JSON: ".data.activeTargets[]"}), status: Fail, detail: "gives 3 values"},
 		"not JSON":           {test: web(component.HTTPTest{URL: "/page", JSON: "."}), status: Fail, detail: "is not JSON"},
 		"wrong shape":        {test: web(component.HTTPTest{URL: "/targets", JSON: ".status.deep"}), status: Fail, detail: "does not fit"},
@@ -122,6 +126,7 @@ func TestFunctional(t *testing.T) {
 		"dependency away":    {test: depends(component.Test{TCP: &component.TCPTest{Address: closed}}), status: Warn, unsure: true, detail: "what it depends on"},
 		"only a warning":     {test: mild(component.Test{TCP: &component.TCPTest{Address: closed}}), status: Warn},
 		"exec":               {test: component.Test{Exec: &component.ExecTest{Command: []string{"say", "total 7"}, Match: `total (\d+)`}}, status: OK, value: "7"},
+		"exec no group":      {test: component.Test{Exec: &component.ExecTest{Command: []string{"say", "total 7"}, Match: `\d+`}}, status: OK, value: "7"},
 		"exec no match":      {test: component.Test{Exec: &component.ExecTest{Command: []string{"say", "nothing"}, Match: `total`}}, status: Fail, detail: `printed "nothing"`},
 		"exec fails":         {test: component.Test{Exec: &component.ExecTest{Command: []string{"fail", "it broke"}}}, status: Fail, detail: "it broke"},
 		"exec with a secret": {test: component.Test{Exec: &component.ExecTest{Command: []string{"say", "${SECRET:word}"}}}, status: OK, value: "hush"},
@@ -146,6 +151,45 @@ func TestFunctional(t *testing.T) {
 				t.Errorf("value %q, want %q", o.Value, tt.value)
 			}
 		})
+	}
+}
+
+// TestForEachElsewhere proves that credentials stay where they belong when an
+// answer names another host.
+func TestForEachElsewhere(t *testing.T) {
+	var asked string
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked = r.Header.Get("Authorization") }))
+	t.Cleanup(other.Close)
+	own := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `[%q]`, other.URL) }))
+	t.Cleanup(own.Close)
+	o := (&Prober{}).Test(t.Context(), component.Client{Bearer: "secret"}, component.Test{HTTP: &component.HTTPTest{
+		URL: "{value}/x", ForEach: &component.HTTPList{URL: own.URL, JSON: ".[]"},
+	}}, time.Time{})
+	if o.Status != OK || asked != "" {
+		t.Errorf("%+v; the other host was shown %q", o, asked)
+	}
+}
+
+// TestClientFiles proves that --root relocates the files of a client, and that a
+// secret may hold the PEM text itself.
+func TestClientFiles(t *testing.T) {
+	s := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(s.Close)
+	ca := writeCA(t, s.Certificate().Raw)
+	text, err := os.ReadFile(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, name := filepath.Split(ca)
+	p := &Prober{Expand: func(text2 string) (string, error) {
+		return strings.NewReplacer("${SECRET:pem}", string(text), "${DIR}", strings.TrimSuffix(root, "/")).Replace(text2), nil
+	}}
+	for _, given := range []string{"/" + name, "{root}/" + name, "${DIR}/" + name, "${SECRET:pem}"} {
+		c := &component.Component{Name: "x", Client: component.Client{CA: given}}
+		spec := NewSpec(c, component.Vars{Root: strings.TrimSuffix(root, "/")})
+		if o := p.Test(t.Context(), spec.Client, component.Test{HTTP: &component.HTTPTest{URL: s.URL}}, time.Time{}); o.Status != OK {
+			t.Errorf("ca: %s: %s", given, o.Detail)
+		}
 	}
 }
 

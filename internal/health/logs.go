@@ -16,16 +16,13 @@ const (
 	errPriority      = 3 // syslog's "err"; a lower number is worse
 )
 
-// Lines of a log that say so are counted where the manager knows no priority
-// for them: most programs write to standard error, which it takes for "info".
-var badWords = regexp.MustCompile(`(?i)\b(panic|fatal)\b|level=error|lvl=eror|"level":"(error|fatal|panic)"`)
-
-// logErrors picks the error lines: by priority first, by their words second.
-func logErrors(lines []service.LogLine, pattern, ignore *regexp.Regexp) []string {
+// logErrors picks the error lines: by priority first, by their words second. Most
+// programs write to standard error, whose priority a manager takes for "info".
+func logErrors(lines []service.LogLine, isError func(string) bool, ignore *regexp.Regexp) []string {
 	var bad []string
 	for _, l := range lines {
 		byPriority := l.Priority >= 0 && l.Priority <= errPriority
-		if !byPriority && !pattern.MatchString(l.Message) || ignore != nil && ignore.MatchString(l.Message) {
+		if !byPriority && !isError(l.Message) || ignore != nil && ignore.MatchString(l.Message) {
 			continue
 		}
 		bad = append(bad, l.Message)
@@ -40,10 +37,13 @@ func (p *Prober) checkLogs(ctx context.Context, t Target, r *Report) {
 		return
 	}
 	conf := t.Spec.Health.Logs
-	pattern, ignore := badWords, (*regexp.Regexp)(nil)
+	isError, ignore := saysError, (*regexp.Regexp)(nil)
 	var err error
 	if conf.Pattern != "" {
-		pattern, err = regexp.Compile(conf.Pattern)
+		var pattern *regexp.Regexp
+		if pattern, err = regexp.Compile(conf.Pattern); err == nil {
+			isError = pattern.MatchString
+		}
 	}
 	if err == nil && conf.Ignore != "" {
 		ignore, err = regexp.Compile(conf.Ignore)
@@ -57,7 +57,7 @@ func (p *Prober) checkLogs(ctx context.Context, t Target, r *Report) {
 		r.add("logs", Skipped, "%v", err)
 		return
 	}
-	bad := logErrors(lines, pattern, ignore)
+	bad := logErrors(lines, isError, ignore)
 	warnAbove := DefaultLogErrors
 	if conf.WarnAbove != nil {
 		warnAbove = *conf.WarnAbove

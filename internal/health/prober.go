@@ -43,6 +43,9 @@ type Prober struct {
 	// Exec runs a command of a test and returns what it printed; nil skips such
 	// tests.
 	Exec func(ctx context.Context, args []string, limit time.Duration) (string, error)
+	// Patience is how long a test of a component that is ready may need to pass: a
+	// first scrape takes one scrape interval. 0 is 90 s.
+	Patience time.Duration
 }
 
 // Once looks at the component as it is now.
@@ -107,9 +110,9 @@ func (p *Prober) checkService(ctx context.Context, t Target, r *Report) bool {
 		r.add("restarts", Warn, "restarted by itself %d times", st.Restarts)
 	}
 	if t.Executable != "" && st.ExecPath != "" && !samePath(st.ExecPath, t.Executable) {
-		r.add("executable", Fail, "runs %s, expected %s", st.ExecPath, t.Executable)
+		r.add("executable", Fail, "runs %s, expected %s%s", st.ExecPath, t.Executable, t.mend())
 	} else if t.Executable != "" && st.ExecDeleted {
-		r.add("executable", Fail, "still runs the file that was replaced at %s", t.Executable)
+		r.add("executable", Fail, "still runs the file that was replaced at %s%s", t.Executable, t.mend())
 	}
 	return true
 }
@@ -137,9 +140,8 @@ func samePath(a, b string) bool {
 	return errA == nil && errB == nil && ra == rb
 }
 
-// checkReady asks the readiness address. A page for people in place of an
-// answer proves nothing where the same comes on any path, as several exporters
-// have it.
+// checkReady asks the readiness address. An answer proves nothing where any path
+// gets one like it, as the page for people of several exporters.
 func (p *Prober) checkReady(ctx context.Context, t Target, r *Report) {
 	address := t.Spec.Health.URL
 	if address == "" {
@@ -161,23 +163,43 @@ func (p *Prober) checkReady(ctx context.Context, t Target, r *Report) {
 		r.add("ready", Fail, "%s answered %d %q, expected 200", address, a.status, firstLine(a.body))
 	case t.Spec.Health.Body != "" && !want.Match(a.body):
 		r.add("ready", Fail, "%s answered %q, expected a match of %q", address, firstLine(a.body), t.Spec.Health.Body)
-	case t.Spec.Health.Body == "" && a.isPage() && p.answersAnything(ctx, t, a):
-		r.add("ready", Fail, "%s answered with a page that it gives for any path, which proves nothing; give health.body or another health.url in its definition", address)
+	case t.Spec.Health.Body == "" && p.answersAnything(ctx, t, a):
+		r.add("ready", Fail, "%s answered %q, as it does for any path, which proves nothing; give health.body or another health.url in its definition", address, firstLine(a.body))
 	default:
 		r.add("ready", OK, "%s answered %d", address, a.status)
 	}
 }
 
-// answersAnything asks for a path that surely does not exist and reports
-// whether the answer is the same.
+// answersAnything asks for paths that surely do not exist and reports whether the
+// answer is one that they get too: the same, a page for people as well, or one that
+// differs every time. Metrics that are the expected ones are a proof on any path.
 func (p *Prober) answersAnything(ctx context.Context, t Target, a answer) bool {
 	u, err := url.Parse(t.Spec.Health.URL)
 	if err != nil || strings.Trim(u.Path, "/") == "" {
 		return false // the root is a page by right
 	}
-	u.Path, u.RawQuery = "/"+strings.ToLower(rand.Text()), ""
-	control, err := p.ask(ctx, t.Spec.Client, request{url: u.String()})
-	return err == nil && control.ok() && bytes.Equal(control.body, a.body)
+	if _, ok := findMetric(a.body, t.Spec.Health.ExpectedMetric); ok {
+		return false
+	}
+	first, ok := p.control(ctx, t, *u)
+	switch {
+	case !ok:
+		return false
+	case bytes.Equal(first.body, a.body):
+		return true
+	case a.isPage() || first.isPage():
+		return a.isPage() && first.isPage()
+	}
+	second, ok := p.control(ctx, t, *u)
+	return ok && !bytes.Equal(first.body, second.body)
+}
+
+// control asks for a random path and reports whether it is answered as if it were
+// there.
+func (p *Prober) control(ctx context.Context, t Target, u url.URL) (answer, bool) {
+	u.Path, u.RawPath, u.RawQuery = "/"+strings.ToLower(rand.Text()), "", ""
+	a, err := p.ask(ctx, t.Spec.Client, request{url: u.String()})
+	return a, err == nil && a.ok()
 }
 
 func (p *Prober) checkMetrics(ctx context.Context, t Target, r *Report) {
@@ -206,20 +228,33 @@ func (p *Prober) checkMetrics(ctx context.Context, t Target, r *Report) {
 		return
 	}
 	r.add("metric", OK, "%s present", metric)
-	if r.Version = versionLabel(line); r.Version == "" || t.Version.IsZero() {
+	said := versionLabel(metric, line)
+	if said == "" {
 		return
 	}
-	got, err := component.ParseVersion(r.Version)
-	if err != nil || !got.SameRelease(t.Version) {
-		r.add("version", Fail, "the running process reports %s, expected %s", r.Version, t.Version)
-		return
+	got, err := component.ParseVersion(said)
+	if err == nil {
+		r.Version = said
 	}
-	r.add("version", OK, "reports %s", r.Version)
+	switch {
+	case t.Version.IsZero():
+	case err != nil:
+		r.add("version", Warn, "%s says %q, which is no version", metric, said)
+	case got.SameRelease(t.Version):
+		r.add("version", OK, "reports %s", said)
+	case t.Mend != "":
+		r.add("version", Fail, "runs %s, installed is %s%s", said, t.Version, t.mend())
+	default:
+		r.add("version", Fail, "the running process reports %s, expected %s", said, t.Version)
+	}
 }
 
 // checkFunctional makes the definition's own tests, each once.
 func (p *Prober) checkFunctional(ctx context.Context, t Target, r *Report) {
 	for _, test := range t.Spec.Functional {
+		if test.Severity == component.SeverityVerify && t.inRun() {
+			test.Dependency = true
+		}
 		p.report(r, test.Name, p.Test(ctx, t.Spec.Client, test, time.Time{}))
 	}
 }
@@ -237,7 +272,7 @@ func (p *Prober) report(r *Report, name string, o Outcome) {
 func findMetric(body []byte, name string) (string, bool) {
 	sc := bufio.NewScanner(bytes.NewReader(body))
 	sc.Buffer(make([]byte, 0, 64<<10), maxBody)
-	for sc.Scan() {
+	for name != "" && sc.Scan() {
 		line := sc.Text()
 		if rest, ok := strings.CutPrefix(line, name); ok && rest != "" && (rest[0] == '{' || rest[0] == ' ' || rest[0] == '\t') {
 			return line, true
@@ -246,11 +281,24 @@ func findMetric(body []byte, name string) (string, bool) {
 	return "", false
 }
 
-var versionLabelRE = regexp.MustCompile(`[{,]\s*(?:version|short_version)="([^"]+)"`)
+var (
+	// Of VictoriaMetrics' programs, short_version is what others call version.
+	versionLabels = []*regexp.Regexp{regexp.MustCompile(`[{,]\s*short_version="([^"]+)"`), regexp.MustCompile(`[{,]\s*version="([^"]+)"`)}
+	// The metrics that tell of the program itself. Any other's version label, such as
+	// go_info's, is that of something else.
+	ownInfo = regexp.MustCompile(`^(.+_)?build_info$|^vm_app_version$`)
+)
 
-func versionLabel(line string) string {
-	if m := versionLabelRE.FindStringSubmatch(line); m != nil {
-		return strings.TrimPrefix(m[1], "v")
+// versionLabel is the version in the sample of a metric that tells the program's
+// own; "" where it tells none.
+func versionLabel(metric, line string) string {
+	if !ownInfo.MatchString(metric) || metric == "go_build_info" {
+		return ""
+	}
+	for _, label := range versionLabels {
+		if m := label.FindStringSubmatch(line); m != nil {
+			return strings.TrimPrefix(m[1], "v")
+		}
 	}
 	return ""
 }

@@ -20,13 +20,18 @@ type Spec struct {
 // NewSpec takes the spec from a definition.
 func NewSpec(c *component.Component, vars component.Vars) Spec {
 	vars = vars.WithURL(c.Health)
-	s := Spec{Health: c.Health, Client: c.Client, Functional: ExpandTests(c.Functional, vars)}
-	for _, text := range []*string{
-		&s.Health.URL, &s.Health.MetricsURL, &s.Health.Startup.URL, &s.Client.CA, &s.Client.Cert, &s.Client.Key,
-	} {
+	s := Spec{Health: c.Health, Client: NewClient(c, vars), Functional: ExpandTests(c.Functional, vars)}
+	for _, text := range []*string{&s.Health.URL, &s.Health.MetricsURL, &s.Health.Startup.URL} {
 		*text = vars.Expand(*text)
 	}
 	return s
+}
+
+// NewClient takes the client from a definition, its files where --root puts them.
+func NewClient(c *component.Component, vars component.Vars) component.Client {
+	client := c.Client
+	client.CA, client.Cert, client.Key = vars.Path(client.CA), vars.Path(client.Cert), vars.Path(client.Key)
+	return client
 }
 
 // ExpandTests returns the tests with their placeholders expanded.
@@ -66,10 +71,17 @@ type Target struct {
 	Executable string // path the running process must have been started from; "" = any
 	Spec       Spec
 	Version    component.Version // the version it must report; zero = any
-	Timeout    time.Duration     // how long it may take to become ready
+	// Mend is the command to type where what runs is not what is installed; empty
+	// in a run, which mends by itself.
+	Mend    string
+	Timeout time.Duration // how long it may take to become ready
 	// Measure is how long the use of processors is watched for; 0 = not at all.
 	// Await measures while it watches the component settle.
 	Measure time.Duration
+
+	// Restarts is how often the unit had been restarted by itself before what is
+	// proved; a start by hand counts from zero, a reload does not.
+	Restarts int
 
 	// Excused names checks that failed before the upgrade as well: where they
 	// still do, that is a warning, as the new version is not to blame.
@@ -84,6 +96,17 @@ func NewTarget(c *component.Component, svc service.Service, vars component.Vars,
 		t.Timeout = d.Std()
 	}
 	return t
+}
+
+// inRun reports whether a run asks, rather than a person who wants to know.
+func (t Target) inRun() bool { return t.Mend == "" }
+
+// mend is what to add to the text of a check that a restart would mend.
+func (t Target) mend() string {
+	if t.Mend == "" {
+		return ""
+	}
+	return "; type: " + t.Mend
 }
 
 // settle is how long the component must stay healthy with one process.

@@ -27,8 +27,9 @@ func (p *Prober) usage(ctx context.Context, t Target) *service.Usage {
 	return &u
 }
 
-// checkUsage compares the use now with that of a moment ago. It warns only: a
-// busy program is not a broken one.
+// checkUsage compares the use now with that of a moment ago. Both limits are of
+// what the component may use, not of one processor: a server that works on many is
+// not in need. It warns only: a busy program is not a broken one.
 func (p *Prober) checkUsage(ctx context.Context, t Target, before *service.Usage, r *Report) {
 	after := p.usage(ctx, t)
 	if before == nil || after == nil || !after.At.After(before.At) {
@@ -43,8 +44,13 @@ func (p *Prober) checkUsage(ctx context.Context, t Target, before *service.Usage
 		limits.MemoryPercent = defaultMemoryPercent
 	}
 	over := after.At.Sub(before.At)
-	cpu := 100 * float64(after.CPU-before.CPU) / float64(over) / float64(runtime.NumCPU())
-	text := fmt.Sprintf("CPU %.0f%% of %d processors over %s", max(cpu, 0), runtime.NumCPU(), over.Round(10*time.Millisecond))
+	processors := after.Processors
+	if processors <= 0 {
+		processors = float64(runtime.NumCPU())
+	}
+	busy := max(float64(after.CPU-before.CPU)/float64(over), 0)
+	cpu := 100 * busy / processors
+	text := fmt.Sprintf("CPU %.0f%% of %.3g processors, %.2g busy, over %s", cpu, processors, busy, over.Round(10*time.Millisecond))
 	status := OK
 	if cpu > limits.CPUPercent {
 		status, text = Warn, text+fmt.Sprintf(", expected at most %g%%", limits.CPUPercent)

@@ -271,7 +271,7 @@ func (f *Finder) one(ctx context.Context, c *component.Component, instance strin
 	if in.Path == "" {
 		return nil, nil
 	}
-	in.RunsPath = in.Status.ExecPath != "" && in.Status.ExecPath == in.Path
+	in.RunsPath = startsPath(in.Status, in.Path)
 	f.otherPaths(c, main, in, known)
 	probe := c.Version
 	in.Version, err = f.Probe(ctx, in.Path, probe)
@@ -285,6 +285,19 @@ func (f *Finder) one(ctx context.Context, c *component.Component, instance strin
 		in.Drift = fmt.Sprintf("the state file says %s, the binary says %s: it was changed by other means", known.CurrentVersion, in.Version)
 	}
 	return in, nil
+}
+
+// startsPath reports whether the unit starts the file at path. What runs now may be
+// another: one that was moved away, and goes on running from there.
+func startsPath(st service.Status, path string) bool {
+	if st.ExecPath == path {
+		return path != ""
+	}
+	if len(st.ExecStart) == 0 || path == "" {
+		return false
+	}
+	real, err := filepath.EvalSymlinks(st.ExecStart[0])
+	return err == nil && real == path
 }
 
 // mainPath is where the component's main binary is: where its unit starts it

@@ -17,9 +17,12 @@ const recent = 24 * time.Hour
 // run, as it may be there after the upgrade too.
 var needed = []string{"service", "ready"}
 
-// executableCheck fails where the running file was replaced: a restart mends it,
-// so the run expects it.
-const executableCheck = "executable"
+// These fail where what runs is not what is installed: a restart mends it, so the
+// run expects them.
+const (
+	executableCheck = "executable"
+	versionCheck    = "version"
+)
 
 // checkService takes the baseline: what is broken before an upgrade would be
 // blamed on it afterwards. With SkipHealth it is told and refuses nothing.
@@ -55,7 +58,7 @@ func (c *checker) health(ctx context.Context, st step) finding {
 	for _, check := range r.Checks {
 		switch {
 		case check.Status != health.Fail:
-		case check.Name == executableCheck && in.Status.ExecDeleted:
+		case check.Name == executableCheck && in.Status.ExecDeleted, check.Name == versionCheck:
 			tolerated = append(tolerated, check.Detail)
 		case check.Name == executableCheck || slices.Contains(needed, check.Name):
 			blocking.Checks = append(blocking.Checks, check)
@@ -67,7 +70,7 @@ func (c *checker) health(ctx context.Context, st step) finding {
 	switch {
 	case len(blocking.Checks) > 0:
 		next := "observability-upgrade restart --component=" + st.Component
-		if in.Status.Active && in.Service.Unit != "" {
+		if in.Status.Active && in.Service.Unit != "" && blocking.Checks[0].Name != executableCheck {
 			next = "journalctl -eu " + in.Service.Unit
 		}
 		f.checks = append(f.checks, fail(ServiceHealth, name, next, "expected it healthy before the upgrade, found %s", blocking.Failures()))

@@ -66,6 +66,24 @@ func TestDataIsKept(t *testing.T) {
 	}
 }
 
+// Where not one question has an answer, the run says so.
+func TestBlindFingerprintIsTold(t *testing.T) {
+	for path, want := range map[string]bool{"/prom/samples": false, "/nowhere": true} {
+		w := newWorld(t)
+		w.install("prom", "1.0.0")
+		w.keeps("twelve bytes")
+		req := w.withData(w.steps("prom 2.0.0"), true)
+		req.Changes[0].Data.Fingerprint[0].HTTP.URL = w.server.URL + path
+		res, err := w.engine(nil).Execute(t.Context(), req)
+		if err != nil || res.Status != StatusSuccess {
+			t.Fatalf("%s: %+v, %v", path, res, err)
+		}
+		if got := strings.Contains(strings.Join(res.Warnings, "\n"), "nothing can tell whether its data is still there"); got != want {
+			t.Errorf("%s: warnings %q", path, res.Warnings)
+		}
+	}
+}
+
 // A version that is ready and forgets is found out, and the old one comes back
 // with its data: at once where it must not see the new one's, else when it does
 // not answer as before either.

@@ -164,6 +164,7 @@ type running struct {
 	copied  map[string]bool               // its data is in the backup point
 	drained map[string]bool               // this run took it out of its balancer
 	dirty   map[string]bool               // the new version, or a restore, may have touched the data
+	crashed map[string]int                // how often a process that goes on had been restarted by itself before
 
 	already map[string]bool // paths that an earlier instance of the run put the new files in
 }
@@ -172,7 +173,7 @@ func (e *Engine) newRunning() *running {
 	return &running{
 		Engine: e,
 		prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, drained: map[string]bool{},
-		dirty: map[string]bool{}, already: map[string]bool{},
+		dirty: map[string]bool{}, crashed: map[string]int{}, already: map[string]bool{},
 	}
 }
 
@@ -359,6 +360,7 @@ func (r *running) prepare(ctx context.Context, ch Change) error {
 	if err := r.fingerprint(ctx, ch); err != nil {
 		return err
 	}
+	r.tellBlind(ch)
 	return r.copyData(ctx, ch, false)
 }
 

@@ -73,23 +73,29 @@ func (r *running) drain(ctx context.Context, ch Change) error {
 		if err := b.Drain(ctx); err != nil {
 			return "", err
 		}
-		limit := ch.Rolling.Balancer.DrainTimeout.Std()
-		if limit <= 0 {
-			limit = defaultDrainTimeout
-		}
-		began := r.Now()
-		st, idle, err := balancer.Wait(ctx, b, limit)
-		switch {
-		case err != nil:
-			return "", err
-		case idle:
-			return fmt.Sprintf("no connections after %s", r.Now().Sub(began).Round(time.Millisecond)), nil
-		case st.Sessions < 0:
-			return fmt.Sprintf("given %s for its connections to end", limit), nil
-		}
-		r.warn("%s: %d connections were still open after %s", ch.Set(), st.Sessions, limit)
-		return fmt.Sprintf("%d connections were still open after %s", st.Sessions, limit), nil
+		return r.quiet(ctx, ch, b)
 	})
+}
+
+// quiet waits until the connections of a drained instance have ended, or until
+// its drain timeout is over: what is open when it stops, fails.
+func (r *running) quiet(ctx context.Context, ch Change, b balancer.Balancer) (string, error) {
+	limit := ch.Rolling.Balancer.DrainTimeout.Std()
+	if limit <= 0 {
+		limit = defaultDrainTimeout
+	}
+	began := r.Now()
+	st, idle, err := balancer.Wait(ctx, b, limit)
+	switch {
+	case err != nil:
+		return "", err
+	case idle:
+		return fmt.Sprintf("no connections after %s", r.Now().Sub(began).Round(time.Millisecond)), nil
+	case st.Sessions < 0:
+		return fmt.Sprintf("given %s for its connections to end", limit), nil
+	}
+	r.warn("%s: %d connections were still open after %s", ch.Set(), st.Sessions, limit)
+	return fmt.Sprintf("%d connections were still open after %s", st.Sessions, limit), nil
 }
 
 // admit puts an instance back that this run drained, and waits until the

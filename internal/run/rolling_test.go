@@ -23,6 +23,7 @@ import (
 type fakeBalancer struct {
 	mu       sync.Mutex
 	admitted map[string]bool
+	open     map[string]int // connections of a drained server that have not ended yet
 	did      []string
 	broken   bool            // it answers nothing
 	by       map[string]bool // whom a person took out
@@ -40,7 +41,7 @@ func (b *fakeBalancer) takesTraffic(unit string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	_, instance, _ := strings.Cut(strings.TrimSuffix(unit, ".service"), "@")
-	return b.admitted[instance]
+	return b.admitted[instance] || b.open[instance] > 0
 }
 
 func (s fakeServer) State(context.Context) (balancer.State, error) {
@@ -49,7 +50,8 @@ func (s fakeServer) State(context.Context) (balancer.State, error) {
 	if s.lb.broken {
 		return balancer.State{}, errors.New("no answer")
 	}
-	st := balancer.State{Admitted: s.lb.admitted[s.name], Up: true, Detail: "by hand"}
+	st := balancer.State{Admitted: s.lb.admitted[s.name], Up: true, Detail: "by hand", Sessions: s.lb.open[s.name]}
+	s.lb.open[s.name] = max(st.Sessions-1, 0)
 	for name, in := range s.lb.admitted {
 		if name != s.name && in {
 			st.Others++
@@ -72,6 +74,9 @@ func (s fakeServer) set(in bool) error {
 	if s.lb.broken {
 		return errors.New("no answer")
 	}
+	if s.lb.admitted[s.name] && !in {
+		s.lb.open[s.name] = 1
+	}
 	s.lb.admitted[s.name] = in
 	if !s.lb.admitted["a"] && !s.lb.admitted["b"] {
 		s.lb.wrong = append(s.lb.wrong, "no server was left when "+s.name+" was drained")
@@ -84,7 +89,7 @@ func (s fakeServer) set(in bool) error {
 func pair(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t)
-	w.lb = &fakeBalancer{admitted: map[string]bool{"a": true, "b": true}}
+	w.lb = &fakeBalancer{admitted: map[string]bool{"a": true, "b": true}, open: map[string]int{}}
 	w.install("prom", "1.0.0")
 	if _, err := w.Stop(t.Context(), service.Service{Unit: "prom.service"}, 0); err != nil {
 		t.Fatal(err)
@@ -413,6 +418,28 @@ func TestRestart(t *testing.T) {
 		}
 		if _, err := os.Stat(w.root.History()); err == nil {
 			t.Errorf("%s: the history was written", strategy)
+		}
+	}
+}
+
+// A service that crashed once, long ago, is reloaded all the same: that is no crash
+// of now. One that crashes in the reload is.
+func TestReloadAfterCrash(t *testing.T) {
+	for _, crash := range []bool{false, true} {
+		w := pair(t)
+		w.running["prom@a.service"].restarts = 1
+		e := w.engine(nil)
+		e.ReloadConfig = func(_ context.Context, ch Change) (bool, error) {
+			if crash && ch.Instance == "a" {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.running["prom@a.service"].restarts++
+			}
+			return true, nil
+		}
+		res, err := e.Execute(t.Context(), w.restarting(Reload))
+		if crash && (err == nil || !strings.Contains(err.Error(), "crashed and was restarted")) || !crash && (err != nil || res.Status != StatusSuccess) {
+			t.Errorf("crash %v: %+v, %v", crash, res, err)
 		}
 	}
 }

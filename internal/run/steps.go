@@ -156,6 +156,7 @@ func (r *running) reload(ctx context.Context, ch Change) (done bool, at time.Tim
 	if err := r.Host.Check("service.reload", ch.Service.Label()); err != nil {
 		return false, r.Now(), err
 	}
+	before := r.restarts(ctx, ch)
 	err = r.step(ctx, ch, StepReload, func() (string, error) {
 		done, err = r.ReloadConfig(ctx, ch)
 		if err == nil && !done {
@@ -163,7 +164,26 @@ func (r *running) reload(ctx context.Context, ch Change) (done bool, at time.Tim
 		}
 		return "", err
 	})
+	if done {
+		r.goesOn(ch, before)
+	}
 	return done, r.Now(), err
+}
+
+// restarts is how often the service was restarted by itself since it was last
+// started by hand.
+func (r *running) restarts(ctx context.Context, ch Change) int {
+	st, err := r.Services.Status(ctx, ch.Service)
+	if err != nil || !st.Active {
+		return 0
+	}
+	return st.Restarts
+}
+
+// goesOn notes that a change leaves the process as it is: only a restart beyond
+// those before it is a crash.
+func (r *running) goesOn(ch Change, restarts int) {
+	r.crashed[ch.key()] = restarts
 }
 
 // UnhealthyError says why a component that was started is not healthy.
@@ -175,6 +195,14 @@ type UnhealthyError struct {
 
 func (e *UnhealthyError) Error() string {
 	return fmt.Sprintf("%s %s is not healthy: %s", e.Component, e.Version, e.Report.Failures())
+}
+
+// tellBlind warns of a fingerprint without one answer: what would show that data is
+// lost cannot be asked, as where credentials are missing.
+func (r *running) tellBlind(ch Change) {
+	if print, ok := r.prints[ch.key()]; ok && print.Known() == 0 && len(print.Values) > 0 {
+		r.warn("%s: nothing can tell whether its data is still there afterwards: %s", ch.Set(), print.Missing())
+	}
 }
 
 // prove waits until the component is healthy at a version and stays so.
@@ -210,7 +238,7 @@ func (r *running) prove(ctx context.Context, ch Change, version string, ready fu
 }
 
 func (r *running) target(ch Change, version string) (health.Target, error) {
-	t := health.Target{Component: ch.Component, Instance: ch.Instance, Service: ch.Service, Timeout: ch.Health.Spec.Health.Timeout.Std()}
+	t := health.Target{Component: ch.Component, Instance: ch.Instance, Service: ch.Service, Timeout: ch.Health.Spec.Health.Timeout.Std(), Restarts: r.crashed[ch.key()]}
 	if t.Timeout == 0 {
 		t.Timeout = r.Timeouts.Health
 	}

@@ -106,12 +106,10 @@ func (r *running) tellLeft(ch Change) {
 }
 
 // bringBack restores an instance wherever it is. One that took traffic again is
-// drained first.
+// drained first, and what runs on it may end.
 func (r *running) bringBack(ctx context.Context, ch Change, ready func(time.Time)) (restored bool, err error) {
 	if r.drained[ch.key()] {
-		if b, err := r.at(ch); err != nil {
-			r.warn("%s: %v", ch.Set(), err)
-		} else if err := b.Drain(ctx); err != nil {
+		if err := r.drainAgain(ctx, ch); err != nil {
 			r.warn("%s could not be taken out of the balancer while it is restored: %v", ch.Set(), err)
 		}
 	}
@@ -119,6 +117,29 @@ func (r *running) bringBack(ctx context.Context, ch Change, ready func(time.Time
 		return r.restoreAway(ctx, ch, ready)
 	}
 	return r.restore(ctx, ch, ready)
+}
+
+// drainAgain takes an instance out that was put back before its undo. Where it is
+// out still, or its process is gone, there is nothing to wait for.
+func (r *running) drainAgain(ctx context.Context, ch Change) error {
+	b, err := r.at(ch)
+	if err != nil {
+		return err
+	}
+	was, err := b.State(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.Drain(ctx); err != nil || !was.Admitted {
+		return err
+	}
+	if !ch.remote() {
+		if st, err := r.Services.Status(ctx, ch.Service); err == nil && !st.Active {
+			return nil
+		}
+	}
+	_, err = r.quiet(ctx, ch, b)
+	return err
 }
 
 // undoRestart makes sure that a service whose restart failed was at least
@@ -129,6 +150,7 @@ func (r *running) undoRestart(ctx context.Context, ch Change, out *Outcome, star
 	}
 	var err error
 	if ch.WasActive && !ch.remote() {
+		r.goesOn(ch, r.restarts(ctx, ch)) // one that runs is not started again
 		if err = r.start(ctx, ch); err == nil {
 			_, err = r.prove(ctx, ch, "", func(time.Time) {})
 		}

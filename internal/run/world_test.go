@@ -48,6 +48,8 @@ type proc struct {
 	content string
 	started time.Time
 	dead    bool
+
+	restarts int // by itself, since it was started
 }
 
 // Words in an executable's content and what they make it do.
@@ -150,7 +152,7 @@ func (w *world) Status(_ context.Context, s service.Service) (service.Status, er
 		st.Failed, st.SubState, st.Result = true, "failed", "exit-code"
 	default:
 		st.Active, st.MainPID, st.SubState = true, p.pid, "running"
-		st.ExecPath = w.bin(program(s.Unit))
+		st.ExecPath, st.Restarts = w.bin(program(s.Unit)), p.restarts
 	}
 	return st, nil
 }

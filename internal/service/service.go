@@ -1,6 +1,6 @@
 // Package service says what a service manager is: the nouns that the systemd
 // and the process manager share, and the errors that callers tell apart. It
-// does nothing itself. The contract both managers keep is tested by package
+// does nothing itself but read control groups. The contract both managers keep is tested by package
 // servicetest.
 package service
 
@@ -84,8 +84,9 @@ func Tail(lines []LogLine, n int) string {
 type Usage struct {
 	At          time.Time     // when it was read
 	CPU         time.Duration // processor time since the start
-	Memory      uint64        // bytes; 0 when not known
-	MemoryLimit uint64        // bytes it may use: its own limit, else the host's memory
+	Memory      uint64        // bytes it needs: without cached files that the kernel can drop; 0 when not known
+	MemoryLimit uint64        // bytes it may use: the lowest limit of its control groups, else the host's memory
+	Processors  float64       // how many it may use: its quota, else those of the host
 }
 
 // StopResult says how a stop went.

@@ -83,7 +83,7 @@ func (s *Stack) adoption(in *inventory.Installed, known state.Component) Adoptio
 	default:
 		a.Action, a.Reason = "update", in.Drift
 	}
-	if in.Status.Exists && in.Status.ExecPath != "" && !in.RunsPath {
+	if in.Status.Exists && in.Status.ExecPath != "" && in.Status.ExecPath != in.Path {
 		a.Reason = strings.TrimPrefix(a.Reason+fmt.Sprintf("; note: %s runs %s", in.Service.Label(), in.Status.ExecPath), "; ")
 	}
 	return a

@@ -57,12 +57,15 @@ func CheckConfig(root layout.Root, env func(string) string) ConfigReport {
 	r.file(root.Policy(), policyErr)
 	r.file(root.Matrix(), matrixErr)
 	r.file(root.Notifications(), notifyErr)
-	overrides, err := filepath.Glob(filepath.Join(root.ComponentsDir(), "*.yaml"))
+	overrides, err := filepath.Glob(filepath.Join(root.ComponentsDir(), "*.y*ml"))
 	if err != nil {
 		overrides = nil // the pattern is ours; it is well formed
 	}
 	for _, path := range overrides {
 		r.file(path, nil)
+		if n, err := yamlfile.Load(path); err == nil { // what is wrong with the file itself, the catalogue tells
+			r.add(config.CheckSecrets(root, env, n).Err())
+		}
 	}
 	r.add(catErr)
 	if policyErr == nil && matrixErr == nil {

@@ -22,7 +22,7 @@ func (s *Stack) finder() *inventory.Finder {
 	return &inventory.Finder{
 		Root: s.Root, Services: s.services, Probe: s.probe, Logger: s.Logger,
 		Instances: func(ctx context.Context, c *component.Component) ([]component.Instance, error) {
-			list, err := discovery.Instances(ctx, c, discovery.Options{Expand: config.Expander(s.Root, s.Env)})
+			list, err := discovery.Instances(ctx, c, discovery.Options{Expand: config.Expander(s.Root, s.Env), Root: s.Root.Prefix()})
 			if s.Here {
 				list = slices.DeleteFunc(list, func(i component.Instance) bool { return len(i.Exec) > 0 })
 			}

@@ -346,6 +346,9 @@ func (s *Stack) recordAfter(v *View, o LookOptions, at map[string]component.Vers
 // into them.
 func (s *Stack) recordBackups() {
 	if s.trustCache() != nil {
+		return // it was told
+	}
+	if s.trustCache() != nil {
 		return // told where the cache is of use
 	}
 	points, err := s.Backups()

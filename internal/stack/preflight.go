@@ -84,11 +84,18 @@ func (s *Stack) sourceURL(c *component.Component) string {
 	return "" // of this host
 }
 
-// target is the probe of a component as it is installed now.
+// client is how a component is talked to.
+func (s *Stack) client(in *inventory.Installed) component.Client {
+	return health.NewClient(in.Component, s.vars(in))
+}
+
+// target is the probe of a component as it is installed now: what runs must be
+// what is installed.
 func (s *Stack) target(in *inventory.Installed) (health.Target, error) {
 	t := health.NewTarget(in.Component, in.Service, s.vars(in), s.Policy.Timeouts.Health.Std())
 	if in.RunsPath {
 		t.Executable = in.Path
 	}
+	t.Version, t.Mend = in.Version, "observability-upgrade restart --component="+in.Component.Name
 	return t, nil
 }

@@ -2,9 +2,11 @@ package stack
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,8 +19,8 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 )
 
-// recording answers as a component's documentation says that it does: neither
-// Grafana nor Loki has a package that could run where these tests do.
+// recording answers as a component's documentation says that it does: of none of
+// them but Prometheus is there a package that could run where these tests do.
 type recording struct {
 	Source  string
 	Auth    string
@@ -95,7 +97,7 @@ func recorded(t *testing.T) (*Stack, map[string]*recording, []*inventory.Install
 		Expand: func(text string) (string, error) { return strings.ReplaceAll(text, "${SECRET:grafana}", "secret"), nil },
 	}}
 	var found []*inventory.Installed
-	for _, name := range []string{"grafana", "loki", "prometheus", "promtail"} {
+	for _, name := range []string{"grafana", "loki", "prometheus", "promtail", "pushgateway", "victoriametrics"} {
 		definition, ok := c.Get(name)
 		if !ok {
 			t.Fatalf("no %s", name)
@@ -168,7 +170,50 @@ func TestRecordedCredentials(t *testing.T) {
 	}
 }
 
-// The fingerprints of Grafana and Loki are known, and tell what is missing.
+// Prometheus' credentials are for Prometheus: an Alertmanager it lists gets its
+// own, a stranger none.
+func TestLinkCredentials(t *testing.T) {
+	var mu sync.Mutex
+	got := map[string]string{}
+	serve := func(name string, answer func() string) *httptest.Server {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			user, password, _ := r.BasicAuth()
+			mu.Lock()
+			defer mu.Unlock()
+			got[name] = user + ":" + password
+			_, _ = w.Write([]byte(answer()))
+		}))
+		t.Cleanup(srv.Close)
+		return srv
+	}
+	ok := func() string { return "OK" }
+	am, stranger := serve("alertmanager", ok), serve("stranger", ok)
+	prom := serve("prometheus", func() string {
+		return fmt.Sprintf(`{"data":{"activeAlertmanagers":[{"url":"%s/api/v2/alerts"},{"url":"%s/api/v2/alerts"}]}}`,
+			strings.Replace(am.URL, "127.0.0.1", "localhost", 1), stranger.URL)
+	})
+	s, _, _ := recorded(t)
+	var found []*inventory.Installed
+	for name, url := range map[string]string{"prometheus": prom.URL, "alertmanager": am.URL} {
+		c, _ := s.Catalogue.Get(name)
+		own := c.Of(component.Instance{Health: &component.Health{URL: url + "/-/ready"}})
+		own.Client = component.Client{Username: name, Password: "of-" + name}
+		found = append(found, &inventory.Installed{Component: own, Version: component.MustParseVersion("3.1.0")})
+	}
+	for _, c := range s.testLinks(t.Context(), found, found) {
+		if c.Name == "prometheus-alertmanager" && c.Status != health.OK {
+			t.Errorf("%+v", c)
+		}
+	}
+	want := map[string]string{"prometheus": "prometheus:of-prometheus", "alertmanager": "alertmanager:of-alertmanager", "stranger": ":"}
+	for name, pair := range want {
+		if got[name] != pair {
+			t.Errorf("%s was shown %q, want %q", name, got[name], pair)
+		}
+	}
+}
+
+// The built-in fingerprints are known, and tell what is missing.
 func TestRecordedFingerprints(t *testing.T) {
 	s, all, found := recorded(t)
 	for _, tt := range []struct {
@@ -181,6 +226,13 @@ func TestRecordedFingerprints(t *testing.T) {
 		{"loki", 2, func() {
 			all["loki"].say("/loki/api/v1/query", 200, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1588889221,"12"]}]}}`)
 		}, "lines was 1267, is 12"},
+		{"prometheus", 4, func() {
+			all["prometheus"].say("/api/v1/query", 200, `{"status":"success","data":{"resultType":"vector","result":[]}}`)
+		}, "six-hours-ago was 240, is not known: query \"sum(count_over_time(up[1h]))\" has no samples"},
+		{"pushgateway", 1, func() { all["pushgateway"].say("/api/v1/metrics", 200, `{"status":"success","data":[]}`) }, "groups was 2, is 0"},
+		{"victoriametrics", 3, func() {
+			all["victoriametrics"].say("/api/v1/series/count", 200, `{"status":"success","data":[1]}`)
+		}, "series was 7123, is 1"},
 	} {
 		for _, in := range found {
 			if in.Component.Name != tt.name {
@@ -196,12 +248,71 @@ func TestRecordedFingerprints(t *testing.T) {
 			}
 			tt.lose()
 			diff := health.Differences(tests, before, s.prober.Fingerprint(t.Context(), in.Component.Client, tests, before.At))
-			if err := (&health.LostDataError{Component: tt.name, Differences: diff}); !strings.HasSuffix(err.Error(), ": "+tt.differ) {
+			if err := (&health.LostDataError{Component: tt.name, Differences: diff}); !strings.HasSuffix(err.Error(), tt.differ) {
 				t.Errorf("%s: %v", tt.name, err)
 			}
 		}
 	}
 }
+
+// What grows while a run is at work is not lost data, after it as after its undo,
+// whatever there was before.
+func TestRecordedGrowth(t *testing.T) {
+	const query = `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1588889221,%q]}]}}`
+	s, all, found := recorded(t)
+	grown := map[string]func(n int){
+		"grafana": func(n int) {
+			all["grafana"].say("/api/search", 200, list(n))
+			all["grafana"].say("/api/datasources", 200, list(n))
+			all["grafana"].say("/api/org/users", 200, list(n))
+		},
+		"loki": func(n int) {
+			all["loki"].say("/loki/api/v1/labels", 200, `{"status":"success","data":`+list(n)+`}`)
+			if all["loki"].say("/loki/api/v1/query", 200, fmt.Sprintf(query, strconv.Itoa(n))); n == 0 {
+				all["loki"].say("/loki/api/v1/query", 200, `{"status":"success","data":{"resultType":"vector","result":[]}}`)
+			}
+		},
+		"prometheus":  func(n int) { all["prometheus"].say("/api/v1/query", 200, fmt.Sprintf(query, strconv.Itoa(n))) },
+		"pushgateway": func(n int) { all["pushgateway"].say("/api/v1/metrics", 200, `{"status":"success","data":`+list(n)+`}`) },
+		"victoriametrics": func(n int) {
+			all["victoriametrics"].say("/api/v1/series/count", 200, fmt.Sprintf(`{"status":"success","data":[%d]}`, n))
+			all["victoriametrics"].say("/api/v1/query", 200, fmt.Sprintf(query, strconv.Itoa(n)))
+		},
+	}
+	for _, in := range found {
+		grow := grown[in.Component.Name]
+		if grow == nil {
+			continue
+		}
+		tests := health.ExpandTests(in.Component.Data.Fingerprint, s.vars(in).WithURL(in.Component.Health))
+		for _, from := range []int{0, 2} {
+			grow(from)
+			before := s.prober.Fingerprint(t.Context(), in.Component.Client, tests, time.Unix(1588889221, 0))
+			if before.Known() != len(tests) {
+				t.Errorf("%s: %d of %d answers: %s", in.Component.Name, before.Known(), len(tests), before.Missing())
+			}
+			grow(7)
+			after := s.prober.Fingerprint(t.Context(), in.Component.Client, tests, before.At)
+			if diff := health.Differences(tests, before, after); len(diff) > 0 {
+				t.Errorf("%s grew from %d: %+v", in.Component.Name, from, diff)
+			}
+		}
+		delete(grown, in.Component.Name)
+	}
+	if len(grown) > 0 {
+		t.Errorf("not tried: %v", grown)
+	}
+	for _, c := range s.Catalogue.All() {
+		for _, test := range c.Data.Fingerprint {
+			if test.Compare != "at_least" {
+				t.Errorf("%s: the fingerprint %s may not grow", c.Name, test.Name)
+			}
+		}
+	}
+}
+
+// list is a JSON list of n empty objects.
+func list(n int) string { return "[" + strings.TrimSuffix(strings.Repeat("{},", n), ",") + "]" }
 
 // What Grafana and Loki must do besides being ready holds, by their definitions.
 func TestRecordedFunctional(t *testing.T) {

@@ -133,7 +133,7 @@ func (s *Stack) lastReload(ctx context.Context, in *inventory.Installed, vars co
 	if confirm == nil {
 		return ""
 	}
-	return s.prober.Test(ctx, in.Component.Client, health.ExpandTests([]component.Test{*confirm}, vars)[0], time.Time{}).Value
+	return s.prober.Test(ctx, s.client(in), health.ExpandTests([]component.Test{*confirm}, vars)[0], time.Time{}).Value
 }
 
 // askToReload goes through the ways of the definition: HTTP, and where that is
@@ -143,7 +143,7 @@ func (s *Stack) askToReload(ctx context.Context, in *inventory.Installed, vars c
 	if r.HTTP != "" {
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
-		status, body, err := s.prober.Post(ctx, in.Component.Client, vars.Expand(r.HTTP))
+		status, body, err := s.prober.Post(ctx, s.client(in), vars.Expand(r.HTTP))
 		if err == nil {
 			switch {
 			case status < 300:

@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -110,10 +113,10 @@ func (s *Stack) probeAll(ctx context.Context, found []*inventory.Installed, meas
 
 // link is one test of the way from a component to another that is here too.
 type link struct {
-	name   string
-	test   component.Test
-	client component.Client
-	absent string // why it cannot be tested; "" when it can
+	name    string
+	test    component.Test
+	clients health.Clients
+	absent  string // why it cannot be tested; "" when it can
 }
 
 // testLinks makes the integration tests of the given components and says which
@@ -134,7 +137,7 @@ func (s *Stack) testLinks(ctx context.Context, from, all []*inventory.Installed)
 			continue
 		}
 		g.Go(func() error {
-			o := s.prober.Test(ctx, l.client, l.test, time.Time{})
+			o := s.prober.TestAs(ctx, l.clients, l.test, time.Time{})
 			checks[i].Status, checks[i].Detail = o.Status, o.Detail
 			if o.Status == health.Skipped {
 				checks[i].Detail = "not tested: " + o.Detail
@@ -157,11 +160,12 @@ func (s *Stack) links(in *inventory.Installed, l component.Link, all []*inventor
 		}
 		vars, its := s.vars(in).WithURL(in.Component.Health), s.vars(other).WithURL(c.Health)
 		one := link{
-			name: linkName(l, in, other.Set()), client: in.Component.Client,
-			test: withOther(health.ExpandTests([]component.Test{l.Test}, vars)[0], c.Name, its.URL),
+			name:    linkName(l, in, other.Set()),
+			clients: health.Clients{Own: s.client(in), Of: s.clientsOf(all)},
+			test:    withOther(health.ExpandTests([]component.Test{l.Test}, vars)[0], c.Name, its.URL),
 		}
-		if h := l.Test.HTTP; h != nil && strings.HasPrefix(h.URL, "{with_url}") {
-			one.client = c.Client
+		if asksOther(l.Test) {
+			one.clients.Own = s.client(other)
 		}
 		if its.URL == "" {
 			one.absent = fmt.Sprintf("the definition of %s names no address (health.url or health.metrics_url)", c.Name)
@@ -179,6 +183,55 @@ func (s *Stack) links(in *inventory.Installed, l component.Link, all []*inventor
 		what += " not"
 	}
 	return []link{{name: linkName(l, in, other), absent: what + " installed here"}}
+}
+
+// asksOther reports whether a link's test asks the other component first, and not
+// the one it belongs to.
+func asksOther(t component.Test) bool {
+	switch {
+	case t.PromQL != nil:
+		return strings.HasPrefix(t.PromQL.URL, "{with_url}")
+	case t.HTTP != nil && t.HTTP.ForEach != nil:
+		return strings.HasPrefix(t.HTTP.ForEach.URL, "{with_url}")
+	}
+	return t.HTTP != nil && strings.HasPrefix(t.HTTP.URL, "{with_url}")
+}
+
+// clientsOf tells who lives at an address: one component's credentials are never
+// shown to another, nor to a stranger.
+func (s *Stack) clientsOf(all []*inventory.Installed) func(origin string) component.Client {
+	return func(origin string) component.Client {
+		for _, in := range all {
+			if own := s.vars(in).WithURL(in.Component.Health).URL; own != "" && samePlace(own, origin) {
+				return s.client(in)
+			}
+		}
+		return component.Client{}
+	}
+}
+
+// samePlace reports whether two addresses are one: this host has several names.
+func samePlace(a, b string) bool {
+	schemeA, hostA, _, _ := component.SplitAddress(a)
+	schemeB, hostB, _, _ := component.SplitAddress(b)
+	return schemeA == schemeB && component.PortOf(a) == component.PortOf(b) && (strings.EqualFold(hostA, hostB) || isHere(hostA) && isHere(hostB))
+}
+
+// isHere reports whether a host is this one by its loopback names, its name or an
+// address of its interfaces. Names are not looked up: who answers could lie.
+func isHere(host string) bool {
+	if name, err := os.Hostname(); strings.EqualFold(host, "localhost") || err == nil && strings.EqualFold(host, name) {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	addrs, err := net.InterfaceAddrs()
+	return ip.IsLoopback() || err == nil && slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		p, err := netip.ParsePrefix(a.String())
+		return err == nil && p.Addr().Unmap() == ip.Unmap()
+	})
 }
 
 // linkName is what the test of a link is called: by its definition, else by both

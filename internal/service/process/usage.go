@@ -12,8 +12,8 @@ import (
 // fixes at 100 on every platform we build for.
 const ticksPerSecond = 100
 
-// Usage adds up what the service's processes use. Processes that ended do not
-// count.
+// Usage adds up what the service's processes use; processes that ended do not
+// count. It may use what their control group may, such as a container's.
 func (m *Manager) Usage(ctx context.Context, s service.Service) (service.Usage, error) {
 	if err := ctx.Err(); err != nil {
 		return service.Usage{}, err
@@ -29,7 +29,9 @@ func (m *Manager) Usage(ctx context.Context, s service.Service) (service.Usage, 
 	if err != nil {
 		return service.Usage{}, err
 	}
-	u := service.Usage{At: time.Now(), MemoryLimit: service.HostMemory()}
+	u := service.HostLimits()
+	u.At = time.Now()
+	u.Limit(service.GroupsOf(r.PID))
 	for _, p := range procs {
 		u.CPU += time.Duration(p.cpu) * time.Second / ticksPerSecond
 		u.Memory += p.pages * uint64(os.Getpagesize())
