@@ -125,8 +125,8 @@ type loader struct {
 	merged  map[string]*yamlfile.Node
 	origins map[string]string
 	broken  map[string]bool // definitions that are not worth checking further
-	skipped yamlfile.Errors
 	unsound map[string]bool // definitions with any mistake, theirs or their file's
+	skipped yamlfile.Errors
 	errs    yamlfile.Errors
 	other   []error
 

@@ -73,6 +73,9 @@ func (r Range) Contains(v Version) bool {
 	return r.constraints.Check(semver.New(sv.Major(), sv.Minor(), sv.Patch(), pre, ""))
 }
 
+// IsZero reports whether it is the zero Range, as where none was given.
+func (r Range) IsZero() bool { return r.text == "" }
+
 // Span tells which of a list of known versions, the oldest first, are in the
 // range: those from one up to, and without, another. It reports false where only
 // Contains can tell, since the range is not of one piece.
@@ -92,9 +95,6 @@ func (r Range) Span(sorted []Version) (from, to int, ok bool) {
 	from = first(r.plain.low)
 	return from, max(from, first(r.plain.high)), true
 }
-
-// IsZero reports whether it is the zero Range, as where none was given.
-func (r Range) IsZero() bool { return r.text == "" }
 
 // Equal reports whether both ranges are written alike.
 func (r Range) Equal(o Range) bool { return r.text == o.text }

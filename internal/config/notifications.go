@@ -236,10 +236,9 @@ func loadNotifications(root layout.Root, env func(string) string) (*Notification
 	}
 	x := &expander{root: root, env: env}
 	n, unresolved := expandChannels(n, x)
-	errs := wrong.Beside(decode(n, out))
-	all := unresolved.Beside(errs.Beside(out.validate(n)))
+	errs := wrong.Beside(append(unresolved, decode(n, out)...))
 	out.Root, out.Secrets = n, x.found
-	if len(all) > len(unresolved) {
+	if all := errs.Beside(out.validate(n)); len(wrong) > 0 || len(all) > len(unresolved) {
 		return out, nil, all.Err()
 	}
 	for _, ch := range out.Channels {

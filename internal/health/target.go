@@ -98,10 +98,6 @@ func NewTarget(c *component.Component, svc service.Service, vars component.Vars,
 	return t
 }
 
-// hasService reports whether the definition names anything that runs: a unit or a
-// command line.
-func (t Target) hasService() bool { return t.Service.Unit != "" || len(t.Service.Command) > 0 }
-
 // inRun reports whether a run asks, rather than a person who wants to know.
 func (t Target) inRun() bool { return t.Mend == "" }
 
@@ -112,6 +108,10 @@ func (t Target) mend() string {
 	}
 	return "; type: " + t.Mend
 }
+
+// hasService reports whether the definition names anything that runs: a unit or a
+// command line.
+func (t Target) hasService() bool { return t.Service.Unit != "" || len(t.Service.Command) > 0 }
 
 // settle is how long the component must stay healthy with one process.
 func (t Target) settle() time.Duration { return t.Spec.Health.Settle.Std() }

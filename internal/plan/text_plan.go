@@ -106,8 +106,8 @@ var checkTitles = map[string]string{
 	"history_readable":   "History readable",
 	"clock":              "Clock plausible",
 	"alert_gate":         "No blocking alerts",
-	"signature":          "Signatures in place",
 	"data_backup":        "Data can be kept",
+	"signature":          "Signatures in place",
 }
 
 // checks writes one line per check. What is not well follows it, component by

@@ -112,6 +112,8 @@ func (s *Stack) conditionOf(ctx context.Context, units service.Manager, def *com
 	switch st, err := status(ctx, units, svc); {
 	case err != nil:
 		silent, note = true, fmt.Sprintf("the state of its unit is not known: %v", err)
+	case st.Unknown != "":
+		silent, note = true, "the state of its unit is not known: "+st.Unknown
 	case !st.Exists:
 		return Condition{StateStopped, svc.Label() + " does not exist"}
 	case st.Activating:
@@ -121,13 +123,13 @@ func (s *Stack) conditionOf(ctx context.Context, units service.Manager, def *com
 	case st.Restarts > 0:
 		note = fmt.Sprintf("%s restarted by itself %d times", svc.Label(), st.Restarts)
 	}
-	if err := s.mayAsk(def); err != nil {
-		return unknown("%v", err)
-	}
 	vars := component.Vars{Name: def.Name, Version: want.String(), Root: s.Root.Prefix(), Instance: instance}
 	t := health.NewTarget(def, svc, vars, 0)
 	t.Version, t.Spec.Functional = want, nil
-	r := (&health.Prober{Logger: s.Logger, Expand: config.Expander(s.Root, s.Env)}).Once(ctx, t)
+	if err := mayRead(t.Spec.Client); err != nil {
+		return unknown("its certificates: %v", err)
+	}
+	r := (&health.Prober{Logger: s.Logger, Expand: config.Expander(s.Root, s.Env), SpareSecrets: true}).Once(ctx, t)
 	switch {
 	case ctx.Err() != nil:
 		return unknown("it was not asked to the end: %v", ctx.Err())
@@ -158,23 +160,16 @@ func status(ctx context.Context, units service.Manager, svc service.Service) (se
 	return units.Status(ctx, svc)
 }
 
-// mayAsk tells why a component cannot be asked by this user: what it must be
-// asked with is not his to read.
-func (s *Stack) mayAsk(def *component.Component) error {
-	expand := config.Expander(s.Root, s.Env)
-	for _, text := range []string{def.Client.Bearer, def.Client.Username, def.Client.Password} {
-		if _, err := expand(text); err != nil {
-			return fmt.Errorf("its credentials: %w", err)
-		}
-	}
-	vars := component.Vars{Name: def.Name, Root: s.Root.Prefix()}
-	for _, path := range []string{def.Client.CA, def.Client.Cert, def.Client.Key} {
+// mayRead tells why a component cannot be asked by this user: the files of its
+// client are not his to read.
+func mayRead(c component.Client) error {
+	for _, path := range []string{c.CA, c.Cert, c.Key} {
 		if path == "" {
 			continue
 		}
-		f, err := os.Open(vars.Expand(path))
+		f, err := os.Open(path)
 		if err != nil {
-			return fmt.Errorf("its certificates: %w", err)
+			return err
 		}
 		f.Close()
 	}

@@ -77,6 +77,7 @@ func TestConditions(t *testing.T) {
 		"down":    command + "health: {url: \"" + gone + "/ready\"}\n",
 		"stopped": asks("/ready"),
 		"secret":  asks("/ready") + "client: {bearer: \"${SECRET:none}\"}\n",
+		"closed":  asks("/ready") + "client: {ca: /etc/nowhere/ca.pem}\n",
 		"silent":  command,
 		"several": asks("/ready") + "instances:\n  - {name: a}\n  - {name: b, health: {url: \"" + srv.URL + "/no\"}}\n  - {name: c, health: {url: \"" + srv.URL + "/ready\"}, exec: [ssh, elsewhere]}\n",
 		"away":    asks("/ready") + "instances:\n  - {name: c, exec: [ssh, elsewhere]}\n  - {name: d, exec: [ssh, elsewhere]}\n",
@@ -85,7 +86,7 @@ func TestConditions(t *testing.T) {
 	})
 	m := process.New(process.Options{Dir: s.Root.ProcessDir(), LogDir: s.Root.LogDir()})
 	defer m.Close()
-	for _, name := range []string{"good", "newer", "bad", "busy", "down", "secret", "silent", "several@a", "several@b", "functional"} {
+	for _, name := range []string{"good", "newer", "bad", "busy", "down", "secret", "closed", "silent", "several@a", "several@b", "functional"} {
 		svc := service.Service{Name: name, Command: []string{"/bin/sleep", "100"}}
 		if err := m.Start(t.Context(), svc); err != nil {
 			t.Fatal(err)
@@ -116,7 +117,8 @@ func TestConditions(t *testing.T) {
 		"busy":    {StateUnknown, "asked too often"},
 		"down":    {StateUnhealthy, "connection refused"},
 		"stopped": {StateStopped, "stopped is dead"},
-		"secret":  {StateUnknown, "its credentials: secret none does not exist"},
+		"secret":  {StateUnknown, "could not be asked: client.bearer: secret none does not exist"},
+		"closed":  {StateUnknown, "its certificates: open " + s.Root.Path("etc/nowhere/ca.pem")},
 		"silent":  {StateHealthy, ""}, // its unit runs, and nothing more can be asked
 		"several": {StateUnhealthy, `b: ready: `},
 		"away":    {StateUnknown, "none of its instances is on this host"},

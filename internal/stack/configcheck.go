@@ -63,14 +63,16 @@ func CheckConfig(root layout.Root, env func(string) string) ConfigReport {
 	r.file(root.Policy(), policyErr)
 	r.file(root.Matrix(), matrixErr)
 	r.file(root.Notifications(), notifyErr)
-	overrides, err := filepath.Glob(filepath.Join(root.ComponentsDir(), "*.y*ml"))
-	if err != nil {
-		overrides = nil // the pattern is ours; it is well formed
-	}
-	for _, path := range overrides {
-		r.file(path, nil)
-		if n, _ := yamlfile.Load(path); n != nil { // what is wrong with the file itself, the catalogue tells
-			found = append(found, config.CheckSecrets(root, env, n)...)
+	for _, pattern := range []string{"*.yaml", "*.yml"} {
+		overrides, err := filepath.Glob(filepath.Join(root.ComponentsDir(), pattern))
+		if err != nil {
+			overrides = nil // the pattern is ours; it is well formed
+		}
+		for _, path := range overrides {
+			r.file(path, nil)
+			if n, err := yamlfile.Load(path); err == nil { // what is wrong with the file itself, the catalogue tells
+				r.add(config.CheckSecrets(root, env, n).Err())
+			}
 		}
 	}
 	r.add(catErr)

@@ -20,8 +20,6 @@ const (
 	// checkOld is how old the last check may be before that is worth a warning: a
 	// daily one was then missed.
 	checkOld = 48 * time.Hour
-	// dataOld is the same of what is known of vulnerabilities.
-	dataOld = 7 * 24 * time.Hour
 	// recentRuns is how many runs the first page lists.
 	recentRuns = 8
 )

@@ -224,6 +224,12 @@ func TestServe(t *testing.T) {
 		t.Errorf("%s", body)
 	}
 
+	for _, want := range []string{"\nobservability_component_version_info{component=\"pulse\",version=\"1.1.0\"} 1\n", "\nobservability_upgrade_status{component=\"pulse\""} {
+		if body := s.get("/metrics"); !strings.Contains(body, want) {
+			t.Errorf("the metrics do not say %q\n%s", want, body)
+		}
+	}
+
 	// Configuration is read again; a mistake is told and changes nothing.
 	policy, err := os.ReadFile(box.Root.Policy())
 	if err != nil {
@@ -247,7 +253,7 @@ func TestServe(t *testing.T) {
 	s.until("/", "02:00-04:00", false)
 
 	was := listing(t, string(box.Root))
-	for _, p := range []string{"/", "/history", "/backups", "/runs/" + last, "/healthz"} {
+	for _, p := range []string{"/", "/history", "/backups", "/runs/" + last, "/healthz", "/metrics"} {
 		s.get(p)
 	}
 	s.until("/", "Being asked", false)
