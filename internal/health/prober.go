@@ -52,7 +52,7 @@ type Prober struct {
 func (p *Prober) Once(ctx context.Context, t Target) Report {
 	r := Report{Name: t.Component, Instance: t.Instance}
 	switch {
-	case p.Services != nil && !t.hasService():
+	case !t.hasService():
 		// A program that people call: what it can do, its tests may say.
 		r.add("service", Skipped, "it has no service")
 		p.checkReady(ctx, t, &r)
