@@ -234,6 +234,7 @@ func (p *Prober) checkMetrics(ctx context.Context, t Target, r *Report) {
 		r.add("metric", Fail, "%s has no %s", address, metric)
 		return
 	}
+	metric = line[:strings.IndexAny(line, "{ \t")] // of several, the one that is there
 	r.add("metric", OK, "%s present", metric)
 	said := versionLabel(metric, line)
 	if said == "" {
@@ -247,7 +248,7 @@ func (p *Prober) checkMetrics(ctx context.Context, t Target, r *Report) {
 	case t.Version.IsZero():
 	case err != nil:
 		r.add("version", Warn, "%s says %q, which is no version", metric, said)
-	case got.SameRelease(t.Version):
+	case got.SameRelease(t.Version), upstreams(said).SameRelease(t.Version):
 		r.add("version", OK, "reports %s", said)
 	case t.Mend != "":
 		r.add("version", Fail, "runs %s, installed is %s%s", said, t.Version, t.mend())
@@ -272,6 +273,19 @@ func (p *Prober) report(r *Report, name string, o Outcome) {
 		return
 	}
 	r.add(name, o.Status, "%s", o.Detail)
+}
+
+// revision is what Debian's builds of some exporters append: "0.11.0-1+b4".
+var revision = regexp.MustCompile(`-\d+(\+b\d+)?$`)
+
+// upstreams is a version without a distribution's revision, which the program
+// itself does not tell; zero where that is none.
+func upstreams(text string) component.Version {
+	v, err := component.ParseVersion(revision.ReplaceAllString(text, ""))
+	if err != nil {
+		return component.Version{}
+	}
+	return v
 }
 
 // findMetric returns the first sample line of a metric in the text exposition
