@@ -151,7 +151,7 @@ func reconcile(c *plan.Candidate, installed string) {
 		return
 	}
 	c.Current, c.Type, c.Target = v, component.BumpBetween(v, c.Latest), component.Version{}
-	c.Reason = "not checked since its version changed"
+	c.Reason = overview.Unchecked
 	if v.Less(c.Latest) {
 		c.VersionsBehind = max(1, c.VersionsBehind)
 		return

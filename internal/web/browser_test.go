@@ -222,7 +222,7 @@ func TestBrowserPhone(t *testing.T) {
 			tb.close()
 		}
 		r.kill()
-		h.check(os.RemoveAll(string(h.root.JournalDir())))
+		h.check(os.RemoveAll(h.root.JournalDir()))
 	}
 }
 
