@@ -132,7 +132,9 @@ func defaults() *Policy {
 // OBSERVABILITY_UPGRADE_GITLAB_API_URL and GITHUB_TOKEN override the file, and a
 // secret that is overridden need not exist. Top-level keys named in unread are
 // taken for not given, with what they say and the secrets they need. Errors are
-// yamlfile.Errors, all of them at once, or a yamlfile.InsecureError.
+// yamlfile.Errors, all of them at once, or a yamlfile.InsecureError. Beside errors
+// the policy is what could be read of it, for those who look for further mistakes;
+// nil where that is nothing.
 func LoadPolicy(root layout.Root, env func(string) string, unread ...string) (*Policy, error) {
 	p := defaults()
 	p.File = root.Policy()

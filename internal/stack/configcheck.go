@@ -70,8 +70,8 @@ func CheckConfig(root layout.Root, env func(string) string) ConfigReport {
 		}
 		for _, path := range overrides {
 			r.file(path, nil)
-			if n, err := yamlfile.Load(path); err == nil { // what is wrong with the file itself, the catalogue tells
-				r.add(config.CheckSecrets(root, env, n).Err())
+			if n, _ := yamlfile.Load(path); n != nil { // what is wrong with the file itself, the catalogue tells
+				found = append(found, config.CheckSecrets(root, env, n)...)
 			}
 		}
 	}

@@ -40,7 +40,9 @@ func probedPrograms() []probed {
 		},
 		{
 			component: "mysqld_exporter", pkg: "prometheus-mysqld-exporter", program: "prometheus-mysqld-exporter", away: true,
-			args: "--web.listen-address=127.0.0.1:9104", env: "DATA_SOURCE_NAME=nobody:nothing@(127.0.0.1:3306)/", metrics: "http://127.0.0.1:9104/metrics",
+			args:    "--config.my-cnf=/etc/mysqld_exporter/my.cnf --web.listen-address=127.0.0.1:9104",
+			files:   map[string]string{"/etc/mysqld_exporter/my.cnf": "[client]\nuser=nobody\npassword=nothing\nhost=127.0.0.1\n"},
+			metrics: "http://127.0.0.1:9104/metrics",
 		},
 		{
 			component: "postgres_exporter", pkg: "prometheus-postgres-exporter", program: "prometheus-postgres-exporter", away: true,
