@@ -72,8 +72,10 @@ func (o *serveOptions) run(ctx context.Context) error {
 		return errors.Join(err, srv.Close())
 	}
 	giveBackMemory(o.logger)
+	handler := newFrugal(pages, func() { giveBackMemory(o.logger) })
+	defer handler.stop()
 	o.notify("READY=1\nSTATUS=Serving at " + strings.Join(srv.Addresses(), " "))
-	err = srv.Serve(ctx, pages, protect, func() {
+	err = srv.Serve(ctx, handler, protect, func() {
 		o.notify("STOPPING=1")
 		pages.Close()
 	})

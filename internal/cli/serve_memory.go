@@ -5,12 +5,54 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// quietAfter is how long nobody must have asked for anything before what the
+// answers took is given back. Scrapes come more often.
+const quietAfter = 2 * time.Minute
+
+// frugal gives back memory when nobody has asked for a while.
+type frugal struct {
+	next  http.Handler
+	quiet *time.Timer
+
+	mu      sync.Mutex // held while memory is given back
+	stopped bool
+}
+
+// newFrugal wraps a handler; stop ends the waiting.
+func newFrugal(next http.Handler, giveBack func()) *frugal {
+	f := &frugal{next: next}
+	f.quiet = time.AfterFunc(quietAfter, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if !f.stopped {
+			giveBack()
+		}
+	})
+	return f
+}
+
+// ServeHTTP answers one request.
+func (f *frugal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.quiet.Reset(quietAfter)
+	f.next.ServeHTTP(w, r)
+}
+
+func (f *frugal) stop() {
+	f.quiet.Stop()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stopped = true
+}
 
 // giveBackMemory lets go of what only the start needed, since a service that mostly
 // waits should not hold it: the heap that reading the configuration took, and the

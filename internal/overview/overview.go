@@ -89,6 +89,10 @@ type Component struct {
 	Policy        string                // of unattended runs: patch_only | minor | any | none
 }
 
+// Unchecked is the reason of a Candidate that a check found before a run changed
+// the version: what could be done now is not known.
+const Unchecked = "not checked since its version changed"
+
 // Windows are the maintenance windows.
 type Windows struct {
 	List []string  // as people read them; empty: an unattended run may begin at any time

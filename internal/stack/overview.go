@@ -151,14 +151,11 @@ func reconcile(c *plan.Candidate, installed string) {
 		return
 	}
 	c.Current, c.Type, c.Target = v, component.BumpBetween(v, c.Latest), component.Version{}
+	c.Reason = overview.Unchecked
 	if v.Less(c.Latest) {
 		c.VersionsBehind = max(1, c.VersionsBehind)
-		if c.Action == plan.ActionSkip { // it was the newest; what stood in the way of others still does
-			c.Action, c.Reason = plan.ActionUpgrade, "not checked since its version changed"
-		}
 		return
 	}
-	c.Reason = "not checked since its version changed"
 	c.VersionsBehind, c.Action, c.Type = 0, plan.ActionSkip, component.BumpNone
 }
 

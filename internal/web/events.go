@@ -43,13 +43,22 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
 		h.o.Logger.Debug("a stream keeps the limit of a request", "error", err)
 	}
 	send := func(text string) error {
-		if err := c.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		limit := func(at time.Time) error {
+			if err := c.SetWriteDeadline(at); err != nil && !errors.Is(err, http.ErrNotSupported) {
+				return err
+			}
+			return nil
+		}
+		if err := limit(time.Now().Add(h.within)); err != nil {
 			return err
 		}
 		if _, err := fmt.Fprint(w, text); err != nil {
 			return err
 		}
-		return c.Flush()
+		if err := c.Flush(); err != nil {
+			return err
+		}
+		return limit(time.Time{}) // with HTTP/2, one that passes ends the stream
 	}
 	beat := time.NewTicker(h.beat)
 	defer beat.Stop()

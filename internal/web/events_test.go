@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -209,6 +210,34 @@ func TestEvents(t *testing.T) {
 				if !ok {
 					t.Fatal("the stream ended")
 				}
+			}
+		}
+	})
+	t.Run("outlives the limits of a request", func(t *testing.T) {
+		for _, http2 := range []bool{false, true} {
+			h := newHost(t)
+			handler := New(h.options())
+			handler.beat, handler.within = 400*time.Millisecond, 100*time.Millisecond
+			srv := httptest.NewUnstartedServer(handler)
+			srv.Config.ReadTimeout, srv.Config.WriteTimeout = 150*time.Millisecond, 200*time.Millisecond
+			srv.EnableHTTP2 = http2
+			srv.StartTLS()
+			defer srv.Close()
+			defer handler.Close()
+			res, err := srv.Client().Get(srv.URL + "/events")
+			h.check(err)
+			defer res.Body.Close()
+			if want := map[bool]int{false: 1, true: 2}[http2]; res.ProtoMajor != want {
+				t.Fatalf("it speaks %s", res.Proto)
+			}
+			beats := 0
+			for sc := bufio.NewScanner(res.Body); beats < 3 && sc.Scan(); {
+				if sc.Text() == ": still here" {
+					beats++
+				}
+			}
+			if beats < 3 {
+				t.Errorf("%s: the stream ended after %d signs of life", res.Proto, beats)
 			}
 		}
 	})

@@ -73,7 +73,7 @@ func (v *homeView) updateFact(o *overview.Overview) fact {
 	var ready, held, unknown int
 	for _, c := range o.Components {
 		switch {
-		case c.Candidate == nil || c.Candidate.Latest.IsZero():
+		case c.Candidate == nil || c.Candidate.Latest.IsZero() || unchecked(c.Candidate):
 			unknown++
 		case c.Candidate.Action == plan.ActionUpgrade:
 			ready++

@@ -219,6 +219,8 @@ func availableMark(c *overview.Component) (mark, string) {
 			reason = strings.TrimSuffix(fmt.Sprintf("newest is %s; %s", k.Latest, reason), "; ")
 		}
 		return mark{"new", to.String()}, reason
+	case unchecked(k):
+		return mark{"none", "Not known"}, fmt.Sprintf("%s is the newest; %s", k.Latest, reason)
 	case k.Latest.IsZero():
 		return mark{"none", "Not known"}, reason
 	case k.Action == plan.ActionHold:
@@ -232,6 +234,11 @@ func availableMark(c *overview.Component) (mark, string) {
 		return mark{"ok", "Up to date"}, reason
 	}
 	return mark{"none", k.Latest.String() + " left alone"}, reason
+}
+
+// unchecked reports whether what a check found does not say what could be done.
+func unchecked(k *plan.Candidate) bool {
+	return k.Action == plan.ActionSkip && k.Reason == overview.Unchecked && k.VersionsBehind > 0
 }
 
 // maxListed is how many vulnerabilities of a component are listed; the worst come

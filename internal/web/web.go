@@ -71,6 +71,7 @@ type Handler struct {
 	slots   chan struct{}
 	now     func() time.Time
 	beat    time.Duration // between two signs of life of a stream
+	within  time.Duration // how long a listener may take to receive what is sent
 	closing chan struct{}
 	once    sync.Once
 }
@@ -82,7 +83,7 @@ func New(o Options) *Handler {
 	}
 	h := &Handler{
 		o: o, mux: http.NewServeMux(), views: newViews(), hub: newHub(o.Root, o.Logger), slots: make(chan struct{}, atOnce),
-		now: time.Now, beat: heartbeat, closing: make(chan struct{}),
+		now: time.Now, beat: heartbeat, within: writeWithin, closing: make(chan struct{}),
 	}
 	h.live = newConditions(o.Conditions)
 	h.mux.HandleFunc("GET /{$}", h.page(h.home))

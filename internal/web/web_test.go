@@ -568,6 +568,13 @@ func TestHeadlines(t *testing.T) {
 			o.Conditions = well
 			h.o.Components[4].Candidate.Action = plan.ActionHold
 		}, "Healthy; upgrades are held back"},
+		"rolled back since": {func(h *host, o *Options) {
+			o.Conditions = well
+			for i := range h.o.Components {
+				c := &h.o.Components[i]
+				c.Candidate = candidate(c.Name, c.Version, "9.0.0", plan.ActionSkip, overview.Unchecked, 1)
+			}
+		}, "Healthy; what is available is not known"},
 		"all well": {func(h *host, o *Options) {
 			o.Conditions = well
 			for i := range h.o.Components {

@@ -369,11 +369,7 @@ func TestServeForSystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	dir, err := os.MkdirTemp("", "n") // the path of a socket must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
+	dir := t.TempDir()
 	notify, err := listenNotify(filepath.Join(dir, "s"))
 	if err != nil {
 		t.Fatal(err)
