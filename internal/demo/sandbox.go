@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -98,13 +99,20 @@ func (b *Sandbox) write(path, content string, mode os.FileMode) error {
 	return os.Chmod(path, mode)
 }
 
+// freePort finds a port for a service that is started and stopped again and again.
+// It is below those that the kernel gives to outgoing connections, one of which
+// could take it while the service is down.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	var last error
+	for range 100 {
+		port := 20_000 + rand.IntN(12_000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			return port, l.Close()
+		}
+		last = err
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, last
 }
 
 func (b *Sandbox) definition(name string) string {
