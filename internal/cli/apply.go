@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -116,24 +115,10 @@ func (o *applyOptions) trigger() string {
 
 // notATerminal refuses to ask where nobody can answer.
 func (g *global) notATerminal() error {
-	words := []string{"observability-upgrade"}
-	for _, a := range append(slices.Clone(g.args), "--yes") {
-		words = append(words, shellWord(a))
-	}
 	return &stack.UsageError{
 		Message: "standard input is not a terminal, so nobody can confirm; nothing was done",
-		Hint:    strings.Join(words, " "),
+		Hint:    "observability-upgrade " + commandLine(append(slices.Clone(g.args), "--yes")),
 	}
-}
-
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
-
-// shellWord is an argument as one types it.
-func shellWord(s string) string {
-	if plainWord.MatchString(s) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func (o *applyOptions) dry(ctx context.Context, s *stack.Stack, look stack.LookOptions) error {

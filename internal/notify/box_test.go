@@ -158,7 +158,7 @@ func FuzzMessage(f *testing.F) {
 		}
 		again, err := json.Marshal(m)
 		if err != nil {
-			t.Skip() // a year that JSON does not have
+			t.Skip("a year that JSON does not have")
 		}
 		m2, err := decodeMessage(again)
 		if err != nil {
