@@ -112,6 +112,8 @@ func (s *Stack) conditionOf(ctx context.Context, units service.Manager, def *com
 	switch st, err := status(ctx, units, svc); {
 	case err != nil:
 		silent, note = true, fmt.Sprintf("the state of its unit is not known: %v", err)
+	case st.Unknown != "":
+		silent, note = true, "the state of its unit is not known: "+st.Unknown
 	case !st.Exists:
 		return Condition{StateStopped, svc.Label() + " does not exist"}
 	case st.Activating:
