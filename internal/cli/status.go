@@ -40,8 +40,6 @@ func (g *global) status(ctx context.Context) error {
 			}
 			state := "healthy"
 			switch {
-			case c.NotKnown:
-				state = "not known"
 			case c.Healthy:
 			case c.Unknown:
 				state = "NOT KNOWN"

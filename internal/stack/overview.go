@@ -58,7 +58,9 @@ func (s *Stack) overview(ctx context.Context, pid int, held bool) (*overview.Ove
 		problem("last check", err)
 	}
 	s.overviewComponents(o, st)
-	problem("known vulnerabilities", s.overviewVulnerabilities(o))
+	if trusted == nil {
+		problem("known vulnerabilities", s.overviewVulnerabilities(o))
+	}
 	o.Runs = slices.Clone(st.UpgradeHistory)
 	slices.Reverse(o.Runs)
 	o.Upgrades, err = s.recentUpgrades(ctx)
@@ -345,9 +347,6 @@ func (s *Stack) recordAfter(v *View, o LookOptions, at map[string]component.Vers
 // recordBackups keeps the list of backup points for readers who may not look
 // into them.
 func (s *Stack) recordBackups() {
-	if s.trustCache() != nil {
-		return // it was told
-	}
 	if s.trustCache() != nil {
 		return // told where the cache is of use
 	}

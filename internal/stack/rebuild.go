@@ -57,10 +57,14 @@ type memory struct {
 	points   []*backup.Point              // complete ones, oldest first
 	signed   map[string]*state.SignatureVerified
 	runs     []state.RunSummary
+	idle     map[attempt]bool // attempts that never came to start the new version
 }
 
+// attempt is one run's try at a version of a component.
+type attempt struct{ run, component, version string }
+
 func (s *Stack) memory(ctx context.Context) memory {
-	m := memory{upgrades: map[string][]history.Upgrade{}}
+	m := memory{upgrades: map[string][]history.Upgrade{}, idle: map[attempt]bool{}}
 	forgotten := func(what string, err error) {
 		if err != nil {
 			s.Notice(fmt.Sprintf("%v, so it is forgotten %s", err, what))
@@ -91,6 +95,11 @@ func (s *Stack) memory(ctx context.Context) memory {
 			continue
 		}
 		m.runs = append(m.runs, res.Summary())
+		for _, o := range res.Components {
+			if !o.Started {
+				m.idle[attempt{res.ID, o.Name, o.To.String()}] = true
+			}
+		}
 	}
 	return m
 }
@@ -109,7 +118,7 @@ func (s *Stack) allUpgrades(ctx context.Context) ([]history.Upgrade, error) {
 func (m memory) recall(name string, e *state.Component) {
 	for _, u := range m.upgrades[name] {
 		switch {
-		case u.Status != history.Success && u.Evidence != "" && !run.WasInterrupted(u.ErrorMessage):
+		case u.Status != history.Success && u.Evidence != "" && !run.WasInterrupted(u.ErrorMessage) && !m.idle[attempt{u.RunID, name, u.NewVersion}]:
 			e.MarkFailed(state.FailedVersion{Version: u.NewVersion, Reason: u.ErrorMessage, FailedAt: u.Timestamp, RunID: u.RunID})
 		case u.ErrorMessage == "": // it worked, and may have been taken back by hand
 			e.ClearFailed(u.NewVersion)

@@ -23,6 +23,8 @@ func TestRecall(t *testing.T) {
 	cut.ErrorMessage = "interrupted by a signal"
 	unprepared := failed
 	unprepared.Status, unprepared.Evidence = history.Failed, ""
+	idle := failed
+	idle.RunID = "r7"
 	mended := history.Upgrade{Timestamp: later.Add(time.Hour), RunID: "r3", OldVersion: "1.1.0", NewVersion: "1.2.0", Status: history.Success}
 	for name, tt := range map[string]struct {
 		rows                      []history.Upgrade
@@ -34,12 +36,13 @@ func TestRecall(t *testing.T) {
 		"rolled back by hand":         {rows: []history.Upgrade{back}, current: "1.0.0", previous: "1.1.0", upgraded: later},
 		"failed":                      {rows: []history.Upgrade{worked, failed}, current: "1.1.0", previous: "1.0.0", upgraded: at.Add(time.Second), failed: "1.2.0 ready: 503 r2"},
 		"a signal is not its fault":   {rows: []history.Upgrade{worked, cut}, current: "1.1.0", previous: "1.0.0", upgraded: at.Add(time.Second)},
+		"it was never started":        {rows: []history.Upgrade{worked, idle}, current: "1.1.0", previous: "1.0.0", upgraded: at.Add(time.Second)},
 		"it never ran":                {rows: []history.Upgrade{worked, unprepared}, current: "1.1.0", previous: "1.0.0", upgraded: at.Add(time.Second)},
 		"failed, then worked":         {rows: []history.Upgrade{worked, failed, mended}, current: "1.2.0", previous: "1.1.0", upgraded: mended.Timestamp},
 		"failed, changed by a person": {rows: []history.Upgrade{worked, failed}, current: "1.2.0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := memory{upgrades: map[string][]history.Upgrade{"pulse": tt.rows}}
+			m := memory{upgrades: map[string][]history.Upgrade{"pulse": tt.rows}, idle: map[attempt]bool{{"r7", "pulse", "1.2.0"}: true}}
 			e := state.Component{CurrentVersion: tt.current}
 			m.recall("pulse", &e)
 			var failed []string

@@ -35,7 +35,6 @@ type ComponentStatus struct {
 	Unknown    bool       `json:"unknown,omitempty"` // how it is could not be found out; see detail
 	Detail     string     `json:"detail,omitempty"`
 
-	NotKnown  bool             `json:"-"`                   // neither its manager nor the component itself could be asked
 	Instances []InstanceStatus `json:"instances,omitempty"` // of a component that has several
 }
 
@@ -180,7 +179,9 @@ func (s *Stack) Status(ctx context.Context) (*Status, error) {
 		}
 		if in.Status.Unknown != "" && len(in.Copies) == 0 {
 			asked := slices.ContainsFunc(report[in].Checks, func(c health.Check) bool { return c.Status == health.OK })
-			c.NotKnown = c.Healthy && !asked
+			if c.Healthy && !asked { // neither its manager nor the component itself
+				c.Healthy, c.Unknown = false, true
+			}
 			c.Detail = strings.TrimPrefix(c.Detail+"; not known whether it runs: "+in.Status.Unknown, "; ")
 		}
 		if in.Problem != "" {
