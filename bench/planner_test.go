@@ -3,6 +3,7 @@ package bench
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,24 +57,70 @@ func stack(b *testing.B, components, releases int) plan.Input {
 	return in
 }
 
+// dense is stack with its rules in the form of docs/specification.md, section 8:
+// for each line of releases of each component ("2.49.x") a rule for each of ten
+// others, which must not be more than a major version behind.
+func dense(b *testing.B, components, releases int) plan.Input {
+	in := stack(b, components, releases)
+	in.Rules = nil
+	for i, inst := range in.Installed {
+		seen := map[string]bool{}
+		for _, r := range inst.Releases {
+			line := fmt.Sprintf("%d.%d.x", r.Version.Major(), r.Version.Minor())
+			if seen[line] || r.Version.Major() < 2 {
+				continue
+			}
+			seen[line] = true
+			for k := 1; k <= 10; k++ {
+				in.Rules = append(in.Rules, plan.Rule{
+					Component: inst.Component.Name, When: within(b, line), Other: fmt.Sprintf("c%03d", (i+k*7)%components),
+					Needs: within(b, fmt.Sprintf(">=%d.%d.0", r.Version.Major()-1, r.Version.Minor())),
+				})
+			}
+		}
+	}
+	return in
+}
+
 // BenchmarkPlan plans stacks of growing size; steps is the length of the plan.
 func BenchmarkPlan(b *testing.B) {
 	for _, size := range [][2]int{{20, 50}, {60, 100}, {120, 100}, {250, 150}, {500, 200}} {
-		b.Run(fmt.Sprintf("%dx%d", size[0], size[1]), func(b *testing.B) {
-			in := stack(b, size[0], size[1])
-			b.ReportAllocs()
-			steps := 0
-			for b.Loop() {
-				p, err := plan.Make(in)
-				if err != nil {
-					b.Fatal(err)
-				}
-				steps = len(p.Steps())
-			}
-			if steps == 0 {
-				b.Fatal("nothing was planned")
-			}
-			b.ReportMetric(float64(steps), "steps")
-		})
+		b.Run(fmt.Sprintf("%dx%d", size[0], size[1]), func(b *testing.B) { run(b, stack(b, size[0], size[1])) })
 	}
+}
+
+// BenchmarkPlanDense is BenchmarkPlan with a rule for every line and pair.
+func BenchmarkPlanDense(b *testing.B) {
+	for _, size := range [][2]int{{60, 50}, {60, 100}} {
+		b.Run(fmt.Sprintf("%dx%d", size[0], size[1]), func(b *testing.B) { run(b, dense(b, size[0], size[1])) })
+	}
+}
+
+func run(b *testing.B, in plan.Input) {
+	b.ReportAllocs()
+	steps, began := 0, spent(b)
+	for b.Loop() {
+		p, err := plan.Make(in)
+		if err != nil {
+			b.Fatal(err)
+		}
+		steps = len(p.Steps())
+	}
+	if steps == 0 {
+		b.Fatal("nothing was planned")
+	}
+	b.ReportMetric(float64(steps), "steps")
+	b.ReportMetric(float64(len(in.Rules)), "rules")
+	b.ReportMetric(float64((spent(b)-began).Microseconds())/1000/float64(b.N), "cpu-ms/op")
+}
+
+// spent is the processor time of this process so far: what a plan costs, also
+// where the machine has other things to do.
+func spent(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -1,7 +1,9 @@
 package artifact
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -114,6 +116,34 @@ func (e *InsecureDirError) Error() string {
 	return fmt.Sprintf("%s %s; if nobody needs it: `%s`", e.Path, e.Reason, e.Fix)
 }
 
+// CheckDirectory reports, as an InsecureDirError and without changing anything,
+// why a staging directory, or the one of all of them, would be refused. One that
+// is missing would be made.
+func CheckDirectory(path string) error {
+	st, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return ours(path, st)
+}
+
+// ours refuses what is a link, no directory, or somebody else's.
+func ours(path string, st fs.FileInfo) error {
+	if st.Mode()&os.ModeSymlink != 0 {
+		return &InsecureDirError{path, "is a link", "rm " + path}
+	}
+	if !st.IsDir() {
+		return &InsecureDirError{path, "is not a directory", "rm " + path}
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok && int(sys.Uid) != os.Geteuid() {
+		return &InsecureDirError{path, fmt.Sprintf("belongs to uid %d", sys.Uid), "rm -r " + path}
+	}
+	return nil
+}
+
 // ownDirectory makes sure that a directory exists, is no link, is ours and
 // closed to others.
 func ownDirectory(path string) error {
@@ -124,14 +154,8 @@ func ownDirectory(path string) error {
 	if err != nil {
 		return err
 	}
-	if st.Mode()&os.ModeSymlink != 0 {
-		return &InsecureDirError{path, "is a link", "rm " + path}
-	}
-	if !st.IsDir() {
-		return &InsecureDirError{path, "is not a directory", "rm " + path}
-	}
-	if sys, ok := st.Sys().(*syscall.Stat_t); ok && int(sys.Uid) != os.Geteuid() {
-		return &InsecureDirError{path, fmt.Sprintf("belongs to uid %d", sys.Uid), "rm -r " + path}
+	if err := ours(path, st); err != nil {
+		return err
 	}
 	if st.Mode().Perm()&0o077 != 0 {
 		return os.Chmod(path, 0o700)

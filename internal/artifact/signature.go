@@ -52,34 +52,94 @@ type fetchedSign struct {
 	checker          checker
 }
 
-// checkSignature verifies the signature the definition names, over the checksum
-// file. One over the archive itself is fetched here and checked by checkArchive.
-func (s *Store) checkSignature(ctx context.Context, req Request, p *proof, vars component.Vars, sums []byte) error {
+// ForetellSignature is the error for which Stage would refuse a release on
+// account of its signature, as far as that is known before anything is fetched:
+// the definition, the keys that it pins and the list of the release's files. A
+// release whose files are not listed yet is taken to have it. The error is an
+// UnsignedError or a SignatureError.
+func ForetellSignature(req Request) error {
+	req.Component = req.Component.For(req.Release.Version)
+	vars := req.Component.Vars(req.Root, req.OS, req.Arch, req.Release)
+	if len(req.Release.Assets) == 0 {
+		if req.Component.Signature == nil {
+			return req.unsigned(vars.Asset, "the definition names no signature")
+		}
+		_, pinned, err := newChecker(req.Component.Signature, vars)
+		return keyError(vars.Asset, pinned, err)
+	}
+	if asset, err := PickAsset(req.Component, req.Release, req.OS, req.Arch, req.Root); err == nil {
+		vars.Asset = asset.Name
+	}
+	_, sums, missing := PickChecksums(req.Component, req.Release, vars.Asset, req.OS, req.Arch, req.Root)
+	g, _, err := wantedSign(req, sums, vars)
+	if err == nil && g != nil && g.of == sums && missing != "" {
+		return &SignatureError{Asset: g.of, Reason: noSums}
+	}
+	return err
+}
+
+const noSums = "the release does not have the file that is signed"
+
+// CheckKeys reads what a component's definition pins for its signatures: the
+// keys, or the trusted root. The error says which file cannot be used, and why.
+func CheckKeys(c *component.Component, root string) error {
+	if c.Signature == nil {
+		return nil
+	}
+	_, _, err := newChecker(c.Signature, component.Vars{Name: c.Name, Root: root})
+	return err
+}
+
+// keyError is the refusal for keys that cannot be read; nil where they can.
+func keyError(asset, pinned string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &SignatureError{Asset: asset, Reason: err.Error(), Pinned: pinned, err: err}
+}
+
+// wantedSign is the signature that a release must have, with the asset that holds
+// it; nil where it comes without one and may. sums is the name of the checksum
+// file.
+func wantedSign(req Request, sums string, vars component.Vars) (*fetchedSign, component.Asset, error) {
+	var none component.Asset
 	sig := req.Component.Signature
 	if sig == nil {
-		return req.unsigned(vars.Asset, "the definition names no signature")
+		return nil, none, req.unsigned(vars.Asset, "the definition names no signature")
 	}
 	g := &fetchedSign{name: vars.Expand(sig.Asset), of: vars.Expand(sig.Of)}
 	if g.of == "" {
-		g.of = p.vouched
+		g.of = sums
 	}
 	switch {
 	case g.of == "":
-		return &SignatureError{Asset: g.name, Reason: "it signs the checksum file, but the definition names none; give `checksums`, or `of: \"{asset}\"` for a signature of the archive"}
-	case g.of != vars.Asset && g.of != p.vouched:
-		return &SignatureError{Asset: g.of, Reason: "it is neither the archive nor the checksum file, so its signature says nothing of what is installed; correct `of` in the definition"}
+		return nil, none, &SignatureError{Asset: g.name, Reason: "it signs the checksum file, but the definition names none; give `checksums`, or `of: \"{asset}\"` for a signature of the archive"}
+	case g.of != vars.Asset && g.of != sums:
+		return nil, none, &SignatureError{Asset: g.of, Reason: "it is neither the archive nor the checksum file, so its signature says nothing of what is installed; correct `of` in the definition"}
 	}
 	var err error
 	if g.checker, g.pinned, err = newChecker(sig, vars); err != nil {
-		return &SignatureError{Asset: g.of, Reason: err.Error()}
+		return nil, none, keyError(g.of, g.pinned, err)
 	}
 	a, ok := req.Release.FindAsset(g.name)
 	if !ok {
-		if req.AllowUnsigned {
-			s.Logger.Warn("the release has no signature; verification.allow_unsigned lets it pass", "component", req.Component.Name, "missing", g.name)
-			return nil
+		return nil, none, req.unsigned(g.of, "the release has no "+g.name)
+	}
+	return g, a, nil
+}
+
+// checkSignature verifies the signature the definition names, over the checksum
+// file. One over the archive itself is fetched here and checked by checkArchive.
+func (s *Store) checkSignature(ctx context.Context, req Request, p *proof, vars component.Vars, sums []byte) error {
+	g, a, err := wantedSign(req, p.vouched, vars)
+	if err != nil {
+		return err
+	}
+	if g == nil {
+		if sig := req.Component.Signature; sig != nil {
+			s.Logger.Warn("the release has no signature; verification.allow_unsigned lets it pass", "component", req.Component.Name, "missing", vars.Expand(sig.Asset))
 		}
-		return req.unsigned(g.of, "the release has no "+g.name)
+		return nil
 	}
 	if g.data, err = s.small(ctx, a); err != nil {
 		return fmt.Errorf("signature: %w", err)
@@ -92,7 +152,7 @@ func (s *Store) checkSignature(ctx context.Context, req Request, p *proof, vars 
 	case p.gone != nil:
 		return &SignatureError{Asset: g.of, Reason: fmt.Sprintf("the file that is signed could not be had: %v", p.gone)}
 	case sums == nil:
-		return &SignatureError{Asset: g.of, Reason: "the release does not have the file that is signed"}
+		return &SignatureError{Asset: g.of, Reason: noSums}
 	}
 	p.signed, err = g.verify(bytes.NewReader(sums))
 	return err
@@ -119,7 +179,7 @@ func (g *fetchedSign) verify(signed io.Reader) (Signed, error) {
 		return Signed{}, fmt.Errorf("read %s to check its signature: %w", g.of, source.err)
 	}
 	if err != nil {
-		return Signed{}, &SignatureError{Asset: g.of, Reason: fmt.Sprintf("%s does not hold: %v (checked against %s)", g.name, err, g.pinned), mismatch: true}
+		return Signed{}, &SignatureError{Asset: g.of, Reason: fmt.Sprintf("%s does not hold: %v (checked against %s)", g.name, err, g.pinned), Pinned: g.pinned, mismatch: true}
 	}
 	return who, nil
 }

@@ -3,9 +3,15 @@ package artifact
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
+	"math/rand/v2"
 	"testing"
+	"time"
 
 	"aead.dev/minisign"
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
 // The streaming check must say what crypto/ed25519 says, for whatever is given.
@@ -74,17 +80,44 @@ func FuzzCosignSignature(f *testing.F) {
 // Key files are written by people.
 func FuzzPinnedKeys(f *testing.F) {
 	f.Add([]byte("-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n"))
-	f.Add([]byte("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----\n"))
 	f.Add([]byte("{}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if k, err := parseCosignKey(data); err == nil && (k.public == nil || k.id == "") {
 			t.Fatal("no key and no error")
 		}
-		if k, err := parseKeyring(data); err == nil && len(k) == 0 {
-			t.Fatal("an empty keyring and no error")
-		}
 		if v, err := newVerifier(data); err == nil && v == nil {
 			t.Fatal("no verifier and no error")
+		}
+	})
+}
+
+// A keyring holds keys or is refused, and what it holds judges signatures.
+func FuzzKeyring(f *testing.F) {
+	conf := &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Rand: rand.NewChaCha8([32]byte{7}), Time: func() time.Time { return time.Unix(1_700_000_000, 0) }}
+	key, err := openpgp.NewEntity("test", "", "test@example.org", conf)
+	if err != nil {
+		f.Fatal(err)
+	}
+	var binary, text, signature bytes.Buffer
+	w, err := armor.Encode(&text, openpgp.PublicKeyType, nil)
+	if err := errors.Join(err, key.Serialize(&binary), key.Serialize(w), w.Close(), openpgp.DetachSign(&signature, key, bytes.NewReader([]byte("message")), conf)); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(binary.Bytes())
+	f.Add(text.Bytes())
+	f.Add(append(append(text.Bytes(), '\n'), text.Bytes()...))
+	f.Add(binary.Bytes()[:len(binary.Bytes())/2])
+	f.Add(bytes.Replace(text.Bytes(), []byte("\n="), []byte("\n=A"), 1))
+	f.Add([]byte("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----\n"))
+	f.Add([]byte("-----BEGIN PGP PRIVATE KEY BLOCK-----\n"))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		keys, err := parseKeyring(data)
+		if (err == nil) != (len(keys) > 0) {
+			t.Fatalf("%d keys, %v", len(keys), err)
+		}
+		if who, err := keys.check(signature.Bytes(), bytes.NewReader([]byte("message"))); err == nil && (who.Type != "gpg" || who.Key == "") {
+			t.Fatalf("%+v", who)
 		}
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -367,3 +368,75 @@ type iotestError struct{}
 
 // Read implements io.Reader.
 func (iotestError) Read([]byte) (int, error) { return 0, errors.New("bad sector") }
+
+// What is certain before anything is fetched is told then, and is what the
+// download says too.
+func TestForetellSignature(t *testing.T) {
+	body := []byte(script)
+	sums := sumLine(body, "tool")
+	file, key := minisignPair(t)
+	writable := keyFile(t, []byte("x"))
+	if err := os.Chmod(writable, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	pin := &component.Signature{Type: "minisign", Asset: "sig", Keyring: file}
+	with := func(keyring, of string) *component.Signature {
+		return &component.Signature{Type: "minisign", Asset: "sig", Keyring: keyring, Of: of}
+	}
+	for name, tc := range map[string]struct {
+		signature *component.Signature
+		change    func(*Request)
+		want      string // of the error; "" for none
+		pinned    string
+	}{
+		"signed":                     {signature: pin},
+		"signed archive":             {signature: with(file, "{asset}")},
+		"files not listed yet":       {signature: pin, change: func(r *Request) { r.Release.Assets = nil }},
+		"not listed yet, no key":     {signature: with("/nonexistent", ""), change: func(r *Request) { r.Release.Assets = nil }, want: "no such file", pinned: "/nonexistent"},
+		"not listed yet, none named": {change: func(r *Request) { r.Release.Assets = nil; r.SignatureRequired = true }, want: "names no signature"},
+		"none wanted":                {},
+		"none named, one required":   {change: func(r *Request) { r.SignatureRequired = true }, want: "verification.signature is required"},
+		"none named, one before":     {change: func(r *Request) { r.SignedBefore = "1.1.0 by a key" }, want: "was verified by a signature before (1.1.0 by a key)"},
+		"none named, allowed":        {change: func(r *Request) { r.SignedBefore, r.AllowUnsigned = "1.1.0 by a key", true }},
+		"none published":             {signature: pin, change: unlist("sig"), want: "the release has no sig"},
+		"none published, allowed":    {signature: pin, change: func(r *Request) { unlist("sig")(r); r.AllowUnsigned = true }},
+		"nothing to sign":            {signature: pin, change: unlist("sums"), want: "does not have the file that is signed"},
+		"of something else":          {signature: with(file, "README"), want: "neither the archive nor the checksum file"},
+		"no key":                     {signature: with("/nonexistent", ""), want: "no such file", pinned: "/nonexistent"},
+		"key others can write":       {signature: with(writable, ""), want: "chmod go-w ", pinned: writable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &component.Component{Name: "tool", Asset: "tool", Checksums: "sums", Binaries: []component.Binary{{Name: "tool"}}, Signature: tc.signature}
+			files := map[string][]byte{"tool": body, "sums": sums, "sig": prehash(t, key, sums)}
+			if tc.signature != nil && tc.signature.Of != "" {
+				files["sig"] = prehash(t, key, body)
+			}
+			s := newShelf(t, c, files)
+			listed := s.req.Release.Assets
+			if tc.change != nil {
+				tc.change(&s.req)
+			}
+			err := ForetellSignature(s.req)
+			if tc.want == "" != (err == nil) || err != nil && !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("%v, want %q", err, tc.want)
+			}
+			var of *SignatureError
+			if tc.pinned != "" && (!errors.As(err, &of) || of.Pinned != tc.pinned || of.Mismatch()) {
+				t.Errorf("%+v, want it to name %s", of, tc.pinned)
+			}
+			if s.req.Release.Assets == nil {
+				s.req.Release.Assets = listed
+			}
+			s.req.ChecksumRequired = false
+			if _, got := s.stage(); (got == nil) != (err == nil) || err != nil && !strings.Contains(got.Error(), tc.want) {
+				t.Errorf("the download says %v", got)
+			}
+		})
+	}
+}
+
+func unlist(name string) func(*Request) {
+	return func(r *Request) {
+		r.Release.Assets = slices.DeleteFunc(r.Release.Assets, func(a component.Asset) bool { return a.Name == name })
+	}
+}

@@ -7,13 +7,22 @@ import "fmt"
 type SignatureError struct {
 	Asset  string // what is signed
 	Reason string
+	Pinned string // the file of the keys it was, or should be, checked against; may be empty
 
-	mismatch bool // signature and file are both there and do not fit
+	mismatch bool  // signature and file are both there and do not fit
+	err      error // why the keys cannot be read
 }
 
 func (e *SignatureError) Error() string {
 	return fmt.Sprintf("signature of %s: %s", e.Asset, e.Reason)
 }
+
+// Unwrap is why the keys cannot be read; nil for anything else.
+func (e *SignatureError) Unwrap() error { return e.err }
+
+// Mismatch reports whether the signature and what it signs are both there, and do
+// not fit the keys pinned on this host.
+func (e *SignatureError) Mismatch() bool { return e.mismatch }
 
 // UnsignedError refuses a release without a signature, of a component that must
 // have one. No choice of a version and no --force changes that.

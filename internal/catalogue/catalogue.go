@@ -31,13 +31,16 @@ const BuiltIn = "built-in"
 type Catalogue struct {
 	components map[string]*component.Component
 	origins    map[string]string
+	nodes      map[string]*yamlfile.Node // what each is made from
+	skipped    yamlfile.Errors
 }
 
 // Load returns the built-in definitions with those of dir (components.d) laid
 // over them. A directory that does not exist is empty. All errors of all files
 // come at once, as yamlfile.Errors with file and line, joined with those of
 // files that cannot be read; files that others can write are refused with a
-// yamlfile.InsecureError.
+// yamlfile.InsecureError. Beside an error the catalogue is what could be read, for
+// those who look for further mistakes.
 func Load(dir string) (*Catalogue, error) {
 	l := newLoader()
 	l.overrides(dir)
@@ -105,6 +108,16 @@ func (c *Catalogue) Suggest(name string) string {
 // that adds or overrides it; "" for a name that is not there.
 func (c *Catalogue) Origin(name string) string { return c.origins[name] }
 
+// Skipped lists the files of components.d that are no definitions and are not
+// read, with the reason: what package managers and people leave there.
+func (c *Catalogue) Skipped() yamlfile.Errors { return c.skipped }
+
+// Errorf makes an error at the place where a component's definition has the value
+// at a path, such as "signature", "keyring".
+func (c *Catalogue) Errorf(name string, path []any, format string, args ...any) yamlfile.Error {
+	return c.nodes[name].Errorf(path, format, args...)
+}
+
 // loader gathers nodes and errors.
 type loader struct {
 	base    map[string]*yamlfile.Node // built-in, families not yet under them
@@ -113,6 +126,7 @@ type loader struct {
 	origins map[string]string
 	broken  map[string]bool // definitions that are not worth checking further
 	unsound map[string]bool // definitions with any mistake, theirs or their file's
+	skipped yamlfile.Errors
 	errs    yamlfile.Errors
 	other   []error
 
@@ -176,11 +190,15 @@ func (l *loader) overrides(dir string) {
 	from := map[string]string{}
 	for _, e := range entries {
 		file := filepath.Join(dir, e.Name())
-		name, ok, err := definitionName(e)
+		name, err := definitionName(e.Name())
 		if err != nil {
 			l.errs = append(l.errs, yamlfile.Error{File: file, Message: err.Error()})
+			continue
 		}
-		if !ok || err != nil {
+		if name == "" {
+			if !hidden(e.Name()) {
+				l.skipped = append(l.skipped, yamlfile.Error{File: file, Message: "is not read: a component definition ends in .yaml"})
+			}
 			continue
 		}
 		if first, twice := from[name]; twice {
@@ -193,7 +211,10 @@ func (l *loader) overrides(dir string) {
 		if err != nil {
 			l.fail(err)
 			l.unsound[name] = true
-			continue
+			if n == nil {
+				l.merged[name], l.origins[name], l.broken[name] = nil, file, true // its name is known all the same
+				continue
+			}
 		}
 		before := len(l.errs)
 		l.override(name, file, n)
@@ -201,25 +222,31 @@ func (l *loader) overrides(dir string) {
 	}
 }
 
-// definitionName is the component that a file of components.d defines. ok is
-// false for left-overs of editors and package managers; any other file is an
-// error, so that a typing error in a file name does not hide a definition.
-func definitionName(e fs.DirEntry) (name string, ok bool, err error) {
-	f := e.Name()
-	for _, ext := range []string{".yaml", ".yml"} {
-		if n, found := strings.CutSuffix(f, ext); found && !strings.HasPrefix(f, ".") {
-			if !namePattern.MatchString(n) {
-				return "", false, fmt.Errorf("the file name gives the component's name; %q does not match %s", n, namePattern)
-			}
-			return n, true, nil
+// definitionName is the component that a file of components.d defines; "" for a
+// file that defines none, such as package managers and people leave behind. A name
+// that may be a misspelt one of a definition is an error, so that none is missed
+// for a typing error.
+func definitionName(file string) (name string, err error) {
+	if hidden(file) {
+		return "", nil
+	}
+	ext := strings.TrimPrefix(filepath.Ext(file), ".")
+	if ext == "yaml" || ext == "yml" {
+		if name = strings.TrimSuffix(file, "."+ext); !namePattern.MatchString(name) {
+			return "", fmt.Errorf("the file name gives the component's name; %q does not match %s", name, namePattern)
 		}
+		return name, nil
 	}
-	ext := filepath.Ext(f)
-	switch {
-	case strings.HasPrefix(f, "."), strings.HasSuffix(f, "~"), ext == ".bak", ext == ".swp", strings.HasPrefix(ext, ".dpkg-"):
-		return "", false, nil
+	switch yamlfile.Nearest(ext, []string{"yaml", "yml", "xml", "toml", "json"}) {
+	case "yaml", "yml":
+		return "", errors.New("a component definition ends in .yaml; rename it NAME.yaml, or move it out of this directory")
 	}
-	return "", false, errors.New("a component definition ends in .yaml; rename it NAME.yaml, or move it out of this directory")
+	return "", nil
+}
+
+// hidden reports whether a file is one that editors make and remove.
+func hidden(file string) bool {
+	return strings.HasPrefix(file, ".") || strings.HasSuffix(file, "~") || strings.HasSuffix(file, ".swp")
 }
 
 func (l *loader) override(name, file string, n *yamlfile.Node) {
@@ -307,7 +334,7 @@ func (l *loader) fail(err error) {
 
 // finish decodes and checks what was gathered.
 func (l *loader) finish() (*Catalogue, error) {
-	c := &Catalogue{components: map[string]*component.Component{}, origins: l.origins}
+	c := &Catalogue{components: map[string]*component.Component{}, origins: l.origins, nodes: l.merged, skipped: l.skipped}
 	l.catalogue = c
 	for _, name := range slices.Sorted(maps.Keys(l.merged)) {
 		d := &component.Component{}
@@ -333,8 +360,5 @@ func (l *loader) finish() (*Catalogue, error) {
 	if err := l.errs.Err(); err != nil {
 		l.other = append([]error{err}, l.other...)
 	}
-	if err := errors.Join(l.other...); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return c, errors.Join(l.other...)
 }

@@ -15,7 +15,7 @@ import (
 var (
 	namePattern   = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
 	unitPattern   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:_.@{}-]*$`)
-	metricPattern = regexp.MustCompile(`^[a-zA-Z_:][a-zA-Z0-9_:]*$`)
+	metricPattern = regexp.MustCompile(`^[a-zA-Z_:][a-zA-Z0-9_:]*(\|[a-zA-Z_:][a-zA-Z0-9_:]*)*$`)
 	// archs are the architectures Go has for Linux.
 	archs = []string{"386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64", "s390x"}
 	// signals are those a reload may use; the names go without "SIG".

@@ -292,7 +292,8 @@ func writeResult(w io.Writer, res run.Result) error {
 	}
 	for _, o := range res.Components {
 		if o.Error != "" {
-			fmt.Fprintf(w, "\n%s: %s\n", setName(o.Name, o.Instance), o.Error)
+			name := setName(o.Name, o.Instance) + ": " // a refusal names its component itself
+			fmt.Fprintf(w, "\n%s%s\n", name, strings.TrimPrefix(o.Error, name))
 		}
 		if o.Evidence != "" {
 			fmt.Fprintf(w, "  evidence: %s\n", o.Evidence)

@@ -166,9 +166,11 @@ type Config struct {
 
 // Health says what a healthy component answers.
 type Health struct {
-	URL            string    `yaml:"url,omitempty" json:"url,omitempty"`
-	Body           string    `yaml:"body,omitempty" json:"body,omitempty"` // regexp the answer's body must match
-	MetricsURL     string    `yaml:"metrics_url,omitempty" json:"metrics_url,omitempty"`
+	URL        string `yaml:"url,omitempty" json:"url,omitempty"`
+	Body       string `yaml:"body,omitempty" json:"body,omitempty"` // regexp the answer's body must match
+	MetricsURL string `yaml:"metrics_url,omitempty" json:"metrics_url,omitempty"`
+	// ExpectedMetric must be there; of several names, parted by "|", one: projects
+	// rename them.
 	ExpectedMetric string    `yaml:"expected_metric,omitempty" json:"expected_metric,omitempty"`
 	Settle         Duration  `yaml:"settle,omitempty" json:"settle,omitempty"`   // how long it must stay healthy with the same process; DefaultSettle when not given
 	Timeout        Duration  `yaml:"timeout,omitempty" json:"timeout,omitempty"` // overrides timeouts.health

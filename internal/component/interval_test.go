@@ -2,6 +2,7 @@ package component
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,6 +36,37 @@ func TestIntervalAgreesWithLibrary(t *testing.T) {
 			v := MustParseVersion(fmt.Sprintf("%d.%d.%d", number.Draw(t, "x"), number.Draw(t, "y"), number.Draw(t, "z")))
 			if got, want := i.contains(v), lib.Check(v.Semver()); got != want {
 				t.Errorf("%q contains %s: %v, the library says %v", text, v, got, want)
+			}
+		}
+	})
+}
+
+// Span says of a sorted list what Contains says of each of it.
+func TestSpan(t *testing.T) {
+	number := rapid.IntRange(0, 3)
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := number.Draw(t, "a"), number.Draw(t, "b")
+		text := rapid.SampledFrom([]string{
+			fmt.Sprintf(">=%d.%d.0", a, b), fmt.Sprintf("<%d.%d.1", a, b), fmt.Sprintf("%d.%d.x", a, b), fmt.Sprintf("%d.x", a),
+			fmt.Sprintf("%d.%d.1", a, b), fmt.Sprintf(">=%d.0.0 <%d.0.0", a, b), fmt.Sprintf("^%d.%d.0", a, b), fmt.Sprintf("%d.x || %d.x", a, b),
+		}).Draw(t, "text")
+		r, err := ParseRange(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sorted []Version
+		for range rapid.IntRange(0, 12).Draw(t, "versions") {
+			pre := rapid.SampledFrom([]string{"", "", "-rc.1", "+ds1"}).Draw(t, "suffix")
+			sorted = append(sorted, MustParseVersion(fmt.Sprintf("%d.%d.%d", number.Draw(t, "x"), number.Draw(t, "y"), number.Draw(t, "z"))+pre))
+		}
+		slices.SortFunc(sorted, Version.Compare)
+		from, to, ok := r.Span(sorted)
+		if plain := r.plain != nil; ok != plain {
+			t.Fatalf("%q: %v", text, ok)
+		}
+		for i, v := range sorted {
+			if got, want := from <= i && i < to, r.Contains(v); ok && got != want {
+				t.Errorf("%q contains %s: %v, Span says %v (%d to %d of %v)", text, v, want, got, from, to, sorted)
 			}
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/Masterminds/semver/v3"
@@ -74,6 +75,26 @@ func (r Range) Contains(v Version) bool {
 
 // IsZero reports whether it is the zero Range, as where none was given.
 func (r Range) IsZero() bool { return r.text == "" }
+
+// Span tells which of a list of known versions, the oldest first, are in the
+// range: those from one up to, and without, another. It reports false where only
+// Contains can tell, since the range is not of one piece.
+func (r Range) Span(sorted []Version) (from, to int, ok bool) {
+	if r.plain == nil {
+		return 0, 0, false
+	}
+	first := func(bound [3]uint64) int {
+		at, _ := slices.BinarySearchFunc(sorted, bound, func(v Version, bound [3]uint64) int {
+			if less([3]uint64{v.Major(), v.Minor(), v.Patch()}, bound) {
+				return -1
+			}
+			return 1
+		})
+		return at
+	}
+	from = first(r.plain.low)
+	return from, max(from, first(r.plain.high)), true
+}
 
 // Equal reports whether both ranges are written alike.
 func (r Range) Equal(o Range) bool { return r.text == o.text }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	_ "time/tzdata" // hosts without zoneinfo must not read windows otherwise
+
+	"github.com/observability-upgrade/observability-upgrade/internal/window"
 )
 
 // AutoUpgrade are the rules of unattended runs, docs/specification.md, section 8.
@@ -31,9 +33,9 @@ type AutoPolicy struct {
 // Window is a maintenance window, written {day, start, end, timezone} or
 // "HH:MM-HH:MM". With an end before its start it ends on the next day.
 type Window struct {
-	Day      string `yaml:"day"`      // monday … sunday, in any case; empty or daily: every day
+	Day      string `yaml:"day"`      // monday … sunday or mon … sun, in any case; empty or daily: every day
 	Start    string `yaml:"start"`    // HH:MM
-	End      string `yaml:"end"`      // HH:MM
+	End      string `yaml:"end"`      // HH:MM, up to 24:00
 	Timezone string `yaml:"timezone"` // IANA name; empty: UTC
 }
 
@@ -92,18 +94,19 @@ func (v *validator) autoUpgrade(a *AutoUpgrade) {
 func (v *validator) windows(windows []Window) {
 	for i, w := range windows {
 		at := func(key string) []any { return []any{"maintenance_windows", i, key} }
-		if w.Day != "" {
+		if _, _, err := window.ParseDay(w.Day); err != nil {
 			v.oneOf(at("day"), strings.ToLower(w.Day), "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "daily")
 		}
-		good := true
-		for _, t := range [][2]string{{"start", w.Start}, {"end", w.End}} {
-			if _, err := time.Parse("15:04", t[1]); err != nil {
-				v.fail(at(t[0]), "%q: want HH:MM, from 00:00 to 23:59", t[1])
-				good = false
-			}
+		start, err := window.ParseClock(w.Start, false)
+		if err != nil {
+			v.fail(at("start"), "%v", err)
 		}
-		if good && w.Start == w.End {
-			v.fail([]any{"maintenance_windows", i}, "begins and ends at %s; for a whole day write 00:00 to 23:59", w.Start)
+		end, wrong := window.ParseClock(w.End, true)
+		if wrong != nil {
+			v.fail(at("end"), "%v", wrong)
+		}
+		if err == nil && wrong == nil && start == end {
+			v.fail([]any{"maintenance_windows", i}, "begins and ends at %s; for a whole day write 00:00 to 24:00", w.Start)
 		}
 		if _, err := time.LoadLocation(w.Timezone); err != nil {
 			v.fail(at("timezone"), "%q is not a time zone such as UTC or Europe/Berlin", w.Timezone)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
+	"github.com/observability-upgrade/observability-upgrade/internal/window"
 	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
 )
 
@@ -346,7 +347,7 @@ func TestMatrix(t *testing.T) {
 	if err == nil {
 		t.Fatal("both files define both keys")
 	}
-	for _, want := range []string{"auto_upgrade is defined", "maintenance_windows is defined", pr.Policy(), r.Matrix()} {
+	for _, want := range []string{"auto_upgrade: is defined", "maintenance_windows: is defined", pr.Policy(), r.Matrix()} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not name %s", err, want)
 		}
@@ -464,7 +465,7 @@ func FuzzParseRange(f *testing.F) {
 }
 
 func FuzzWindows(f *testing.F) {
-	for _, s := range []string{`["02:00-04:00"]`, `[{day: saturday, start: "02:00", end: "06:00", timezone: UTC}]`, `[x]`, `[{}]`, `[-]`, `[[]]`, `{}`, `[{timezone: ../x}]`} {
+	for _, s := range []string{`["02:00-04:00"]`, `[{day: saturday, start: "02:00", end: "06:00", timezone: UTC}]`, `[x]`, `[{}]`, `[-]`, `[[]]`, `{}`, `[{timezone: ../x}]`, `["00:00-24:00"]`, `[{day: Sat, start: "24:00", end: "24:00"}]`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -474,16 +475,79 @@ func FuzzWindows(f *testing.F) {
 		}
 		m := &Matrix{}
 		errs := decode(n, m)
-		errs = beside(errs, m.validate(n))
+		errs = errs.Beside(m.validate(n))
 		if len(errs) > 0 {
 			return
 		}
 		for _, w := range m.MaintenanceWindows {
-			_, err1 := time.Parse("15:04", w.Start)
-			_, err2 := time.Parse("15:04", w.End)
-			_, err3 := time.LoadLocation(w.Timezone)
-			if err := errors.Join(err1, err2, err3); err != nil {
+			if _, err := window.New(w.Day, w.Start, w.End, w.Timezone); err != nil {
 				t.Fatalf("%q: %v", s, err)
+			}
+		}
+	})
+}
+
+// A matrix that is accepted can be planned with: every range in it can be read.
+func FuzzMatrix(f *testing.F) {
+	files, err := filepath.Glob("testdata/matrix/*.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte(`compatibility: {loki: {"3.x.x": {promtail: {needs: "3.x.x", reason: r, reference: "https://h"}}}}`))
+	f.Add([]byte("a: &a {b: 1}\ncompatibility: {loki: *a}\nblacklist: [*a]\n"))
+	f.Add([]byte("channels: {loki: {lts: {versions: 2.x}}, grafana: {}}\npaths: {loki: [{}]}\none_way: {loki: [{from: , to: , reversible: no}]}\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		n, err := yamlfile.Parse("f", data)
+		m := &Matrix{File: "f"}
+		errs := decode(n, m).Beside(m.validate(n))
+		if err != nil || len(errs) > 0 {
+			for _, e := range errs {
+				if e.File == "" || e.Message == "" {
+					t.Fatalf("%q: %#v", data, e)
+				}
+			}
+			return
+		}
+		m.Add(Knowledge())
+		var ranges []string
+		for _, rules := range m.Compatibility {
+			for when, needs := range rules {
+				ranges = append(ranges, when)
+				for _, need := range needs {
+					ranges = append(ranges, need.Needs)
+				}
+			}
+		}
+		for _, b := range m.Blacklist {
+			ranges = append(ranges, b.Version)
+		}
+		for _, list := range m.Paths {
+			for _, p := range list {
+				ranges = append(ranges, p.From, p.To)
+			}
+		}
+		for _, list := range m.OneWay {
+			for _, e := range list {
+				ranges = append(ranges, e.From, e.To)
+			}
+		}
+		for name, lines := range m.Channels {
+			for line := range lines {
+				if _, err := m.Channel(name, line); err != nil {
+					t.Fatalf("%q: %v", data, err)
+				}
+			}
+		}
+		for _, r := range ranges {
+			if _, err := ParseRange(r); err != nil {
+				t.Fatalf("%q: %v", data, err)
 			}
 		}
 	})
@@ -507,13 +571,13 @@ func FuzzPolicy(f *testing.F) {
 			t.Fatal(err)
 		}
 		p, err := LoadPolicy(r, environment())
-		if (p == nil) == (err == nil) {
-			t.Fatalf("%v, %v", p, err)
+		if p == nil && err == nil {
+			t.Fatal("neither a policy nor an error")
 		}
 		if err != nil && strings.Contains(err.Error(), "ghp_secret") {
 			t.Fatalf("the secret is shown: %v", err)
 		}
-		if p != nil && (p.Retention.Backups < 1 || p.Retention.Runs < 1 || p.Timeouts.Stop <= 0 || p.Upstream.GitHub.APIURL == "") {
+		if err == nil && (p.Retention.Backups < 1 || p.Retention.Runs < 1 || p.Timeouts.Stop <= 0 || p.Upstream.GitHub.APIURL == "") {
 			t.Fatalf("%+v", p)
 		}
 	})

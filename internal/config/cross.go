@@ -14,7 +14,8 @@ import (
 // that does not exist are errors: somebody relies on them. The matrix may speak of
 // components that this host's catalogue does not have, since it may be shared
 // among hosts: that is a warning. m is the administrator's matrix, with or without
-// what is built in.
+// what is built in. Either may be nil when it cannot be read: then nothing is said
+// of it, nor of channels, which the matrix defines.
 func Cross(p *Policy, m *Matrix, known []string) (errs, warnings yamlfile.Errors) {
 	unknown := func(name string) string {
 		if slices.Contains(known, name) {
@@ -25,6 +26,13 @@ func Cross(p *Policy, m *Matrix, known []string) (errs, warnings yamlfile.Errors
 			text += fmt.Sprintf("; did you mean %q?", near)
 		}
 		return text
+	}
+	channels := m != nil
+	if p == nil {
+		p = &Policy{}
+	}
+	if m == nil {
+		m = &Matrix{}
 	}
 	pv, mv := validator{node: p.Root, file: p.File}, validator{node: m.Root, file: m.File}
 	for key, list := range map[string][]Hold{"holds": p.Holds, "pins": p.Pins} {
@@ -59,7 +67,7 @@ func Cross(p *Policy, m *Matrix, known []string) (errs, warnings yamlfile.Errors
 			if text := unknown(name); text != "" {
 				from.v.errs = append(from.v.errs, from.v.key(at, text))
 			}
-			if ch := from.a.Policies[name].Channel; ch != "" {
+			if ch := from.a.Policies[name].Channel; ch != "" && channels {
 				if _, err := m.Channel(name, ch); err != nil {
 					from.v.fail(append(at, "channel"), "%v", err)
 				}

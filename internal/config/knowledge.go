@@ -17,7 +17,7 @@ func Knowledge() *Matrix {
 	m := &Matrix{File: "knowledge.yaml (built in)"}
 	n, err := yamlfile.Parse(m.File, knowledge)
 	if err == nil {
-		err = beside(decode(n, m), m.validate(n)).Err()
+		err = decode(n, m).Beside(m.validate(n)).Err()
 	}
 	if err != nil {
 		panic(err) // a test reads it

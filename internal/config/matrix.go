@@ -82,7 +82,7 @@ type Edge struct {
 // Errors are as those of LoadPolicy.
 func LoadMatrix(root layout.Root) (*Matrix, error) {
 	m := &Matrix{File: root.Matrix()}
-	n, err := yamlfile.Load(m.File)
+	n, errs, err := load(m.File)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
 	}
@@ -90,9 +90,9 @@ func LoadMatrix(root layout.Root) (*Matrix, error) {
 		return nil, err
 	}
 	m.Root = n
-	errs := decode(n, m)
-	if err := beside(errs, m.validate(n)).Err(); err != nil {
-		return nil, err
+	errs = errs.Beside(decode(n, m))
+	if err := errs.Beside(m.validate(n)).Err(); err != nil {
+		return m, err
 	}
 	return m, nil
 }
@@ -145,15 +145,20 @@ func (m *Matrix) validate(n *yamlfile.Node) yamlfile.Errors {
 }
 
 // CheckConflicts refuses a key that both the policy and the matrix define
-// (docs/reference.md).
+// (docs/reference.md). The error is yamlfile.Errors.
 func CheckConflicts(p *Policy, m *Matrix) error {
-	var errs []error
+	v := validator{node: m.Root, file: m.File}
 	both := func(key string, a, b bool) {
-		if a && b {
-			errs = append(errs, fmt.Errorf("%s is defined in %s and in %s; keep one of them", key, p.File, m.File))
+		if !a || !b {
+			return
 		}
+		at := p.File
+		if e := p.Root.KeyErrorf([]any{key}, ""); e.Line > 0 {
+			at = fmt.Sprintf("%s:%d", p.File, e.Line)
+		}
+		v.errs = append(v.errs, v.key([]any{key}, fmt.Sprintf("is defined in %s too; keep one of them", at)))
 	}
 	both("auto_upgrade", p.AutoUpgrade != nil, m.AutoUpgrade != nil)
 	both("maintenance_windows", p.MaintenanceWindows != nil, m.MaintenanceWindows != nil)
-	return errors.Join(errs...)
+	return v.errs.Err()
 }

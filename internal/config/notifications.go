@@ -214,10 +214,7 @@ func LoadNotifications(root layout.Root, env func(string) string) (*Notification
 	if err == nil {
 		err = unresolved.Err()
 	}
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
+	return out, err
 }
 
 // LoadNotificationsToQueue is LoadNotifications for who only puts messages into the
@@ -230,7 +227,7 @@ func LoadNotificationsToQueue(root layout.Root, env func(string) string) (n *Not
 
 func loadNotifications(root layout.Root, env func(string) string) (*Notifications, yamlfile.Errors, error) {
 	out := &Notifications{File: root.Notifications()}
-	n, err := yamlfile.Load(out.File)
+	n, wrong, err := load(out.File)
 	if errors.Is(err, fs.ErrNotExist) {
 		return out, nil, nil
 	}
@@ -239,12 +236,11 @@ func loadNotifications(root layout.Root, env func(string) string) (*Notification
 	}
 	x := &expander{root: root, env: env}
 	n, unresolved := expandChannels(n, x)
-	errs := decode(n, out)
-	all := beside(unresolved, append(errs, out.validate(n)...))
-	if len(all) > len(unresolved) {
-		return nil, nil, all.Err()
-	}
+	errs := wrong.Beside(append(unresolved, decode(n, out)...))
 	out.Root, out.Secrets = n, x.found
+	if all := errs.Beside(out.validate(n)); len(wrong) > 0 || len(all) > len(unresolved) {
+		return out, nil, all.Err()
+	}
 	for _, ch := range out.Channels {
 		if ch.Enabled {
 			ch.complete()

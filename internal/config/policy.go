@@ -132,11 +132,13 @@ func defaults() *Policy {
 // OBSERVABILITY_UPGRADE_GITLAB_API_URL and GITHUB_TOKEN override the file, and a
 // secret that is overridden need not exist. Top-level keys named in unread are
 // taken for not given, with what they say and the secrets they need. Errors are
-// yamlfile.Errors, all of them at once, or a yamlfile.InsecureError.
+// yamlfile.Errors, all of them at once, or a yamlfile.InsecureError. Beside errors
+// the policy is what could be read of it, for those who look for further mistakes;
+// nil where that is nothing.
 func LoadPolicy(root layout.Root, env func(string) string, unread ...string) (*Policy, error) {
 	p := defaults()
 	p.File = root.Policy()
-	node, err := yamlfile.Load(p.File)
+	node, errs, err := load(p.File)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -151,9 +153,9 @@ func LoadPolicy(root layout.Root, env func(string) string, unread ...string) (*P
 		node = without(node, "upstream", "github", "token")
 	}
 	x := &expander{root: root, env: env}
-	node, errs := node.MapStrings(x.expand)
+	node, unknown := node.MapStrings(x.expand)
 	p.Root = node
-	errs = append(errs, decode(node, p)...)
+	errs = errs.Beside(append(unknown, decode(node, p)...))
 	if token != "" {
 		p.Upstream.GitHub.Token = Secret(token)
 	}
@@ -172,8 +174,8 @@ func LoadPolicy(root layout.Root, env func(string) string, unread ...string) (*P
 			}
 		}
 	}
-	if err := beside(errs, p.validate()).Err(); err != nil {
-		return nil, err
+	if err := errs.Beside(p.validate()).Err(); err != nil {
+		return p, err
 	}
 	for _, f := range []*Forge{&p.Upstream.GitHub, &p.Upstream.GitLab, &p.Upstream.Grafana} {
 		f.APIURL = strings.TrimRight(f.APIURL, "/")
@@ -337,22 +339,14 @@ func decode(n *yamlfile.Node, out any) yamlfile.Errors {
 	return errs
 }
 
-// beside appends errors found later, except those that follow from an earlier
-// one about the same key, or a key around or below it.
-func beside(earlier, later yamlfile.Errors) yamlfile.Errors {
-	out := earlier
-	for _, l := range later {
-		if !slices.ContainsFunc(earlier, func(e yamlfile.Error) bool { return e.File == l.File && (within(e.Key, l.Key) || within(l.Key, e.Key)) }) {
-			out = append(out, l)
-		}
+// load reads a file as far as it can be read: node is nil and failed is not where
+// nothing of it can be used, or where there is none.
+func load(file string) (node *yamlfile.Node, wrong yamlfile.Errors, failed error) {
+	node, err := yamlfile.Load(file)
+	if node != nil && errors.As(err, &wrong) {
+		return node, wrong, nil
 	}
-	return out
-}
-
-// within reports whether the key outer is inner, or leads to it.
-func within(outer, inner string) bool {
-	rest, ok := strings.CutPrefix(inner, outer)
-	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	return node, nil, err
 }
 
 // unset is an environment without some variables.

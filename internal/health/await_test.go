@@ -487,3 +487,15 @@ func TestCompareWaits(t *testing.T) {
 		t.Errorf("%v, %v", diff, err)
 	}
 }
+
+// Debian's builds report their own revision beside the version that they tell when
+// asked: both are the same program. A pre-release is another one.
+func TestRevisionOfADistribution(t *testing.T) {
+	for text, same := range map[string]bool{
+		"0.11.0": true, "0.11.0-1+b4": true, "0.11.0-2": true, "0.11.0+ds-3+b1": true, "0.11.1-1+b4": false, "0.11.0-rc.1": false, "0.11.0-rc.1-1": false, "": false, "x-1": false,
+	} {
+		if got := upstreams(text).SameRelease(component.MustParseVersion("0.11.0")); got != same {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}

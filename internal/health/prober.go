@@ -51,7 +51,14 @@ type Prober struct {
 // Once looks at the component as it is now.
 func (p *Prober) Once(ctx context.Context, t Target) Report {
 	r := Report{Name: t.Component, Instance: t.Instance}
-	if p.checkService(ctx, t, &r) {
+	switch {
+	case !t.hasService():
+		// A program that people call: what it can do, its tests may say.
+		r.add("service", Skipped, "it has no service")
+		p.checkReady(ctx, t, &r)
+		p.checkMetrics(ctx, t, &r)
+		p.checkFunctional(ctx, t, &r)
+	case p.checkService(ctx, t, &r):
 		before := p.usage(ctx, t)
 		began := time.Now()
 		p.checkReady(ctx, t, &r)
@@ -227,6 +234,7 @@ func (p *Prober) checkMetrics(ctx context.Context, t Target, r *Report) {
 		r.add("metric", Fail, "%s has no %s", address, metric)
 		return
 	}
+	metric = line[:strings.IndexAny(line, "{ \t")] // of several, the one that is there
 	r.add("metric", OK, "%s present", metric)
 	said := versionLabel(metric, line)
 	if said == "" {
@@ -240,7 +248,7 @@ func (p *Prober) checkMetrics(ctx context.Context, t Target, r *Report) {
 	case t.Version.IsZero():
 	case err != nil:
 		r.add("version", Warn, "%s says %q, which is no version", metric, said)
-	case got.SameRelease(t.Version):
+	case got.SameRelease(t.Version), upstreams(said).SameRelease(t.Version):
 		r.add("version", OK, "reports %s", said)
 	case t.Mend != "":
 		r.add("version", Fail, "runs %s, installed is %s%s", said, t.Version, t.mend())
@@ -267,15 +275,31 @@ func (p *Prober) report(r *Report, name string, o Outcome) {
 	r.add(name, o.Status, "%s", o.Detail)
 }
 
+// revision is what Debian's builds of some exporters append: "0.11.0-1+b4".
+var revision = regexp.MustCompile(`-\d+(\+b\d+)?$`)
+
+// upstreams is a version without a distribution's revision, which the program
+// itself does not tell; zero where that is none.
+func upstreams(text string) component.Version {
+	v, err := component.ParseVersion(revision.ReplaceAllString(text, ""))
+	if err != nil {
+		return component.Version{}
+	}
+	return v
+}
+
 // findMetric returns the first sample line of a metric in the text exposition
-// format.
+// format; name may be several, parted by "|".
 func findMetric(body []byte, name string) (string, bool) {
+	names := strings.Split(name, "|")
 	sc := bufio.NewScanner(bytes.NewReader(body))
 	sc.Buffer(make([]byte, 0, 64<<10), maxBody)
 	for name != "" && sc.Scan() {
 		line := sc.Text()
-		if rest, ok := strings.CutPrefix(line, name); ok && rest != "" && (rest[0] == '{' || rest[0] == ' ' || rest[0] == '\t') {
-			return line, true
+		for _, one := range names {
+			if rest, ok := strings.CutPrefix(line, one); ok && rest != "" && (rest[0] == '{' || rest[0] == ' ' || rest[0] == '\t') {
+				return line, true
+			}
 		}
 	}
 	return "", false

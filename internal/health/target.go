@@ -109,5 +109,9 @@ func (t Target) mend() string {
 	return "; type: " + t.Mend
 }
 
+// hasService reports whether the definition names anything that runs: a unit or a
+// command line.
+func (t Target) hasService() bool { return t.Service.Unit != "" || len(t.Service.Command) > 0 }
+
 // settle is how long the component must stay healthy with one process.
 func (t Target) settle() time.Duration { return t.Spec.Health.Settle.Std() }

@@ -15,6 +15,18 @@ func fullBitset(size int) bitset {
 	return b
 }
 
+// fullBitsets makes n full sets of one piece of memory.
+func fullBitsets(n, size int) []bitset {
+	full := fullBitset(size)
+	all := make(bitset, n*len(full))
+	out := make([]bitset, n)
+	for i := range out {
+		out[i] = all[i*len(full) : (i+1)*len(full) : (i+1)*len(full)]
+		copy(out[i], full)
+	}
+	return out
+}
+
 func (b bitset) has(i int) bool { return b[i/64]&(1<<(i%64)) != 0 }
 func (b bitset) add(i int)      { b[i/64] |= 1 << (i % 64) }
 func (b bitset) remove(i int)   { b[i/64] &^= 1 << (i % 64) }
@@ -48,6 +60,23 @@ func (b bitset) meets(o bitset) bool {
 	return false
 }
 
+// covers reports whether all numbers from one up to another are in b.
+func (b bitset) covers(from, to int) bool {
+	for w := from / 64; w <= to/64; w++ {
+		want := ^uint64(0)
+		if w == from/64 {
+			want <<= from % 64
+		}
+		if w == to/64 {
+			want &= ^uint64(0) >> (63 - to%64)
+		}
+		if want&^b[w] != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // keep removes what is not in o, and reports whether that changed anything.
 func (b bitset) keep(o bitset) bool {
 	changed := false
@@ -64,6 +93,23 @@ func (b bitset) drop(o bitset) bool {
 	for i, w := range b {
 		b[i] = w &^ o[i]
 		changed = changed || b[i] != w
+	}
+	return changed
+}
+
+// filter removes the members for which beside has nothing in common with o, and
+// reports whether that changed anything.
+func (b bitset) filter(beside []bitset, o bitset) bool {
+	changed := false
+	for w, word := range b {
+		for word != 0 {
+			i := bits.TrailingZeros64(word)
+			word &= word - 1
+			if !beside[w*64+i].meets(o) {
+				b[w] &^= 1 << i
+				changed = true
+			}
+		}
 	}
 	return changed
 }

@@ -233,6 +233,9 @@ func (s *solver) standing(i int) string {
 func (s *solver) warnings() []string {
 	out := slices.Clone(s.told)
 	for _, r := range s.rules {
+		if !r.before && !r.waived {
+			continue // no result breaks it
+		}
 		v, o := s.version(r.a, s.target[r.a]), s.version(r.b, s.target[r.b])
 		if !s.upgraded(r.a) && !s.upgraded(r.b) || !r.broken(v, o) {
 			continue

@@ -65,7 +65,7 @@ type Installed struct {
 	Failed    []Failed            // versions that failed on this host
 	Instances []string            // of one that has several, in the order they are upgraded
 	Security  Security            // what is known of vulnerabilities
-	DataKept  bool                // a copy of its data can be kept, which opens doors that are reversible with one to a person
+	DataKept  bool                // a copy of its data can be kept, or it keeps none: opens doors that are reversible with one to a person
 }
 
 // Failed is a version that failed on this host (docs/reference.md, promise 7).

@@ -41,6 +41,7 @@ type ladder struct {
 	failed []option // usable releases that failed here, newest first
 	nodes  []node   // nodes[0] is the installed version, the others oldest first
 	open   []bitset // open[u]: the nodes that can be entered from node u in one step
+	sets   map[setKey]bitset
 }
 
 func newLadder(in Input, c *candidate) *ladder {
@@ -83,6 +84,15 @@ func (l *ladder) in(r Range) []bool {
 	}
 	m := make([]bool, len(l.listed)+1)
 	m[0] = contains(r, l.c.Current)
+	if s, ok := r.(spanner); ok {
+		if from, to, ok := s.Span(l.listed); ok {
+			for i := from; i < to; i++ {
+				m[i+1] = true
+			}
+			l.member[text] = m
+			return m
+		}
+	}
 	for i, v := range l.listed {
 		m[i+1] = r.Contains(v)
 	}
@@ -90,19 +100,37 @@ func (l *ladder) in(r Range) []bool {
 	return m
 }
 
+var _ spanner = component.Range{}
+
+// spanner is a range that can tell which of a sorted list of versions, the oldest
+// first, are in it: those from one up to another, when ok. It is asked once where
+// Contains would be asked for each.
+type spanner interface {
+	Span(sorted []component.Version) (from, to int, ok bool)
+}
+
 // build makes the nodes of the usable options (newest first); ranges are those
 // of the matrix that speak of this component. Nothing at or below floor is a
 // goal: it is the newest version that failed here.
 func (l *ladder) build(usable []option, ranges []Range, floor component.Version) {
-	tell := make([][]bool, 0, len(ranges)+2*len(l.stones)+2*len(l.doors))
+	ends := make([]bool, len(l.listed)+1) // whether a stretch ends before a listed version
+	tell := func(m []bool) {
+		for i := 1; i < len(m); i++ {
+			ends[i] = ends[i] || m[i] != m[i-1]
+		}
+	}
 	for _, r := range ranges {
-		tell = append(tell, l.in(r))
+		if _, met := l.member[r.String()]; !met { // those of stones are told below
+			tell(l.in(r))
+		}
 	}
 	for _, p := range l.stones {
-		tell = append(tell, p.inTo, p.inFrom)
+		tell(p.inTo)
+		tell(p.inFrom)
 	}
 	for _, e := range l.doors {
-		tell = append(tell, l.in(e.To), l.in(e.From))
+		tell(l.in(e.To))
+		tell(l.in(e.From))
 	}
 	for _, o := range usable {
 		if !o.failed.passes() {
@@ -120,7 +148,7 @@ func (l *ladder) build(usable []option, ranges []Range, floor component.Version)
 		last = nil
 	}
 	for i, v := range l.listed {
-		if i > 0 && slices.ContainsFunc(tell, func(m []bool) bool { return m[i] != m[i+1] }) {
+		if i > 0 && ends[i+1] {
 			closeStretch()
 		}
 		for next >= 0 && usable[next].release.Version.Equal(v) {
@@ -221,7 +249,7 @@ func (l *ladder) refusal(v int) verdict {
 		if e.Reversible != "no" {
 			why = "the way back needs a copy of its data, and where that is, is not known"
 			if l.c.DataKept {
-				why = "a run by hand keeps a copy of its data and goes"
+				why = "a run by hand goes, with a copy of its data where it has any"
 			}
 		}
 		if !l.c.DataKept || e.Reversible == "no" {

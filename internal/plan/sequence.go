@@ -92,12 +92,14 @@ func (s *solver) sequence(group []int) []move {
 	all := s.modesOf(group)
 	for n := 0; n < len(all); n += 2 {
 		for _, m := range all[n : n+2] {
+			s.tries = 0
 			if w := s.walk(group, m); w.search(true) {
 				return s.ordered(w)
 			}
 		}
 		// The pretty order was too far to seek; any that is compatible will do.
 		for _, m := range all[n : n+2] {
+			s.tries = 0
 			w := s.walk(group, m)
 			w.safeSteps()
 			if w.search(false) {
@@ -180,24 +182,20 @@ func (w *walk) valid(i, v int) bool {
 			}
 		}
 	}
-	return w.fits(i, v, func(j int) (int, int) { return w.at[j], w.at[j] })
+	for _, k := range w.s.beside[i] {
+		if j, beside := w.s.pairs[k].from(i); !beside[v].has(w.at[j]) {
+			return false
+		}
+	}
+	return true
 }
 
 // safe reports whether node v breaks no rule of candidate i wherever the others
 // are from here on.
 func (w *walk) safe(i, v int) bool {
-	return w.fits(i, v, func(j int) (int, int) { return w.at[j], w.s.target[j] })
-}
-
-func (w *walk) fits(i, v int, others func(j int) (from, to int)) bool {
-	for _, k := range w.s.touches[i] {
-		r := &w.s.rules[k]
-		j := r.a + r.b - i
-		from, to := others(j)
-		for u := from; u <= to; u++ {
-			if r.a == i && !r.allows(v, u) || r.b == i && !r.allows(u, v) {
-				return false
-			}
+	for _, k := range w.s.beside[i] {
+		if j, beside := w.s.pairs[k].from(i); !beside[v].covers(w.at[j], w.s.target[j]) {
+			return false
 		}
 	}
 	return true
@@ -216,13 +214,14 @@ func (w *walk) search(pretty bool) bool {
 		return true
 	}
 	key := w.key()
-	if w.work++; w.work > walkLimit || w.seen[key] {
+	if w.work++; w.work > walkLimit || w.s.tries > tryLimit || w.seen[key] {
 		return false
 	}
 	w.seen[key] = true
 	last, taken := w.last, len(w.moves)
 	for _, i := range w.candidates(pretty) {
 		for _, v := range w.nexts(i) {
+			w.s.tries++
 			if !w.valid(i, v) {
 				continue
 			}

@@ -25,12 +25,15 @@ type solver struct {
 	deps    [][]int      // what a candidate depends on, also through others that do not move
 	rules   []bound
 	touches [][]int  // rules by candidate
+	pairs   []pair   // what the rules come to, two candidates at a time
+	beside  [][]int  // pairs by candidate
 	target  []int    // the node each candidate goes to; 0: it stays
 	early   []bool   // candidates that fix a known vulnerability, and those that must go before them
 	steps   []move   // in the order they run
 	told    []string // what a person should know
 	dead    []nogood
 	work    int // nodes visited in the group at hand
+	tries   int // steps tried for its order
 	doms    []bitset
 }
 
@@ -47,8 +50,13 @@ type nogood struct {
 }
 
 // searchLimit bounds the search in one group. Beyond it the group is planned
-// greedily, which is valid but may not be the best; a person is told.
-const searchLimit = 50_000
+// greedily, which is valid but may not be the best; a person is told. tryLimit
+// bounds what is spent on orders of steps: a set that looks possible may take
+// thousands of them, and rules that bind all to all leave many such sets.
+const (
+	searchLimit = 50_000
+	tryLimit    = 1_000_000
+)
 
 func solve(in Input, cands []*candidate) (*solver, error) {
 	s := &solver{cands: cands, rules: bind(in, cands), touches: make([][]int, len(cands)), target: make([]int, len(cands)), early: make([]bool, len(cands)), doms: make([]bitset, len(cands))}
@@ -58,13 +66,18 @@ func solve(in Input, cands []*candidate) (*solver, error) {
 			s.touches[r.b] = append(s.touches[r.b], i)
 		}
 	}
+	s.pairs, s.beside = pairUp(s.rules, cands), make([][]int, len(cands))
+	for i, p := range s.pairs {
+		s.beside[p.a] = append(s.beside[p.a], i)
+		s.beside[p.b] = append(s.beside[p.b], i)
+	}
 	s.dependencies()
 	for i, c := range cands {
 		s.doms[i] = c.ladder.goals()
 	}
 	var sequences [][]move
 	for _, group := range s.groups() {
-		s.work = 0
+		s.work, s.tries = 0, 0
 		s.settle(group)
 		s.hurry(group)
 		sequences = append(sequences, s.sequence(group))
@@ -99,10 +112,8 @@ func (s *solver) groups() [][]int {
 			parent[find(a)] = find(b)
 		}
 	}
-	for _, r := range s.rules {
-		if !r.waived {
-			tie(r.a, r.b)
-		}
+	for _, p := range s.pairs {
+		tie(p.a, p.b)
 	}
 	for i, deps := range s.deps {
 		for _, j := range deps {
@@ -172,40 +183,33 @@ func (s *solver) settle(group []int) {
 		names = append(names, s.cands[i].name)
 	}
 	slices.Sort(names)
+	s.tries = 0
 	s.told = append(s.told, fmt.Sprintf("the rules between %s are too entangled to be searched whole; the plan is compatible, but may not be the newest there is", strings.Join(names, ", ")))
 	s.greedy(group)
 }
 
-// propagate removes from the domains what no member of the other side of a rule
-// allows; it begins with the rules of the given candidates and reports false
+// propagate removes from the domains what fits no member of the domain of another
+// candidate; it begins with the rules of the given candidates and reports false
 // when a domain runs empty.
 func (s *solver) propagate(from []int) bool {
 	queue := slices.Clone(from)
-	queued := map[int]bool{}
+	queued := make([]bool, len(s.cands))
 	for _, i := range queue {
 		queued[i] = true
 	}
 	for len(queue) > 0 {
 		i := queue[0]
 		queue, queued[i] = queue[1:], false
-		for _, k := range s.touches[i] {
-			r := &s.rules[k]
-			da, db := s.doms[r.a], s.doms[r.b]
-			changed := -1
-			if !db.meets(r.needs) && da.drop(r.when) {
-				changed = r.a
-			}
-			if da.within(r.when) && db.keep(r.needs) {
-				changed = r.b
-			}
-			if changed < 0 {
+		for _, k := range s.beside[i] {
+			j, beside := s.pairs[k].other(i)
+			if !s.doms[j].filter(beside, s.doms[i]) {
 				continue
 			}
-			if da.empty() || db.empty() {
+			if s.doms[j].empty() {
 				return false
 			}
-			if !queued[changed] {
-				queue, queued[changed] = append(queue, changed), true
+			if !queued[j] {
+				queue, queued[j] = append(queue, j), true
 			}
 		}
 	}
@@ -216,13 +220,16 @@ func (s *solver) propagate(from []int) bool {
 // best first. When there is no way it says to which position to go back: what is
 // assigned after that has no part in the failure.
 func (s *solver) assign(group []int, k int) (found bool, back int) {
-	if s.work++; s.work > searchLimit {
+	if s.work++; s.work > searchLimit || s.tries > tryLimit {
 		return false, -1
 	}
 	if k == len(group) {
 		core := s.stuck(group)
-		if core == nil {
+		switch {
+		case core == nil:
 			return true, 0
+		case s.tries > tryLimit:
+			return false, -1 // not sought to the end
 		}
 		dead := nogood{cands: s.around(core), core: len(core)}
 		for _, i := range dead.cands {
@@ -265,8 +272,8 @@ func (s *solver) assign(group []int, k int) (found bool, back int) {
 func (s *solver) around(core []int) []int {
 	out := slices.Clone(core)
 	for _, i := range core {
-		for _, k := range s.touches[i] {
-			if j := s.rules[k].a + s.rules[k].b - i; s.movable(j) && !slices.Contains(out, j) {
+		for _, k := range s.beside[i] {
+			if j := s.pairs[k].a + s.pairs[k].b - i; s.movable(j) && !slices.Contains(out, j) {
 				out = append(out, j)
 			}
 		}
@@ -317,8 +324,12 @@ func (s *solver) greedy(group []int) {
 
 // compatible reports whether the targets break no rule of candidate i.
 func (s *solver) compatible(i int) bool {
-	_, hit := s.conflict(i, s.target[i])
-	return !hit
+	for _, k := range s.beside[i] {
+		if j, beside := s.pairs[k].from(i); !beside[s.target[i]].has(s.target[j]) {
+			return false
+		}
+	}
+	return true
 }
 
 // conflict is the first rule that candidate i breaks at node v, the others being

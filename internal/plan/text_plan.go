@@ -100,12 +100,14 @@ var checkTitles = map[string]string{
 	"maintenance_window": "Maintenance window",
 	"inodes":             "Sufficient inodes",
 	"file_system":        "File systems writable",
+	"staging":            "Staging directory ours",
 	"binary_writable":    "Binaries replaceable",
 	"unit_file":          "Units in order",
 	"history_readable":   "History readable",
 	"clock":              "Clock plausible",
 	"alert_gate":         "No blocking alerts",
 	"data_backup":        "Data can be kept",
+	"signature":          "Signatures in place",
 }
 
 // checks writes one line per check. What is not well follows it, component by

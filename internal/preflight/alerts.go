@@ -147,13 +147,18 @@ func (c *checker) query(ctx context.Context, q string) ([]series, error) {
 	if err != nil {
 		return nil, err
 	}
+	return decodeGate(resp.StatusCode, body)
+}
+
+// decodeGate is the series of an answer.
+func decodeGate(code int, body []byte) ([]series, error) {
 	var a gateAnswer
 	decodeErr := json.Unmarshal(body, &a)
 	switch {
 	case decodeErr == nil && a.Status == "error":
-		return nil, fmt.Errorf("%d: %s", resp.StatusCode, a.Error)
-	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("it answered %d, expected 200", resp.StatusCode)
+		return nil, fmt.Errorf("%d: %s", code, a.Error)
+	case code != http.StatusOK:
+		return nil, fmt.Errorf("it answered %d, expected 200", code)
 	case decodeErr != nil:
 		return nil, fmt.Errorf("it is no answer of Prometheus: %w", decodeErr)
 	case a.Status != "success":
@@ -163,7 +168,10 @@ func (c *checker) query(ctx context.Context, q string) ([]series, error) {
 	}
 	var list []series
 	if err := json.Unmarshal(a.Data.Result, &list); err != nil {
-		return nil, errors.Join(errors.New("it is no answer of Prometheus"), err)
+		return nil, fmt.Errorf("it is no answer of Prometheus: %w", err)
+	}
+	if list == nil { // a null says nothing of what fires
+		return nil, errors.New("it is no answer of Prometheus: it holds no result")
 	}
 	return list, nil
 }

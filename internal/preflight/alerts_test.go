@@ -149,3 +149,35 @@ func TestSameServer(t *testing.T) {
 		}
 	}
 }
+
+// Whatever answers in Prometheus's place is understood or told as no answer: a
+// gate is never open because of it.
+func FuzzGateAnswer(f *testing.F) {
+	for _, seed := range []string{
+		`{"status":"success","data":{"resultType":"vector","result":[]}}`,
+		`{"status":"success","data":{"resultType":"vector","result":[{"metric":{"alertname":"Down","severity":"page"},"value":[1,"1"]}]}}`,
+		`{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"up"},"values":[[1,"1"]]}]}}`,
+		`{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}`,
+		`{"status":"error","errorType":"bad_data","error":"parse error"}`,
+		`{"status":"success"}`, `{"status":"success","data":{"resultType":"vector"}}`, `<html>`, ``,
+		`{"status":"success","data":{"resultType":"vector","result":null}}`,
+	} {
+		f.Add(200, []byte(seed))
+		f.Add(503, []byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, code int, body []byte) {
+		list, err := decodeGate(code, body)
+		if err != nil && list != nil {
+			t.Fatalf("series beside an error: %v", err)
+		}
+		if err != nil {
+			return
+		}
+		if code != http.StatusOK || list == nil {
+			t.Fatalf("%d %q was taken for an answer", code, body)
+		}
+		if len(list) > 0 && nameSeries(list) == "" {
+			t.Fatal("what fires is not named")
+		}
+	})
+}

@@ -37,6 +37,7 @@ const (
 	MaintenanceWindow = "maintenance_window"
 	Inodes            = "inodes"
 	FileSystem        = "file_system"
+	Staging           = "staging"
 	BinaryWritable    = "binary_writable"
 	UnitFile          = "unit_file"
 	HistoryReadable   = "history_readable"
@@ -62,6 +63,8 @@ type Input struct {
 	Installed map[string]*inventory.Installed // by component; all those of the plan
 	Root      layout.Root
 	Staging   string // the directory of all staging directories
+	// StagingDirs are the names, in Staging, of those that the run will use.
+	StagingDirs []string
 
 	Data       []DataCopy // the copies of data that the run cannot do without
 	SkipHealth bool       // --skip-health-checks: health is looked at and refuses nothing
@@ -172,6 +175,7 @@ func (c *checker) jobs() []job {
 		{name: DiskSpace, names: []string{Inodes, FileSystem}, do: c.checkFileSystems},
 		{name: Compatibility, do: c.checkCompatibility},
 		{name: BackupReadiness, do: c.checkBackupDir},
+		{name: Staging, do: c.checkStaging},
 		{name: Network, names: []string{Clock}, do: c.checkNetwork},
 		{name: Lock, do: c.checkLock},
 		{name: MaintenanceWindow, do: c.checkWindow},

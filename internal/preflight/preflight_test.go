@@ -27,7 +27,7 @@ func TestAllIsWell(t *testing.T) {
 	}
 	want := []string{
 		DiskSpace, ServiceHealth, Compatibility, ConfigSyntax, BackupReadiness, Network, Lock, MaintenanceWindow,
-		Inodes, FileSystem, BinaryWritable, UnitFile, HistoryReadable, Clock, AlertGate,
+		Inodes, FileSystem, Staging, BinaryWritable, UnitFile, HistoryReadable, Clock, AlertGate,
 	}
 	if len(names) != len(want) {
 		t.Fatalf("got %v", names)
@@ -125,6 +125,9 @@ func TestCancelled(t *testing.T) {
 
 func TestCompatibility(t *testing.T) {
 	in := host(t, "prometheus")
+	expect(t, Run(t.Context(), in), Compatibility, component.CheckOK, "every rule that is built in; there is no "+in.Root.Matrix())
+	write(t, in.Root.Matrix(), "compatibility: {}\n", 0o644)
+	expect(t, Run(t.Context(), in), Compatibility, component.CheckOK, "and those of "+in.Root.Matrix())
 	in.Plan.Warnings = []string{"loki 3.0.0 needs promtail 3.x, and it is 2.9.3; this was so before the upgrade"}
 	expect(t, Run(t.Context(), in), Compatibility, component.CheckWarn, "so before the upgrade")
 }

@@ -76,7 +76,7 @@ func (j job) nextWhenLate(status component.CheckStatus) string {
 	switch {
 	case status == component.CheckSkipped:
 		return ""
-	case j.name == DiskSpace || j.name == BackupReadiness || j.name == BinaryWritable:
+	case j.name == DiskSpace || j.name == BackupReadiness || j.name == Staging || j.name == BinaryWritable:
 		return "findmnt -D"
 	case j.name == ServiceHealth || j.name == UnitFile:
 		return "observability-upgrade status"
@@ -88,7 +88,7 @@ func (j job) nextWhenLate(status component.CheckStatus) string {
 func inOrder(r Report) Report {
 	order := []string{
 		DiskSpace, ServiceHealth, Compatibility, ConfigSyntax, BackupReadiness, Network, Lock, MaintenanceWindow,
-		Inodes, FileSystem, BinaryWritable, UnitFile, HistoryReadable, Clock, AlertGate,
+		Inodes, FileSystem, Staging, BinaryWritable, UnitFile, HistoryReadable, Clock, AlertGate,
 	}
 	slices.SortStableFunc(r.Checks, func(a, b component.Check) int {
 		return slices.Index(order, a.Name) - slices.Index(order, b.Name)

@@ -3,6 +3,7 @@ package preflight
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
@@ -12,7 +13,10 @@ import (
 // every rule of the matrix but those it warns of.
 func (c *checker) checkCompatibility(context.Context) finding {
 	if len(c.Plan.Warnings) == 0 {
-		return found(ok(Compatibility, "", "the plan keeps every rule of %s", c.Root.Matrix()))
+		if _, err := os.Lstat(c.Root.Matrix()); err != nil {
+			return found(ok(Compatibility, "", "the plan keeps every rule that is built in; there is no %s", c.Root.Matrix()))
+		}
+		return found(ok(Compatibility, "", "the plan keeps every rule that is built in, and those of %s", c.Root.Matrix()))
 	}
 	var f finding
 	for _, w := range c.Plan.Warnings {

@@ -2,11 +2,13 @@ package stack
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
 	"github.com/observability-upgrade/observability-upgrade/internal/catalogue"
 	"github.com/observability-upgrade/observability-upgrade/internal/config"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
@@ -50,37 +52,47 @@ func CheckConfig(root layout.Root, env func(string) string) ConfigReport {
 	policy, policyErr := config.LoadPolicy(root, env)
 	matrix, matrixErr := config.LoadMatrix(root)
 	notes, notifyErr := config.LoadNotifications(root, env)
-	if notifyErr == nil {
+	var found yamlfile.Errors
+	switch {
+	case notifyErr == nil:
 		notifyErr = notify.Check(root, notes).Err()
+	case notes != nil:
+		found = notify.CheckTemplates(notes)
 	}
 	cat, catErr := catalogue.Load(root.ComponentsDir())
 	r.file(root.Policy(), policyErr)
 	r.file(root.Matrix(), matrixErr)
 	r.file(root.Notifications(), notifyErr)
-	overrides, err := filepath.Glob(filepath.Join(root.ComponentsDir(), "*.y*ml"))
-	if err != nil {
-		overrides = nil // the pattern is ours; it is well formed
-	}
-	for _, path := range overrides {
-		r.file(path, nil)
-		if n, err := yamlfile.Load(path); err == nil { // what is wrong with the file itself, the catalogue tells
-			r.add(config.CheckSecrets(root, env, n).Err())
+	for _, pattern := range []string{"*.yaml", "*.yml"} {
+		overrides, err := filepath.Glob(filepath.Join(root.ComponentsDir(), pattern))
+		if err != nil {
+			overrides = nil // the pattern is ours; it is well formed
 		}
-	}
-	r.add(catErr)
-	if policyErr == nil && matrixErr == nil {
-		r.add(config.CheckConflicts(policy, matrix))
-		if catErr == nil {
-			own := *matrix
-			matrix.Add(config.Knowledge())
-			wrong, _ := config.Cross(policy, matrix, cat.Names())
-			_, warnings := config.Cross(policy, &own, cat.Names())
-			r.add(wrong.Err())
-			for _, w := range warnings {
-				r.Warnings = append(r.Warnings, asConfigError(w))
+		for _, path := range overrides {
+			r.file(path, nil)
+			if n, _ := yamlfile.Load(path); n != nil { // what is wrong with the file itself, the catalogue tells
+				found = append(found, config.CheckSecrets(root, env, n)...)
 			}
 		}
 	}
+	r.add(catErr)
+	r.warn(cat.Skipped())
+	var own *config.Matrix
+	if matrix != nil {
+		alone := *matrix
+		own = &alone
+		matrix.Add(config.Knowledge())
+	}
+	if policy != nil && matrix != nil {
+		var both yamlfile.Errors
+		errors.As(config.CheckConflicts(policy, matrix), &both)
+		found = append(found, both...)
+	}
+	wrong, _ := config.Cross(policy, matrix, cat.Names())
+	_, warnings := config.Cross(policy, own, cat.Names())
+	found = append(append(found, wrong...), unreadableKeys(cat, root)...)
+	r.beside(found)
+	r.warn(warnings)
 	for i, f := range r.Files {
 		r.Files[i].OK = !slices.ContainsFunc(r.Errors, func(e ConfigError) bool { return e.File == f.Path })
 	}
@@ -91,6 +103,44 @@ func (r *ConfigReport) file(path string, err error) {
 	_, missing := os.Lstat(path)
 	r.Files = append(r.Files, ConfigFile{Path: path, Present: missing == nil})
 	r.add(err)
+}
+
+// unreadableKeys are the keys for signatures that definitions name and that cannot
+// be used.
+func unreadableKeys(cat *catalogue.Catalogue, root layout.Root) yamlfile.Errors {
+	var out yamlfile.Errors
+	for _, c := range cat.All() {
+		err := artifact.CheckKeys(c, root.Prefix())
+		if err == nil {
+			continue
+		}
+		at := []any{"signature"}
+		switch s := c.Signature; {
+		case s.Type == "gpg", s.Type == "minisign":
+			at = append(at, "keyring")
+		case s.Type == "cosign" && s.Key != "":
+			at = append(at, "key")
+		case s.Type == "cosign" && s.TrustedRoot != "":
+			at = append(at, "trusted_root")
+		}
+		out = append(out, cat.Errorf(c.Name, at, "%s", strings.TrimPrefix(err.Error(), fmt.Sprint(at[len(at)-1])+": ")))
+	}
+	return out
+}
+
+// beside adds what is wrong besides the errors so far.
+func (r *ConfigReport) beside(later yamlfile.Errors) {
+	var earlier yamlfile.Errors
+	for _, e := range r.Errors {
+		earlier = append(earlier, yamlfile.Error(e))
+	}
+	r.add(earlier.Beside(later)[len(earlier):].Err())
+}
+
+func (r *ConfigReport) warn(warnings yamlfile.Errors) {
+	for _, w := range warnings {
+		r.Warnings = append(r.Warnings, asConfigError(w))
+	}
 }
 
 // add takes an error apart into the single ones.

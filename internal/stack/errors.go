@@ -3,6 +3,8 @@ package stack
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
@@ -46,12 +48,18 @@ func (e *RefusedError) Unwrap() error { return e.Err }
 type UpstreamUnknownError struct{ Errs map[string]error }
 
 func (e *UpstreamUnknownError) Error() string {
-	msg := "no upstream could be asked, so nothing is known about new releases"
-	for name, err := range e.Errs {
-		return fmt.Sprintf("%s: %s: %v", msg, name, err)
+	names := slices.Sorted(maps.Keys(e.Errs))
+	if len(names) == 0 {
+		return noUpstream
+	}
+	msg := fmt.Sprintf("%s: %s: %v", noUpstream, names[0], e.Errs[names[0]])
+	if more := names[1:]; len(more) > 0 {
+		msg += "; nor could those of " + strings.Join(more, ", ")
 	}
 	return msg
 }
+
+const noUpstream = "no upstream could be asked, so nothing is known about new releases"
 
 // ChecksError carries the pre-flight checks that refused a run.
 type ChecksError struct{ Failed []component.Check }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
@@ -119,7 +120,9 @@ func (s *Stack) planInput(found []*inventory.Installed, results map[string]upstr
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Root: s.Root.Prefix(), Estimate: s.estimates(),
 	}
 	for _, f := range found {
-		p := plan.Installed{Component: f.Component, Current: f.Version, DataKept: s.dataDir(f) != ""}
+		d := f.Component.Data
+		none := d.Path == "" && d.Flag == "" && len(d.Fingerprint) == 0 // what keeps no data can lose none
+		p := plan.Installed{Component: f.Component, Current: f.Version, DataKept: none || s.dataDir(f) != ""}
 		for _, one := range f.Copies {
 			p.Instances = append(p.Instances, one.Instance)
 		}
@@ -135,6 +138,13 @@ func (s *Stack) planInput(found []*inventory.Installed, results map[string]upstr
 		}
 		if r, ok := results[f.Component.Name]; ok {
 			p.Releases, p.Err = r.Releases, r.Err
+			// A pre-release is there for who names it, and for nobody else.
+			named := func(r component.Release) bool {
+				return !o.Pins[f.Component.Name].IsZero() && r.Version.Equal(o.Pins[f.Component.Name])
+			}
+			if i := slices.IndexFunc(r.Prereleases, named); i >= 0 && !slices.ContainsFunc(r.Releases, named) {
+				p.Releases = append(slices.Clip(p.Releases), r.Prereleases[i])
+			}
 		}
 		for _, bad := range st.Components[f.Component.Name].FailedVersions {
 			if v, err := component.ParseVersion(bad.Version); err == nil {

@@ -17,7 +17,7 @@ import (
 func (s *Stack) preflight(ctx context.Context, v *View, p *plan.Plan, skipHealth, dataBackup bool) preflight.Report {
 	return preflight.Run(ctx, preflight.Input{
 		Data: s.dataCopies(v, p, dataBackup),
-		Plan: p, Installed: v.Installed, Root: s.Root, Staging: s.staging(),
+		Plan: p, Installed: v.Installed, Root: s.Root, Staging: s.staging(), StagingDirs: stagingNames(p.Steps()),
 		SkipHealth: skipHealth, HoldsLock: s.holdsLock,
 		Prober: s.prober, Target: s.target,
 		Tool: func(ctx context.Context, args []string) (string, error) {

@@ -69,12 +69,8 @@ func (s *Stack) prepare(ctx context.Context, store *artifact.Store, step plan.St
 		if cause := context.Cause(dctx); cause != nil && ctx.Err() == nil {
 			err = errors.Join(cause, err)
 		}
-		next := "observability-upgrade apply --component=" + c.Name
-		if errors.As(err, new(*artifact.UnsignedError)) {
-			next = s.unsignedNext(c.Name)
-		}
 		end(err)
-		return nil, refuse("download and verification", err, next)
+		return nil, refuse("download and verification", err, s.nextAfter(err, c, step.To))
 	}
 	end(nil, slog.Int64("bytes", staged.Size), slog.Bool("cached", staged.FromCache), slog.String("checksum", staged.ChecksumSource), slog.String("signature", staged.Signed.Type))
 	p := &prepared{step: step, in: in, staged: staged}

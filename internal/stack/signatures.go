@@ -3,8 +3,10 @@ package stack
 import (
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"slices"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
@@ -42,37 +44,53 @@ func (s *Stack) checkSignatures(p *plan.Plan) ([]health.Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []health.Check
-	seen := map[string]bool{}
+	byName := map[string]*health.Check{} // of several steps the first that will be refused
+	var names []string
 	for _, st := range p.Steps() {
-		if c, ok := s.Catalogue.Get(st.Component); ok && !seen[st.Component] {
-			seen[st.Component] = true
-			out = append(out, s.checkSigned(c, before[st.Component])...)
+		c, ok := s.Catalogue.Get(st.Component)
+		if !ok {
+			continue
 		}
+		had := byName[st.Component]
+		if had != nil && had.Status == health.Fail {
+			continue
+		}
+		if check := s.checkSigned(c, st, before[st.Component]); check != nil {
+			if had == nil {
+				names = append(names, st.Component)
+			}
+			byName[st.Component] = check
+		}
+	}
+	var out []health.Check
+	for _, name := range names {
+		out = append(out, *byName[name])
 	}
 	return out, nil
 }
 
-// checkSigned foretells the refusal of a component whose definition names no
-// signature though one is wanted. It is no failure of the whole run: apply
-// refuses that component alone, so --continue-on-failure can leave it out. Where
-// nothing asks for a signature there is nothing to report.
-func (s *Stack) checkSigned(c *component.Component, before string) []health.Check {
-	check := func(st health.Status, format string, args ...any) []health.Check {
-		return []health.Check{{Name: "signature", Component: c.Name, Status: st, Detail: fmt.Sprintf(format, args...)}}
+// checkSigned foretells what the download will say of a release's signature: the
+// refusal where none is named or published though one is wanted, or where the
+// pinned keys cannot be read. Where nothing asks for a signature there is nothing
+// to report, and the result is nil.
+func (s *Stack) checkSigned(c *component.Component, st plan.Step, before string) *health.Check {
+	req := artifact.Request{
+		Component: c, Release: st.Release, OS: runtime.GOOS, Arch: runtime.GOARCH, Root: s.Root.Prefix(),
+		SignatureRequired: s.Policy.Verification.Signature == "required", AllowUnsigned: s.mayBeUnsigned(c.Name), SignedBefore: before,
 	}
-	required := s.Policy.Verification.Signature == "required"
+	check := &health.Check{Name: "signature", Component: c.Name}
+	err := artifact.ForetellSignature(req)
 	switch {
-	case before == "" && !required && c.Signature == nil:
+	case err != nil:
+		check.Status, check.Detail, check.Next = health.Fail, fmt.Sprintf("expected a signature of %s that can be checked, found: %v", st.To, err), s.nextAfter(err, c, st.To)
+	case c.Signature == nil && before == "" && !req.SignatureRequired:
 		return nil
-	case s.mayBeUnsigned(c.Name):
-		return check(health.Warn, "verification.allow_unsigned lets it come without a signature")
-	case c.Signature != nil:
-		return check(health.OK, "a %s signature is checked at apply", c.Signature.Type)
-	case before != "":
-		return check(health.Warn, "apply will refuse it: it was verified by a signature before (%s), and its definition names none any more; %s", before, s.unsignedNext(c.Name))
+	case req.AllowUnsigned:
+		check.Status, check.Detail = health.Warn, "verification.allow_unsigned lets it come without a signature"
+	default:
+		check.Status, check.Detail = health.OK, fmt.Sprintf("a %s signature is checked at apply", c.Signature.Type)
 	}
-	return check(health.Warn, "apply will refuse it: verification.signature is required, and its definition names none; %s", s.unsignedNext(c.Name))
+	return check
 }
 
 // unsignedNext is what a person does about a component that lacks a signature.

@@ -168,6 +168,9 @@ func (s *Stack) Status(ctx context.Context) (*Status, error) {
 			Service: in.Service.Label(), Active: in.Status.Active, Healthy: report[in].Healthy, Detail: report[in].Failures(),
 			Vulnerable: known.Of(in.Component.Name).Vulnerable(),
 		}
+		if in.Service.Unit == "" && len(in.Service.Command) == 0 {
+			c.Service = "" // a program that people call
+		}
 		if len(in.Copies) > 0 {
 			c.Active, c.Healthy = true, true
 			c.addInstances(in, recorded, report, away)

@@ -200,6 +200,15 @@ func (s *Stack) AutoEnable(ctx context.Context, o AutoOptions) ([]string, error)
 			Hint:    fmt.Sprintf("put this line into root's crontab: 0 3 * * * %s apply --auto --policy=%s --quiet", o.Program, o.Policy),
 		}
 	}
+	if s.Root.IsHost() { // below another root the path means nothing yet
+		var wrong *timer.ProgramError
+		if err := timer.CheckProgram(o.Program); errors.As(err, &wrong) {
+			const place = "/usr/local/bin/observability-upgrade"
+			return nil, &RefusedError{Check: "program of the units", Err: err, Next: fmt.Sprintf("install -m 0755 %s %s && %s auto-enable --policy=%s", wrong.Path, place, place, o.Policy)}
+		} else if err != nil {
+			return nil, err
+		}
+	}
 	if len(o.Schedule) == 0 {
 		set, err := s.Windows()
 		if err != nil {

@@ -95,22 +95,30 @@ KillMode=mixed
 
 // hardening is what the job leaves room for. Not possible: ProtectSystem and
 // read-only paths (binaries and units are replaced wherever they are installed),
-// NoNewPrivileges and a system call filter (new binaries are run as another user,
-// without network, to ask their version, which takes namespaces), PrivateTmp (the
-// staging directory is where people look for it), CapabilityBoundingSet (owners,
-// modes and file capabilities are kept).
+// NoNewPrivileges (new binaries are run as another user to ask their version),
+// PrivateTmp (the staging directory is where people look for it), UMask (others
+// read the state, and directories are made with what it leaves), RestrictSUIDSGID,
+// MemoryDenyWriteExecute and CapabilityBoundingSet (binaries keep their modes,
+// owners and capabilities, and run as they are), ProtectProc (which file a service
+// executes is read from /proc). The namespaces are those of artifact.Probe.
 const hardening = `# Root is needed: it replaces binaries wherever they are, keeps their owners and
 # capabilities, controls units, and runs new binaries in namespaces of their own.
 ProtectHome=yes
 PrivateDevices=yes
+PrivateMounts=yes
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
 ProtectKernelLogs=yes
+ProtectControlGroups=yes
 ProtectClock=yes
 ProtectHostname=yes
 RestrictRealtime=yes
+RestrictNamespaces=net ipc
 LockPersonality=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+SystemCallArchitectures=native
+SystemCallFilter=~@clock @cpu-emulation @debug @module @obsolete @raw-io @reboot @swap
+SystemCallErrorNumber=EPERM
 `
 
 func recoveryUnit(o Options) string {

@@ -38,6 +38,36 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// The unit that packages install is closed as the one written here.
+func TestPackagedUnitIsHardened(t *testing.T) {
+	unit, err := os.ReadFile("../../packaging/systemd/" + Recovery)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(unit), "\n"+hardening) {
+		t.Errorf("packaging/systemd/%s does not have the settings of auto-enable", Recovery)
+	}
+}
+
+// What systemd says of how much the services could do, were they not ours. It
+// grows only with a reason that is written down beside the settings.
+func TestExposure(t *testing.T) {
+	help, err := exec.Command("systemd-analyze", "--help").CombinedOutput()
+	if err != nil || !strings.Contains(string(help), "--offline") {
+		t.Skip("there is no systemd-analyze that judges files")
+	}
+	dir := t.TempDir()
+	if _, err := Write(&hostfs.Host{}, dir, options); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{Service, Recovery} {
+		out, err := exec.Command("systemd-analyze", "security", "--offline=yes", "--threshold=50", "--no-pager", filepath.Join(dir, name)).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
+
 // systemd reads the units without complaint.
 func TestUnitsAreValid(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {

@@ -130,10 +130,13 @@ func (c *Client) remember(u *url.URL) {
 
 // Result is what one component's upstream answered.
 type Result struct {
-	Releases  []component.Release // newest version first
-	Err       error
-	FromCache bool      // answered from disk without asking
-	CheckedAt time.Time // when upstream last confirmed the answer; zero on error
+	Releases []component.Release // newest version first
+	// Prereleases are those that upstream flags so, or whose version says so, newest
+	// first: for a person who names one, never to be chosen otherwise.
+	Prereleases []component.Release
+	Err         error
+	FromCache   bool      // answered from disk without asking
+	CheckedAt   time.Time // when upstream last confirmed the answer; zero on error
 }
 
 // Releases lists the stable releases of a component, newest version first, each
@@ -173,9 +176,9 @@ func (c *Client) All(ctx context.Context, comps []*component.Component) map[stri
 			for _, comp := range group {
 				r := Result{FromCache: l.fromCache, CheckedAt: l.checkedAt}
 				if err != nil {
-					r = Result{Err: named(err, comp.Name)}
-				} else if r.Releases, err = c.choose(comp, l); err != nil {
-					r = Result{Err: named(&UnknownError{URL: l.where, Err: err}, comp.Name)}
+					r = Result{Err: err}
+				} else if r.Releases, r.Prereleases, err = c.choose(comp, l); err != nil {
+					r = Result{Err: &UnknownError{URL: l.where, Err: err}}
 				}
 				mu.Lock()
 				out[comp.Name] = r
@@ -204,13 +207,13 @@ func (c *Client) Resolve(ctx context.Context, comp *component.Component, rel com
 	case component.SourceGitHub, component.SourceGitLab, component.SourceDirectory:
 		return rel, nil
 	default:
-		return rel, named(noReleases(comp), comp.Name)
+		return rel, noReleases(comp)
 	}
 	if err != nil {
-		return rel, named(err, comp.Name)
+		return rel, err
 	}
 	if rel.Assets, err = c.assets(comp, rel.Tag, assets); err != nil {
-		return rel, &UnknownError{Component: comp.Name, URL: "release " + rel.Tag, Err: err}
+		return rel, &UnknownError{URL: "release " + rel.Tag, Err: err}
 	}
 	return rel, nil
 }
@@ -314,34 +317,51 @@ func (c *Client) list(ctx context.Context, comp *component.Component) (listing, 
 	return listing{}, fmt.Errorf("source type %q is not known; want github, gitlab, grafana, directory, http or package", comp.Source.Type)
 }
 
-// choose keeps the stable releases whose tags are this component's.
-func (c *Client) choose(comp *component.Component, l listing) ([]component.Release, error) {
-	out := []component.Release{}
+// choose parts the releases whose tags are this component's into stable ones and
+// others.
+func (c *Client) choose(comp *component.Component, l listing) (stable, pre []component.Release, err error) {
+	stable = []component.Release{}
 	for _, raw := range l.releases {
 		v, ok := versionOf(comp, raw)
-		if !ok || v.Prerelease() || raw.prerelease && !comp.Source.AcceptPrereleaseFlag {
+		early := v.Prerelease() || raw.prerelease && !comp.Source.AcceptPrereleaseFlag
+		if !ok || early {
 			c.log.Debug("release skipped", "component", comp.Name, "tag", raw.tag, "ours", ok, "flagged", raw.prerelease)
+		}
+		if !ok {
 			continue
 		}
 		assets, err := c.assets(comp, raw.tag, raw.assets)
-		if err != nil {
-			return nil, err
+		if err != nil && early {
+			continue // nobody asked for it
 		}
-		out = append(out, component.Release{
+		if err != nil {
+			return nil, nil, err
+		}
+		r := component.Release{
 			Version: v, Tag: raw.tag, PublishedAt: raw.publishedAt, Prerelease: raw.prerelease,
 			NotesURL: raw.notesURL, Assets: assets,
-		})
+		}
+		if early {
+			pre = append(pre, r)
+		} else {
+			stable = append(stable, r)
+		}
 	}
-	slices.SortStableFunc(out, func(a, b component.Release) int {
+	return c.sorted(comp, stable), c.sorted(comp, pre), nil
+}
+
+// sorted puts the newest version first and leaves each version there once.
+func (c *Client) sorted(comp *component.Component, list []component.Release) []component.Release {
+	slices.SortStableFunc(list, func(a, b component.Release) int {
 		return cmp.Or(b.Version.Compare(a.Version), b.PublishedAt.Compare(a.PublishedAt), cmp.Compare(b.Tag, a.Tag))
 	})
-	return slices.CompactFunc(out, func(a, b component.Release) bool {
+	return slices.CompactFunc(list, func(a, b component.Release) bool {
 		same := a.Version.Equal(b.Version)
 		if same && a.Tag != b.Tag {
 			c.log.Warn("two releases of one version: the older is left out", "component", comp.Name, "kept", a.Tag, "left_out", b.Tag)
 		}
 		return same
-	}), nil
+	})
 }
 
 func versionOf(comp *component.Component, raw rawRelease) (component.Version, bool) {

@@ -148,13 +148,32 @@ func FuzzDecodeGitLab(f *testing.F) {
 }
 
 func FuzzDecodeGrafana(f *testing.F) {
-	f.Add([]byte(`{"items":[{"version":"1","channels":{"stable":true}}],"packages":[{"url":"https://h/x","sha256":"0"}]}`))
+	f.Add([]byte(`{"items":[{"version":"1","channels":{"stable":true}}]}`))
+	f.Add([]byte(`{"items":[{"version":"12.0.0","channels":{"stable":false},"releaseDate":"2026-01-02T03:04:05Z"},{"version":"11.6.0","channels":{"stable":true},"createdAt":"2026-01-02T03:04:05Z","releaseNotesUrl":"https://h/n"}]}`))
+	f.Add([]byte(`{"items":null}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if got, err := decodeGrafana(body); err != nil && got != nil {
 			t.Error("versions beside an error")
 		}
-		if got, err := decodeGrafanaPackages(body); err != nil && got != nil {
+	})
+}
+
+// What one version of a Grafana product consists of, docs of GET /PRODUCT/versions/V.
+func FuzzDecodeGrafanaPackages(f *testing.F) {
+	f.Add([]byte(`{"packages":[{"url":"https://h/x","sha256":"0"}]}`))
+	f.Add([]byte(`{"packages":[{"url":"https://dl.grafana.com/grafana/release/12.1.0/grafana_12.1.0_17007_linux_amd64.tar.gz","sha256":"cb1f2fc5c4b4ca96c4f9bb9da6d4bfa0d58ae6d0bfdb1f3a3f8bd0ad2f0a6d0c"},{"url":"https://dl.grafana.com/x?y=1#z"}]}`))
+	f.Add([]byte(`{"packages":[{"url":":"}]}`))
+	f.Add([]byte(`{"packages":[{}]}`))
+	f.Add([]byte(`{"packages":{}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got, err := decodeGrafanaPackages(body)
+		if err != nil && got != nil {
 			t.Error("packages beside an error")
+		}
+		for _, a := range got {
+			if _, err := url.Parse(a.url); err != nil || a.name == "" || strings.Contains(a.name, "/") && a.name != "/" {
+				t.Errorf("%+v: %v", a, err)
+			}
 		}
 	})
 }

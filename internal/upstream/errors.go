@@ -27,17 +27,17 @@ func notFound(what, advice string) error {
 }
 
 // UnknownError says that upstream could not be asked or did not answer sense, so
-// that nothing is known about newer releases: not that there are none.
+// that nothing is known about newer releases: not that there are none. Of which
+// component, is for the caller to say: a listing may be that of several.
 type UnknownError struct {
-	Component string
-	URL       string    // without credentials; a path for a directory
-	Status    int       // HTTP status; 0 when there was no answer
-	RetryAt   time.Time // when upstream accepts requests again; zero when it does not say
-	Err       error
+	URL     string    // without credentials; a path for a directory
+	Status  int       // HTTP status; 0 when there was no answer
+	RetryAt time.Time // when upstream accepts requests again; zero when it does not say
+	Err     error
 }
 
 func (e *UnknownError) Error() string {
-	s := fmt.Sprintf("%s: newer releases unknown: %s: %v", e.Component, e.URL, e.Err)
+	s := fmt.Sprintf("newer releases unknown: %s: %v", e.URL, e.Err)
 	if !e.RetryAt.IsZero() {
 		s += fmt.Sprintf("; upstream answers again at %s", e.RetryAt.UTC().Format(time.RFC3339))
 	}
@@ -55,17 +55,6 @@ func (e *UnknownError) Error() string {
 
 // Unwrap gives the cause.
 func (e *UnknownError) Unwrap() error { return e.Err }
-
-// named puts a component's name to an error, which a shared listing leaves out.
-func named(err error, comp string) error {
-	var u *UnknownError
-	if errors.As(err, &u) {
-		c := *u
-		c.Component = comp
-		return &c
-	}
-	return fmt.Errorf("%s: %w", comp, err)
-}
 
 // refusal is a rate limit that has not yet run out.
 type refusal struct {

@@ -20,7 +20,7 @@ import (
 type Window struct {
 	day        time.Weekday
 	daily      bool
-	start, end int // minutes after midnight; an end not after the start is on the next day
+	start, end int // minutes after midnight, an end up to 24:00; one not after the start is on the next day
 	zone       *time.Location
 }
 
@@ -49,29 +49,22 @@ func (o Opening) String() string {
 
 var weekdays = []string{"sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"}
 
-// New makes a window. day is the name of a weekday in any case, or "" or "daily";
-// start and end are HH:MM; zone is an IANA name, UTC when it is empty.
+// New makes a window: day is as ParseDay has it, start and end as ParseClock has
+// them; zone is an IANA name, UTC when it is empty.
 func New(day, start, end, zone string) (Window, error) {
 	w := Window{}
-	switch name := strings.ToLower(day); name {
-	case "", "daily":
-		w.daily = true
-	default:
-		i := slices.Index(weekdays, name)
-		if i < 0 {
-			return w, fmt.Errorf("day %q: want %s or daily", day, strings.Join(weekdays, ", "))
-		}
-		w.day = time.Weekday(i)
-	}
 	var err error
-	if w.start, err = minutes(start); err != nil {
+	if w.day, w.daily, err = ParseDay(day); err != nil {
 		return w, err
 	}
-	if w.end, err = minutes(end); err != nil {
+	if w.start, err = ParseClock(start, false); err != nil {
+		return w, err
+	}
+	if w.end, err = ParseClock(end, true); err != nil {
 		return w, err
 	}
 	if w.start == w.end {
-		return w, fmt.Errorf("it begins and ends at %s; for a whole day write 00:00 to 23:59", start)
+		return w, fmt.Errorf("it begins and ends at %s; for a whole day write 00:00 to 24:00", start)
 	}
 	if w.zone, err = time.LoadLocation(zone); err != nil {
 		return w, fmt.Errorf("time zone %q: %w", zone, err)
@@ -79,10 +72,32 @@ func New(day, start, end, zone string) (Window, error) {
 	return w, nil
 }
 
-func minutes(s string) (int, error) {
+// ParseDay reads the name of a weekday, whole or its first three letters, in any
+// case; "" and "daily" are every day.
+func ParseDay(s string) (day time.Weekday, daily bool, err error) {
+	name := strings.ToLower(s)
+	if name == "" || name == "daily" {
+		return 0, true, nil
+	}
+	i := slices.IndexFunc(weekdays, func(d string) bool { return name == d || name == d[:3] })
+	if i < 0 {
+		return 0, false, fmt.Errorf("day %q: want %s, their first three letters, or daily", s, strings.Join(weekdays, ", "))
+	}
+	return time.Weekday(i), false, nil
+}
+
+// ParseClock reads a time HH:MM as minutes after midnight. An end may be 24:00,
+// the midnight that ends the day.
+func ParseClock(s string, end bool) (int, error) {
+	last := "23:59"
+	if end {
+		if last = "24:00"; s == last {
+			return 24 * 60, nil
+		}
+	}
 	t, err := time.Parse("15:04", s)
 	if err != nil {
-		return 0, fmt.Errorf("time %q: want HH:MM, from 00:00 to 23:59", s)
+		return 0, fmt.Errorf("time %q: want HH:MM, from 00:00 to %s", s, last)
 	}
 	return t.Hour()*60 + t.Minute(), nil
 }

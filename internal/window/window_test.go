@@ -1,6 +1,7 @@
 package window
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,18 @@ func TestDaylightSaving(t *testing.T) {
 		// Lord Howe moves by half an hour: 2026-10-04 02:00 becomes 02:30, 2026-04-05 02:00 becomes 01:30.
 		{"Lord Howe, half-hour gap", "02:10", "03:00", "Australia/Lord_Howe", "2026-10-04", "2026-10-03T15:30:00Z", "2026-10-03T16:00:00Z"},
 		{"Lord Howe, half-hour overlap", "01:40", "01:50", "Australia/Lord_Howe", "2026-04-05", "2026-04-04T14:40:00Z", "2026-04-04T15:20:00Z"},
+		// 24:00 is the midnight that ends the day, whatever the clocks do that night.
+		{"a whole day", "00:00", "24:00", "UTC", "2026-06-10", "2026-06-10T00:00:00Z", "2026-06-11T00:00:00Z"},
+		{"a whole day of 23 hours", "00:00", "24:00", "Europe/Berlin", "2026-03-29", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"},
+		{"a whole day of 25 hours", "00:00", "24:00", "Europe/Berlin", "2026-10-25", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"},
+		{"the end of a day", "22:00", "24:00", "America/New_York", "2026-06-10", "2026-06-11T02:00:00Z", "2026-06-11T04:00:00Z"},
+		// Cairo, 2026-04-24: 00:00 becomes 01:00 at 2026-04-23T22:00Z; 2026-10-30 begins twice, at 00:00 it becomes 23:00.
+		{"the midnight that is skipped ends it", "22:00", "24:00", "Africa/Cairo", "2026-04-23", "2026-04-23T20:00:00Z", "2026-04-23T22:00:00Z"},
+		{"the midnight that is skipped begins it", "00:00", "24:00", "Africa/Cairo", "2026-04-24", "2026-04-23T22:00:00Z", "2026-04-24T21:00:00Z"},
+		{"the last hour twice", "22:00", "24:00", "Africa/Cairo", "2026-10-29", "2026-10-29T19:00:00Z", "2026-10-29T22:00:00Z"},
+		// Havana, 2026-11-01: 01:00 becomes 00:00 at 05:00Z, so that midnight is shown twice.
+		{"midnight twice: the last ends it", "22:00", "24:00", "America/Havana", "2026-10-31", "2026-11-01T02:00:00Z", "2026-11-01T05:00:00Z"},
+		{"midnight twice: the first begins it", "00:00", "24:00", "America/Havana", "2026-11-01", "2026-11-01T04:00:00Z", "2026-11-02T05:00:00Z"},
 		// Samoa had no 2011-12-30.
 		{"a day that was left out", "10:00", "12:00", "Pacific/Apia", "2011-12-30", "", ""},
 	}
@@ -96,6 +109,9 @@ func TestJudge(t *testing.T) {
 		{"over midnight, before", night, "2026-11-27T21:30:00Z", time.Hour, true, "Fri 2026-11-27 22:00-Sat 02:00 CET"},
 		{"over midnight, after", night, "2026-11-28T00:30:00Z", time.Minute, true, "Fri"},
 		{"over midnight, ended", night, "2026-11-28T01:00:00Z", time.Minute, false, "opens on Fri 2026-12-04 22:00-Sat 02:00 CET"},
+		{"the whole day, every day", Set{must(t, "", "00:00", "24:00", "Europe/Berlin")}, "2026-10-24T21:59:59Z", 48 * time.Hour, true, "Thu 2026-10-22 00:00"},
+		{"the whole of one day", Set{must(t, "Sat", "00:00", "24:00", "UTC")}, "2026-11-28T23:00:00Z", time.Hour, true, "Sat 2026-11-28 00:00-Sun 00:00 UTC"},
+		{"the whole of one day, over", Set{must(t, "SAT", "00:00", "24:00", "UTC")}, "2026-11-29T00:00:00Z", time.Hour, false, "(saturday 00:00-24:00 UTC)"},
 		{"windows that touch are one", chain, "2026-11-24T22:30:00Z", 2 * time.Hour, true, "Tue 2026-11-24 22:00-Wed 01:00 UTC"},
 	}
 	for _, tt := range tests {
@@ -109,7 +125,7 @@ func TestJudge(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	for _, w := range [][4]string{{"someday", "02:00", "04:00", ""}, {"", "2", "04:00", ""}, {"", "02:00", "24:00", ""}, {"", "02:00", "02:00", ""}, {"", "02:00", "04:00", "Mars/Olympus"}} {
+	for _, w := range [][4]string{{"someday", "02:00", "04:00", ""}, {"", "2", "04:00", ""}, {"", "24:00", "02:00", ""}, {"", "02:00", "24:01", ""}, {"sa", "02:00", "04:00", ""}, {"satur", "02:00", "04:00", ""}, {"", "02:00", "02:00", ""}, {"", "02:00", "04:00", "Mars/Olympus"}} {
 		if got, err := New(w[0], w[1], w[2], w[3]); err == nil {
 			t.Errorf("%v gives %s", w, got)
 		}
@@ -118,15 +134,15 @@ func TestNewRefuses(t *testing.T) {
 
 // What At and Next say of any windows at any moment hangs together.
 func TestProperties(t *testing.T) {
-	zones := []string{"UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/Sao_Paulo", "Africa/Casablanca"}
+	zones := []string{"UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/Sao_Paulo", "Africa/Casablanca", "Africa/Cairo", "America/Havana"}
 	rapid.Check(t, func(r *rapid.T) {
 		var s Set
 		for range rapid.IntRange(1, 3).Draw(r, "windows") {
-			clock := func(name string) string {
-				m := rapid.IntRange(0, 24*60-1).Draw(r, name)
-				return time.Date(2000, 1, 1, m/60, m%60, 0, 0, time.UTC).Format("15:04")
+			clock := func(name string, last int) string {
+				m := rapid.IntRange(0, last).Draw(r, name)
+				return fmt.Sprintf("%02d:%02d", m/60, m%60)
 			}
-			w, err := New(rapid.SampledFrom(append([]string{""}, weekdays...)).Draw(r, "day"), clock("start"), clock("end"), rapid.SampledFrom(zones).Draw(r, "zone"))
+			w, err := New(rapid.SampledFrom(append([]string{"", "Mon", "sun"}, weekdays...)).Draw(r, "day"), clock("start", 24*60-1), clock("end", 24*60), rapid.SampledFrom(zones).Draw(r, "zone"))
 			if err != nil {
 				continue
 			}

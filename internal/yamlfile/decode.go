@@ -24,10 +24,20 @@ type unmarshaler interface {
 // the file's name.
 func Decode(path string, data []byte, out any) error {
 	n, err := Parse(path, data)
-	if err != nil {
-		return err
+	return n.decodeBeside(err, out)
+}
+
+// decodeBeside is Decode where reading the file gave an error already: it is
+// reported with what else is wrong.
+func (n *Node) decodeBeside(err error, out any) error {
+	var errs, more Errors
+	if err == nil || n == nil || !errors.As(err, &errs) {
+		return errors.Join(err, n.Decode(out))
 	}
-	return n.Decode(out)
+	if errors.As(n.Decode(out), &more) {
+		errs = errs.Beside(more)
+	}
+	return errs.Err()
 }
 
 // Decode is Decode for a value that has been parsed; a nil node changes nothing.

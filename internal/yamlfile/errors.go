@@ -68,6 +68,24 @@ func (e Errors) Err() error {
 	return slices.Compact(s)
 }
 
+// Beside appends errors found later, except those that follow from an earlier
+// one about the same key, or a key around or below it.
+func (e Errors) Beside(later Errors) Errors {
+	out := slices.Clip(e)
+	for _, l := range later {
+		if !slices.ContainsFunc(e, func(x Error) bool { return x.File == l.File && (leadsTo(x.Key, l.Key) || leadsTo(l.Key, x.Key)) }) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// leadsTo reports whether the key outer is inner, or is around it.
+func leadsTo(outer, inner string) bool {
+	rest, ok := strings.CutPrefix(inner, outer)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
 // Nearest returns the candidate that word was most likely meant to be, by edit
 // distance; "" when none is near.
 func Nearest(word string, candidates []string) string {

@@ -24,7 +24,9 @@ const (
 )
 
 // Parse reads one YAML document. The name is used in errors only. A file that
-// holds nothing but blanks and comments gives a nil node.
+// holds nothing but blanks and comments gives a nil node. With an error the node
+// is not nil where the rest could be read all the same, such as beside a key that
+// is given twice: it is for those who look for further mistakes.
 func Parse(name string, data []byte) (*Node, error) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	switch {
@@ -56,10 +58,7 @@ func Parse(name string, data []byte) (*Node, error) {
 	}
 	c := &converter{file: name, anchors: map[string]*Node{}}
 	n := c.node(body, "", 0)
-	if err := c.errs.Err(); err != nil {
-		return nil, err
-	}
-	return n, nil
+	return n, c.errs.Err()
 }
 
 // parseAST calls the YAML library. It is guarded twice: nesting is measured on

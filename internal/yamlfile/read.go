@@ -28,13 +28,11 @@ func (e *InsecureError) Error() string {
 // error that wraps fs.ErrNotExist.
 func Read(path string, out any) error {
 	n, err := Load(path)
-	if err != nil {
-		return err
-	}
-	return n.Decode(out)
+	return n.decodeBeside(err, out)
 }
 
-// Load is Read without the decoding. An empty file gives a nil node.
+// Load is Read without the decoding. An empty file gives a nil node; beside an
+// error there may be one, see Parse.
 func Load(path string) (*Node, error) {
 	data, err := ReadSecure(path)
 	if err != nil {

@@ -49,6 +49,15 @@ func TestUnattended(t *testing.T) {
 		return strings.TrimSpace(h.MustRun(h.ctx, "systemctl", "show", "-P", "ExecMainExitTimestampMonotonic", "observability-upgrade.service"))
 	}
 
+	// A program that the unit would not see, or that others could replace, is refused.
+	h.MustRun(h.ctx, "sh", "-c", "cp "+program+" /root/copy && mkdir -m 0777 /opt/open && chmod 0777 /opt/open && cp "+program+" /opt/open/copy")
+	for at, want := range map[string]string{"/root/copy": "ProtectHome=yes", "/opt/open/copy": "below /opt/open, which everybody can write"} {
+		out, err := h.Run(h.ctx, at, "auto-enable", "--policy=minor")
+		if err != nil || out.ExitCode != 4 || !strings.Contains(out.Stderr, want) || !strings.Contains(out.Stderr, "next:  install -m 0755 "+at+" "+program) {
+			t.Errorf("%v %s", err, out)
+		}
+	}
+
 	// Outside the window nothing happens, and the unit does not count as failed.
 	h.file(policyFile, policy+window(2*time.Hour, 4*time.Hour))
 	var st autoStatus

@@ -133,6 +133,7 @@ func TestSchemas(t *testing.T) {
 		{schema: "vulnerabilities", args: "vulnerabilities --refresh", pre: func() error { return knowVulnerabilities(box) }},
 		{schema: "check", args: "check"},
 		{schema: "status", args: "status"},
+		{schema: "config-schema", args: "config schema"},
 		{schema: "monitoring-install", args: "monitoring install"},
 		{schema: "notify-test", args: "notify test", code: 1, pre: func() error { return hooks(404) }},
 		{schema: "notify-deliver", args: "notify deliver", code: 1, pre: func() error { return queueFailure(box) }},
