@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,28 +53,28 @@ nonsense
 
 func TestFrugal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		given := 0
-		f := newFrugal(http.NotFoundHandler(), func() { given++ })
+		var given atomic.Int32
+		f := newFrugal(http.NotFoundHandler(), func() { given.Add(1) })
 		ask := func() { f.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil)) }
 		for range 5 {
 			time.Sleep(quietAfter - time.Second)
 			ask()
 		}
 		synctest.Wait()
-		if given != 0 {
-			t.Errorf("given back %d times while somebody asks", given)
+		if given.Load() != 0 {
+			t.Errorf("given back %d times while somebody asks", given.Load())
 		}
 		time.Sleep(10 * quietAfter)
 		synctest.Wait()
-		if given != 1 {
-			t.Errorf("given back %d times after all asked", given)
+		if given.Load() != 1 {
+			t.Errorf("given back %d times after all asked", given.Load())
 		}
 		ask()
 		f.stop()
 		time.Sleep(10 * quietAfter)
 		synctest.Wait()
-		if given != 1 {
-			t.Errorf("given back %d times, once after the end", given)
+		if given.Load() != 1 {
+			t.Errorf("given back %d times, once after the end", given.Load())
 		}
 	})
 }

@@ -319,7 +319,12 @@ type liveRun struct {
 // journal, as a real one.
 func (h *host) begin() *liveRun {
 	h.t.Helper()
-	now := time.Now()
+	return h.beginAt(time.Now())
+}
+
+// beginAt begins one that began at another time.
+func (h *host) beginAt(now time.Time) *liveRun {
+	h.t.Helper()
 	r := &liveRun{h: h, id: now.UTC().Format("20060102_150405"), log: runlog.NewWriter(h.root, slog.New(slog.DiscardHandler))}
 	var err error
 	r.lock, err = lock.Acquire(h.root.Lock(), "observability-upgrade apply")
@@ -331,7 +336,7 @@ func (h *host) begin() *liveRun {
 		ID: r.id, Operation: run.Apply, Trigger: "manual", StartedAt: now, PID: os.Getpid(), BackupPath: "/var/backups/observability/" + r.id, ProgramBuild: "1.4.0",
 		Components: []run.Planned{{Name: "node_exporter", From: "1.9.1", To: "1.9.2"}, {Name: "prometheus", From: "2.53.3", To: "2.55.1"}, {Name: "grafana", From: "11.2.0", To: "11.3.0"}},
 	}
-	r.event(run.Event{Step: run.StepBegin, Begin: &r.head})
+	r.event(run.Event{Time: now, Step: run.StepBegin, Begin: &r.head})
 	return r
 }
 

@@ -3,14 +3,19 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"io"
+	"net"
 	"net/http"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/browsertest"
 )
 
 const (
@@ -93,6 +98,94 @@ func (h *host) listen() <-chan liveEvent {
 	return events
 }
 
+// forward lets a program of this machine reach a port of the container, and returns
+// where.
+func (h *host) forward(to string) string {
+	h.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	h.check(err)
+	var all sync.WaitGroup
+	pipe := func(a net.Conn) {
+		defer a.Close()
+		b, err := h.Dial(h.ctx, "tcp", to)
+		if err != nil {
+			return
+		}
+		defer b.Close()
+		ended := make(chan struct{}, 2)
+		for _, way := range [][2]net.Conn{{a, b}, {b, a}} {
+			all.Go(func() { _, _ = io.Copy(way[0], way[1]); ended <- struct{}{} })
+		}
+		<-ended
+	}
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() { pipe(c) })
+		}
+	})
+	h.t.Cleanup(func() { l.Close(); all.Wait() })
+	return l.Addr().String()
+}
+
+// watch opens the page in a browser; what it returns checks that the browser saw a
+// run from its begin to its end, on a page that was not loaded again.
+func (h *host) watch() func(id string) {
+	h.t.Helper()
+	if browsertest.Find() == "" {
+		h.t.Log("there is no Chromium here to look with; as root: apt-get install chromium")
+		return func(string) {}
+	}
+	address := "http://" + h.forward("127.0.0.1:9099") + "/"
+	tab := browsertest.New(h.t).Tab(h.t, browsertest.Look{})
+	tab.Open(address)
+	tab.Until("the stream is open", `document.getElementById("link").textContent === "It updates itself."`)
+	// Whatever becomes of the table, each step that was in it is kept.
+	browsertest.Eval[bool](tab, `(() => {
+		window.steps = {};
+		const look = () => {
+			for (const r of document.querySelectorAll("#steps tr")) window.steps[r.querySelector('[data-is="set"]').textContent + " " + r.querySelector('[data-is="label"]').textContent + " " + r.querySelector('[data-is="state"]').textContent] = true;
+		};
+		new MutationObserver(look).observe(document.body, {subtree: true, childList: true, characterData: true, attributes: true});
+		return true;
+	})()`)
+	return func(id string) {
+		h.t.Helper()
+		tab.Until("the end", `document.getElementById("now").dataset.phase === "idle" && document.body.innerText.includes("`+id+`")`)
+		for _, c := range []string{"prometheus", "alertmanager", "node_exporter"} {
+			for _, s := range []string{"stop", "swap", "start", "health"} {
+				if !browsertest.Eval[bool](tab, `!!(window.steps && window.steps["`+c+` `+s+` Done"])`) {
+					h.t.Errorf("the browser did not show step %s of %s: %v", s, c, browsertest.Eval[[]string](tab, `Object.keys(window.steps || {})`))
+				}
+			}
+		}
+		tab.Clean()
+		tab.Shoot("rig")
+		tab.Close()
+	}
+}
+
+// scraped has the real Prometheus scrape the page's metrics.
+func (h *host) scraped() {
+	h.t.Helper()
+	const config = "/etc/prometheus/prometheus.yml"
+	was, err := h.ReadFile(config)
+	h.check(err)
+	now := strings.Replace(string(was), "scrape_configs:\n", "scrape_configs:\n  - {job_name: upgrades, scrape_interval: 1s, static_configs: [{targets: [\"localhost:9099\"]}]}\n", 1)
+	if now == string(was) {
+		h.t.Fatalf("where are the scrapes? %s", was)
+	}
+	h.file(config, now)
+	h.MustRun(h.ctx, "systemctl", "kill", "-s", "HUP", "prometheus.service")
+	h.until("Prometheus has the metrics", time.Minute, h.one(`count(observability_component_version_info{job="upgrades",component="prometheus"})`))
+	if !h.one(`up{job="upgrades"}`)() {
+		h.t.Error("the scrape fails")
+	}
+}
+
 // The page as it is installed: the first look starts it, as a user that has
 // nothing, and it follows a real upgrade of real programs step by step.
 func TestServe(t *testing.T) {
@@ -141,7 +234,7 @@ func TestServe(t *testing.T) {
 	h.shows("/", "3 available", line(h.release("prometheus", "2.53").Version))
 
 	// A real upgrade, seen as it goes on.
-	events := h.listen()
+	events, watched := h.listen(), h.watch()
 	var res result
 	h.document(&res, 0, "apply", "--yes")
 	seen := map[string]bool{}
@@ -173,11 +266,13 @@ func TestServe(t *testing.T) {
 	if !seen["running"] {
 		t.Errorf("the run was not seen at work: %v", seen)
 	}
+	watched(res.ID)
 	h.shows("/", "All 3 healthy", res.ID, "Succeeded", "1 backup point")
 	h.shows("/runs/"+res.ID, "Upgraded", "health", "Checks before it began")
 	h.shows("/history?component=prometheus", res.ID, "Down time of prometheus")
 	h.shows("/backups", "rollback --to="+res.ID)
 	h.shows("/metrics", `observability_component_version_info{component="prometheus"`)
+	h.scraped()
 	h.shows("/healthz", "ok")
 
 	// A run that is killed is an alarm until it is recovered.
@@ -210,6 +305,11 @@ func TestServe(t *testing.T) {
 	if rss > 40<<10 {
 		t.Errorf("it holds %d KiB", rss)
 	}
+	// This host has no nss-systemd, so the bus does not know the service's user and
+	// turns it away: then the state of units is not known. With a user of that name,
+	// which systemd takes in place of one of its own making, it is.
+	h.shows("/", "the state of its unit is not known")
+	h.MustRun(h.ctx, "useradd", "--system", "--no-create-home", "--shell=/usr/sbin/nologin", "observability-upgrade-serve")
 	h.MustRun(h.ctx, "systemctl", "restart", "observability-upgrade-serve.service")
 	fields = strings.Fields(h.proc("VmRSS"))
 	rss, err = strconv.Atoi(fields[0])
@@ -219,6 +319,11 @@ func TestServe(t *testing.T) {
 		t.Errorf("one that waits holds %d KiB, the goal is 25600", rss)
 	}
 	h.shows("/healthz", "ok")
+	if body := h.shows("/", "All 3 healthy"); strings.Contains(body, "is not known:") {
+		t.Errorf("units are not asked:\n%s", body)
+	}
+	h.MustRun(h.ctx, "systemctl", "stop", "node_exporter.service")
+	h.shows("/", "1 of 3 unhealthy", "Not running", "node_exporter.service is dead")
 	h.MustRun(h.ctx, "systemctl", "stop", "observability-upgrade-serve.service")
 	if got := h.property("Result") + " " + h.property("ExecMainStatus"); got != "success 0" {
 		t.Errorf("it ended with %s", got)

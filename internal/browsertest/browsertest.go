@@ -1,4 +1,6 @@
-package web
+// Package browsertest drives a real Chromium in tests: what goes wrong in the
+// browser fails the test.
+package browsertest
 
 import (
 	"context"
@@ -6,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,22 +20,27 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// browser is a real Chromium.
-type browser struct {
-	t   testing.TB
-	ctx context.Context
-}
+// limit is how long Until waits.
+const limit = 30 * time.Second
 
-// newBrowser starts a Chromium of its own, which ends with the test.
-func newBrowser(t testing.TB) *browser {
-	t.Helper()
-	path := ""
+// Browser is a real Chromium.
+type Browser struct{ ctx context.Context }
+
+// Find is the path of Chromium, or of a relative of it; "" where there is none.
+func Find() string {
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome-stable", "google-chrome"} {
-		if p, err := exec.LookPath(name); err == nil {
-			path = p
-			break
+		if path, err := exec.LookPath(name); err == nil {
+			return path
 		}
 	}
+	return ""
+}
+
+// New starts a Chromium of its own, which ends with the test. Without one here the
+// test is skipped.
+func New(t testing.TB) *Browser {
+	t.Helper()
+	path := Find()
 	if path == "" {
 		t.Skip("there is no Chromium here; as root: apt-get install chromium")
 	}
@@ -51,56 +59,59 @@ func newBrowser(t testing.TB) *browser {
 	if err := chromedp.Do(first); err != nil {
 		t.Fatalf("start %s: %v", path, err)
 	}
-	return &browser{t: t, ctx: first}
+	return &Browser{ctx: first}
 }
 
-// look says how a tab shows pages.
-type look struct {
-	width, height int64
-	dark          bool
-	noScript      bool
-	still         bool // prefers-reduced-motion
+// Look says how a tab shows pages; the zero Look is that of a wide, light screen.
+type Look struct {
+	Width, Height int64 // in CSS pixels
+	Dark          bool
+	NoScript      bool
+	Still         bool // prefers-reduced-motion
 }
 
-// tab is a tab of the browser; whatever goes wrong in it fails the test.
-type tab struct {
-	t     testing.TB
-	ctx   context.Context
-	close context.CancelFunc // a browser has few connections to a host, and a stream takes one
+// Tab is a tab of the browser. It is for one goroutine.
+type Tab struct {
+	// Close closes it. A browser has few connections to a host, and a stream takes one.
+	Close context.CancelFunc
+
+	t   testing.TB
+	ctx context.Context
 
 	mu       sync.Mutex
 	troubles []string
 }
 
-func (b *browser) tab(t testing.TB, l look) *tab {
+// Tab opens a tab, which ends with the test or before.
+func (b *Browser) Tab(t testing.TB, l Look) *Tab {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(b.ctx)
 	t.Cleanup(cancel)
-	tb := &tab{t: t, ctx: ctx, close: cancel}
+	tb := &Tab{t: t, ctx: ctx, Close: cancel}
 	if err := chromedp.Listen(ctx, tb.hear); err != nil {
 		t.Fatal(err)
 	}
 	scheme, motion := "light", "no-preference"
-	if l.dark {
+	if l.Dark {
 		scheme = "dark"
 	}
-	if l.still {
+	if l.Still {
 		motion = "reduce"
 	}
-	if l.width == 0 {
-		l.width, l.height = 1280, 900
+	if l.Width == 0 {
+		l.Width, l.Height = 1280, 900
 	}
 	call(tb, log.Enable, cdp.Empty{})
-	call(tb, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: l.width, Height: l.height, DeviceScaleFactor: 1, Mobile: l.width < 500})
+	call(tb, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: l.Width, Height: l.Height, DeviceScaleFactor: 1, Mobile: l.Width < 500})
 	call(tb, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
 		{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: motion},
 	}})
-	call(tb, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: l.noScript})
+	call(tb, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: l.NoScript})
 	return tb
 }
 
 // call gives the tab a command of the protocol.
-func call[P, R any](tb *tab, cmd cdp.Command[P, R], params P) R {
+func call[P, R any](tb *Tab, cmd cdp.Command[P, R], params P) R {
 	tb.t.Helper()
 	res, err := chromedp.Call(tb.ctx, cmd, params)
 	if err != nil {
@@ -110,7 +121,7 @@ func call[P, R any](tb *tab, cmd cdp.Command[P, R], params P) R {
 }
 
 // hear keeps what the browser complains of.
-func (tb *tab) hear(ev any) {
+func (tb *Tab) hear(ev any) {
 	text := ""
 	switch e := ev.(type) {
 	case *log.EventEntryAdded:
@@ -131,21 +142,21 @@ func (tb *tab) hear(ev any) {
 	}
 }
 
-func (tb *tab) do(actions ...chromedp.Action[chromedp.Void]) {
+func (tb *Tab) do(actions ...chromedp.Action[chromedp.Void]) {
 	tb.t.Helper()
 	if err := chromedp.Do(tb.ctx, actions...); err != nil {
 		tb.t.Fatal(err)
 	}
 }
 
-// open goes to a page and waits until it is there.
-func (tb *tab) open(address string) {
+// Open goes to a page and waits until it is there.
+func (tb *Tab) Open(address string) {
 	tb.t.Helper()
 	tb.do(chromedp.Navigate(address))
 }
 
-// eval is what an expression is in the page.
-func eval[T any](tb *tab, expression string) T {
+// Eval is what an expression is in the page.
+func Eval[T any](tb *Tab, expression string) T {
 	tb.t.Helper()
 	v, err := chromedp.Run(tb.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	if err != nil {
@@ -154,16 +165,16 @@ func eval[T any](tb *tab, expression string) T {
 	return v
 }
 
-// until waits until an expression is true in the page.
-func (tb *tab) until(what, expression string) {
+// Until waits until an expression is true in the page, at most for limit.
+func (tb *Tab) Until(what, expression string) {
 	tb.t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(limit)
 	for {
-		if eval[bool](tb, "!!("+expression+")") {
+		if Eval[bool](tb, "!!("+expression+")") {
 			return
 		}
 		if time.Now().After(deadline) {
-			tb.t.Fatalf("%s: not within 15 s; the page says:\n%s", what, eval[string](tb, "document.body.innerText"))
+			tb.t.Fatalf("%s: not within %s; the page says:\n%s", what, limit, Eval[string](tb, "document.body.innerText"))
 		}
 		select {
 		case <-tb.ctx.Done():
@@ -173,8 +184,8 @@ func (tb *tab) until(what, expression string) {
 	}
 }
 
-// clean fails where anything went wrong in the tab.
-func (tb *tab) clean() {
+// Clean fails where the browser complained of anything since the last time.
+func (tb *Tab) Clean() {
 	tb.t.Helper()
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
@@ -184,8 +195,9 @@ func (tb *tab) clean() {
 	tb.troubles = nil
 }
 
-// shoot takes a picture of the whole page, where one is wanted.
-func (tb *tab) shoot(name string) {
+// Shoot takes a picture of the whole page into the directory that the environment
+// variable SCREENSHOTS names; without it, it does nothing.
+func (tb *Tab) Shoot(name string) {
 	tb.t.Helper()
 	dir := os.Getenv("SCREENSHOTS")
 	if dir == "" {
@@ -198,4 +210,21 @@ func (tb *tab) shoot(name string) {
 	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
 		tb.t.Fatal(err)
 	}
+}
+
+// Text is what is written in the first element that a selector finds, in single
+// spaces; it needs no script.
+func (tb *Tab) Text(selector string) string {
+	tb.t.Helper()
+	text, err := chromedp.Run(tb.ctx, chromedp.TextContent(chromedp.CSS(selector)))
+	if err != nil {
+		tb.t.Fatal(err)
+	}
+	return strings.Join(strings.Fields(text), " ")
+}
+
+// Press presses keys, of package kb.
+func (tb *Tab) Press(keys string) {
+	tb.t.Helper()
+	tb.do(chromedp.KeyEvent(keys))
 }
