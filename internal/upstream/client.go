@@ -30,7 +30,7 @@ const (
 	DefaultGitHubURL   = "https://api.github.com"
 	DefaultGitLabURL   = "https://gitlab.com/api/v4"
 	DefaultGrafanaURL  = "https://grafana.com/api"
-	DefaultConcurrency = 8
+	DefaultConcurrency = 50 // GitHub asks for at most 100 at a time (docs.github.com, "Rate limits for the REST API")
 	DefaultTimeout     = 30 * time.Second
 	DefaultUserAgent   = "observability-upgrade"
 )
