@@ -30,7 +30,7 @@ deps: ## what the end-to-end tests need from the distribution (root), or a word 
 test: deps cross unit e2e ## all tests
 
 unit: ## unit, property, fault-injection and command-line tests
-	go test -count=1 -timeout 30m ./cmd/... ./internal/... ./test/upstream/... ./test/script/...
+	go test -count=1 -timeout 30m ./bench/... ./cmd/... ./internal/... ./test/upstream/... ./test/script/...
 
 e2e: ## real systemd in containers, real Prometheus, Alertmanager and node_exporter (needs root; skips without)
 	go test -count=1 -timeout 60m ./test/e2e/...
@@ -51,8 +51,12 @@ fmt: ## format the code
 fuzz: ## every fuzz target for FUZZTIME
 	./scripts/fuzz $(FUZZTIME)
 
-bench: ## benchmarks; figures are ratios within one run
-	go test -run '^$$' -bench . -benchmem -timeout 30m ./bench/... ./internal/... ./test/e2e/
+bench: ## benchmarks, into docs/benchmarks.md; figures are ratios within one run (root: all of them)
+	@./scripts/deps bench
+	go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./bench/ | tee /tmp/observability-upgrade-bench.txt
+	go test -run '^$$' -bench 'Plan|Million' -timeout 30m ./bench/ ./internal/history/ | tee -a /tmp/observability-upgrade-bench.txt
+	go test -run '^$$' -bench Downtime -benchtime 1x -timeout 60m ./test/e2e/ | tee -a /tmp/observability-upgrade-bench.txt
+	go run ./bench/report docs/benchmarks.md docs/pictures/benchmarks.svg </tmp/observability-upgrade-bench.txt
 
 clean: ## remove what was built
 	rm -rf bin
