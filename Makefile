@@ -53,10 +53,11 @@ fuzz: ## every fuzz target for FUZZTIME
 
 bench: ## benchmarks, into docs/benchmarks.md; figures are ratios within one run (root: all of them)
 	@./scripts/deps bench
-	go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./bench/ | tee /tmp/observability-upgrade-bench.txt
-	go test -run '^$$' -bench 'Plan|Million' -timeout 30m ./bench/ ./internal/history/ | tee -a /tmp/observability-upgrade-bench.txt
-	go test -run '^$$' -bench Downtime -benchtime 1x -timeout 60m ./test/e2e/ | tee -a /tmp/observability-upgrade-bench.txt
-	go run ./bench/report docs/benchmarks.md docs/pictures/benchmarks.svg </tmp/observability-upgrade-bench.txt
+	@mkdir -p bin
+	go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./bench/ | tee bin/bench.txt
+	go test -run '^$$' -bench 'Plan|Million' -timeout 30m ./bench/ ./internal/history/ | tee -a bin/bench.txt
+	go test -run '^$$' -bench Downtime -benchtime 1x -timeout 60m ./test/e2e/ | tee -a bin/bench.txt
+	go run ./bench/report docs/benchmarks.md docs/pictures/benchmarks.svg <bin/bench.txt
 
 clean: ## remove what was built
 	rm -rf bin
