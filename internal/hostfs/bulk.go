@@ -98,7 +98,7 @@ func (h *Host) CopyBulk(src, dst string, b Bulk) (Bulked, error) {
 		err = syncFS(dst)
 	}
 	if err != nil {
-		return out, fmt.Errorf("copy %s to %s: %w", src, dst, err)
+		return out, fmt.Errorf("copy %s to %s: %w", src, dst, explained(err, src, dst))
 	}
 	return out, syncDir(filepath.Dir(dst))
 }
