@@ -57,7 +57,7 @@ func (h *Host) CopyBulk(src, dst string, b Bulk) (Bulked, error) {
 	}
 	c := &bulkCopy{Bulk: b, src: src, dst: dst, out: Bulked{Sums: map[string]string{}}}
 	if err := c.run(); err != nil {
-		return c.out, fmt.Errorf("copy %s to %s: %w", src, dst, err)
+		return c.out, fmt.Errorf("copy %s to %s: %w", src, dst, explained(err, src, dst))
 	}
 	return c.out, syncDir(filepath.Dir(dst))
 }

@@ -46,7 +46,7 @@ func (h *Host) Copy(src, dst, like string) error {
 		err = copyEntry(src, dst, st, nil)
 	}
 	if err != nil {
-		return fmt.Errorf("copy %s to %s: %w", src, dst, err)
+		return fmt.Errorf("copy %s to %s: %w", src, dst, explained(err, src, dst))
 	}
 	return syncDir(filepath.Dir(dst))
 }

@@ -45,6 +45,8 @@ func (h *Host) MkdirAll(path string, perm fs.FileMode) error {
 			return nil
 		}
 		return &fs.PathError{Op: "mkdir", Path: path, Err: unix.ENOTDIR}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err // it may be there: a disk that fails does not tell
 	}
 	if parent := filepath.Dir(path); parent != path {
 		if err := h.MkdirAll(parent, perm); err != nil {
@@ -129,7 +131,8 @@ func likeExisting(f *os.File, path string, perm fs.FileMode) error {
 }
 
 // Append adds data to the end of path in one write and syncs it; the file is
-// created with perm where it is missing.
+// created with perm where it is missing. When that fails the file is made as long
+// as it was: what was not acknowledged does not stay in front of what follows.
 func (h *Host) Append(path string, data []byte, perm fs.FileMode) error {
 	if err := h.Check("append", path); err != nil {
 		return err
@@ -140,11 +143,15 @@ func (h *Host) Append(path string, data []byte, perm fs.FileMode) error {
 		return err
 	}
 	defer f.Close()
-	if _, err := f.Write(data); err != nil {
-		return fmt.Errorf("append to %s: %w", path, err)
+	st, err := f.Stat()
+	if err != nil {
+		return err
 	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", path, err)
+	if _, err = f.Write(data); err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("append to %s: %w", path, err), f.Truncate(st.Size()))
 	}
 	if errors.Is(statErr, fs.ErrNotExist) {
 		return syncDir(filepath.Dir(path))

@@ -64,6 +64,8 @@ type Writer struct {
 	host *hostfs.Host
 	path string
 	seq  int
+	size int64 // of the records acknowledged
+	torn error // why there is more in the file than that
 	now  func() time.Time
 }
 
@@ -95,16 +97,21 @@ func Reopen(host *hostfs.Host, path string, now func() time.Time) (*Writer, []Re
 			return nil, nil, err
 		}
 	}
-	return &Writer{host: host, path: path, seq: len(records), now: now}, records, nil
+	return &Writer{host: host, path: path, seq: len(records), size: int64(good), now: now}, records, nil
 }
 
 // Path is the journal's file.
 func (w *Writer) Path() string { return w.path }
 
-// Append writes one record; when it returns nil the record is on disk.
+// Append writes one record; when it returns nil the record is on disk. One that
+// failed leaves nothing, and may be repeated; where its remains cannot be cut off,
+// all further ones fail too, as what follows them could not be read.
 func (w *Writer) Append(kind string, data any) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.torn != nil {
+		return w.torn
+	}
 	raw, err := json.Marshal(data)
 	if err != nil {
 		return fmt.Errorf("journal %s: %w", kind, err)
@@ -115,9 +122,14 @@ func (w *Writer) Append(kind string, data any) error {
 	}
 	buf := fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(line, castagnoli), line)
 	if err := w.host.Append(w.path, buf, 0o600); err != nil {
-		return fmt.Errorf("journal %s: %w", w.path, err)
+		err = fmt.Errorf("journal %s: %w", w.path, err)
+		if st, statErr := os.Stat(w.path); statErr == nil && st.Size() != w.size || statErr != nil && !errors.Is(statErr, fs.ErrNotExist) {
+			w.torn = err
+		}
+		return err
 	}
 	w.seq++
+	w.size += int64(len(buf))
 	return nil
 }
 

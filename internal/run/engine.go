@@ -155,7 +155,7 @@ type running struct {
 	point    *backup.Point
 	outcomes []Outcome
 	warnings []string
-	stuck    bool    // an undo could not restore the files: the journal stays open
+	stuck    bool    // an undo could not restore the files, or something be written: the journal stays open
 	working  *Change // the one at work, for its events
 
 	// By Change.key:

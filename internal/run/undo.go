@@ -42,7 +42,7 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 		return r.undoRestart(ctx, ch, out, start)
 	}
 	out.Evidence = r.saveEvidence(ctx, ch, out.Error)
-	if err := r.note(StepUndo, note{Component: ch.Component, Instance: ch.Instance, Reason: out.Error, Started: out.Started}); err != nil {
+	if err := r.noteUndo(StepUndo, ch, note{Reason: out.Error, Started: out.Started}); err != nil {
 		return err
 	}
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Detail: "back to " + ch.From.String(), Reason: out.Error})
@@ -82,10 +82,27 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 			return errors.Join(err, r.Recorder.Record(ctx, r.head, ch, *out))
 		}
 	}
-	if noteErr := r.note(stepUndone, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); noteErr != nil {
+	if noteErr := r.noteUndo(stepUndone, ch, note{Outcome: out}); noteErr != nil {
 		return errors.Join(err, noteErr)
 	}
 	return errors.Join(err, r.close(ctx, ch, out))
+}
+
+// noteUndo journals a step of an undo. A journal that cannot be written, on a disk
+// that is full or broken, must not leave a service stopped: the undo goes by what
+// is on disk, and without its record recovery only does it once more. So the run
+// goes on, and its journal stays open.
+func (r *running) noteUndo(step Step, ch Change, n note) error {
+	n.Component, n.Instance = ch.Component, ch.Instance
+	err := r.note(step, n)
+	if err == nil || errors.Is(err, hostfs.ErrCrashed) {
+		return err
+	}
+	if !r.stuck {
+		r.warn("%s: %v; it is undone without", ch.Set(), err)
+	}
+	r.stuck = true
+	return nil
 }
 
 // tellLeft warns of instances that run the new version from memory, now that the
@@ -145,7 +162,7 @@ func (r *running) drainAgain(ctx context.Context, ch Change) error {
 // undoRestart makes sure that a service whose restart failed was at least
 // started, and puts its instance back where it works.
 func (r *running) undoRestart(ctx context.Context, ch Change, out *Outcome, start time.Time) error {
-	if err := r.note(StepUndo, note{Component: ch.Component, Instance: ch.Instance, Reason: out.Error}); err != nil {
+	if err := r.noteUndo(StepUndo, ch, note{Reason: out.Error}); err != nil {
 		return err
 	}
 	var err error
@@ -163,7 +180,7 @@ func (r *running) undoRestart(ctx context.Context, ch Change, out *Outcome, star
 	if errors.Is(err, hostfs.ErrCrashed) {
 		return err
 	}
-	if noteErr := r.note(stepUndone, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); noteErr != nil {
+	if noteErr := r.noteUndo(stepUndone, ch, note{Outcome: out}); noteErr != nil {
 		return errors.Join(err, noteErr)
 	}
 	return errors.Join(err, r.close(ctx, ch, out))
