@@ -1,0 +1,153 @@
+package modeldisk
+
+import (
+	"crypto/sha256"
+	"encoding/gob"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// Serve serves a disk where this process was started by Start, and tells whether
+// it was; call it first in TestMain. It returns when the other process closed the
+// disk or died.
+func Serve() (mine bool, err error) {
+	dir := os.Getenv(mountAt)
+	if dir == "" {
+		return false, nil
+	}
+	// An interrupt from the keyboard is for the other one: this ends after it.
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM)
+	enc, dec := gob.NewEncoder(os.Stdout), gob.NewDecoder(os.Stdin)
+	s := newServer()
+	f, err := fuse.NewServer(s, dir, &fuse.MountOptions{
+		DirectMount: true, FsName: "modeldisk", Name: "modeldisk", SingleThreaded: true, DisableReadDirPlus: true, Options: []string{"dev", "suid"},
+	})
+	if err != nil {
+		var q ask
+		return true, errors.Join(dec.Decode(&q), enc.Encode(answer{Err: err.Error()}))
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f.Serve()
+	}()
+	err = f.WaitMount()
+	c := control{s: s, images: map[Image]tree{}, logs: map[Log]kept{}}
+	for err == nil {
+		var q ask
+		if err = dec.Decode(&q); err == nil {
+			err = enc.Encode(c.answer(q))
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	if unmountErr := f.Unmount(); unmountErr != nil {
+		// Something still uses it; it goes when that ends.
+		return true, errors.Join(err, syscall.Unmount(dir, syscall.MNT_DETACH))
+	}
+	<-done
+	return true, err
+}
+
+// kept is a log with what was there when it began.
+type kept struct {
+	base tree
+	log  []op
+}
+
+// control answers requests.
+type control struct {
+	s      *server
+	images map[Image]tree
+	logs   map[Log]kept
+	last   int
+}
+
+func (c *control) answer(q ask) (a answer) {
+	if q.What == "syncfs" {
+		if err := c.s.syncAll(); err != nil {
+			errors.As(err, &a.Errno)
+		}
+		return a
+	}
+	s := c.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch q.What {
+	case "ready":
+	case "save":
+		c.last++
+		c.images[Image(c.last)] = s.tree.clone()
+		a.N = c.last
+	case "load":
+		im, ok := c.images[q.Image]
+		if !ok {
+			a.Err = fmt.Sprintf("no image %d", q.Image)
+			return a
+		}
+		s.load(im.clone())
+	case "begin":
+		s.begin()
+	case "keep":
+		c.last++
+		c.logs[Log(c.last)] = kept{s.base, slices.Clone(s.log)}
+		a.N = c.last
+		for _, o := range s.log {
+			a.Texts = append(a.Texts, o.label)
+		}
+	case "drop":
+		delete(c.logs, q.Log)
+	case "crash":
+		k, ok := c.logs[q.Log]
+		if !ok || q.N < 0 || q.N > len(k.log) {
+			a.Err = fmt.Sprintf("no operation %d of log %d", q.N, q.Log)
+			return a
+		}
+		var t tree
+		t, a.Texts = after(k.base, k.log, q.N, q.Loss, q.Seed)
+		s.load(t)
+		a.Sum = s.tree.sum()
+	case "mark":
+		s.do(op{kind: opMark, label: q.Label})
+		a.N = len(s.log)
+	case "fail":
+		s.fault, s.count, s.hit = &q.Fault, 0, nil
+	case "repair":
+		a.N, a.Texts = s.count, s.hit
+		s.fault, s.count, s.hit = nil, 0, nil
+	case "sum":
+		a.Sum = s.tree.sum()
+	default:
+		a.Err = "unknown request " + q.What
+	}
+	return a
+}
+
+// sum is a digest of all that can be reached from the root but times.
+func (t tree) sum() string {
+	h := sha256.New()
+	var walk func(path string, ino uint64)
+	walk = func(path string, ino uint64) {
+		n := t[ino]
+		fmt.Fprintf(h, "%q %o %d %d %q %d\n", path, n.mode, n.uid, n.gid, n.target, len(n.data))
+		h.Write(n.data)
+		for _, name := range slices.Sorted(maps.Keys(n.xattr)) {
+			fmt.Fprintf(h, "%q %q\n", name, n.xattr[name])
+		}
+		for _, name := range slices.Sorted(maps.Keys(n.entries)) {
+			walk(path+"/"+name, n.entries[name])
+		}
+	}
+	walk("", rootIno)
+	return hex.EncodeToString(h.Sum(nil))
+}
