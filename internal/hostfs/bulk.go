@@ -95,7 +95,7 @@ func (h *Host) CopyBulk(src, dst string, b Bulk) (Bulked, error) {
 		}
 	}
 	if err == nil {
-		err = syncFS(dst)
+		err = h.syncFS(dst)
 	}
 	if err != nil {
 		return out, fmt.Errorf("copy %s to %s: %w", src, dst, err)
@@ -208,11 +208,14 @@ func (h *Host) SyncAll(path string) error {
 	if err := h.Check("sync", path); err != nil {
 		return err
 	}
-	return syncFS(path)
+	return h.syncFS(path)
 }
 
 // syncFS makes all that was written to the file system of path durable.
-func syncFS(path string) error {
+func (h *Host) syncFS(path string) error {
+	if h != nil && h.SyncFS != nil {
+		return h.SyncFS(path)
+	}
 	d, err := os.Open(path)
 	if err != nil {
 		return err
@@ -237,5 +240,5 @@ func (h *Host) Adopt(src, dst string) error {
 	if err := copyAttrs(src, dst, st, nil); err != nil {
 		return err
 	}
-	return syncFS(dst)
+	return h.syncFS(dst)
 }
