@@ -455,7 +455,8 @@ func (w *World) Snapshot() Snapshot {
 func (w *World) Restore(s Snapshot) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.running, w.pids, w.kept, w.Wrong, w.Stops = map[string]*proc{}, s.pids, maps.Clone(s.kept), nil, 0
+	w.running, w.pids, w.kept, w.Wrong, w.Stops = map[string]*proc{}, s.pids, map[string]attributes{}, nil, 0
+	maps.Copy(w.kept, s.kept)
 	for unit, p := range s.running {
 		w.running[unit] = &p
 	}
