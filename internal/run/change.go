@@ -101,6 +101,10 @@ func (c *Change) Set() string {
 // key names one change of a run: a component may be changed more than once.
 func (c *Change) key() string { return c.Set() + " " + c.From.String() + " " + c.To.String() }
 
+func (c *Change) planned() Planned {
+	return Planned{Name: c.Component, Instance: c.Instance, From: c.From.String(), To: c.To.String()}
+}
+
 // title is the change in words.
 func (c *Change) title() string {
 	if c.From.Equal(c.To) {

@@ -225,8 +225,7 @@ func TestRollingRollbackKilledAtEveryOperation(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%+v, %v", res, err)
 		}
-		req := w.Rolling("prom 1.0.0")
-		req.Operation, req.StagingDirs, req.ContinueOnFailure = Rollback, nil, true
+		req := w.RollingBack()
 		for i := range req.Changes {
 			req.Changes[i].Undoes = []int64{1}
 		}

@@ -180,9 +180,30 @@ func (w *World) WithData(req run.Request, takeBack bool) run.Request {
 // WayBack makes the request of a rollback of prom to 1.0.0 with the data of a
 // backup point.
 func (w *World) WayBack(from string) run.Request {
-	req := w.WithData(w.Steps("prom 1.0.0"), true)
-	req.Operation = run.Rollback
+	w.T.Helper()
+	p, err := backup.Open(w.Root.Backups(), from)
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	req := w.WithData(w.To(p), true)
 	req.Changes[0].Data.From = from
+	return req
+}
+
+// RollingBack makes a request that brings both instances back to the newest backup
+// point.
+func (w *World) RollingBack() run.Request {
+	w.T.Helper()
+	points, err := backup.List(w.Root.Backups())
+	if err != nil || len(points) == 0 {
+		w.T.Fatalf("no backup to go back to: %v", err)
+	}
+	back := w.To(points[0])
+	req := w.Rolling("prom " + back.Changes[0].To.String())
+	req.Operation, req.StagingDirs, req.ContinueOnFailure = run.Rollback, nil, true
+	for i := range req.Changes {
+		req.Changes[i].Swaps = append([]run.Swap{}, back.Changes[0].Swaps...)
+	}
 	return req
 }
 
