@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/observability-upgrade/observability-upgrade/internal/audit"
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
@@ -26,6 +28,7 @@ type bench struct {
 	w     *runtest.World
 	clock *clock
 	empty modeldisk.Image
+	plain string // a directory in memory, for files that need not be on the disk
 
 	sc     scenario
 	base   modeldisk.Image // the scenario before its operation
@@ -92,6 +95,10 @@ func newBench(t *testing.T) *bench {
 		}
 	})
 	b := &bench{disk: disk, clock: &clock{}}
+	if b.plain, err = os.MkdirTemp("/dev/shm", "obsup-campaign-"); err != nil {
+		b.plain = t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(b.plain) })
 	if b.empty, err = disk.Save(); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +147,7 @@ func (b *bench) prepare(ctx context.Context, sc scenario) error {
 }
 
 func (b *bench) audit() *audit.Log {
-	return audit.New(&hostfs.Host{SyncFS: b.disk.SyncFS}, b.w.Root.Audit())
+	return audit.New(&hostfs.Host{SyncFS: b.w.SyncFS}, b.w.Root.Audit())
 }
 
 func (b *bench) history(ctx context.Context) ([]history.Upgrade, error) {
@@ -279,14 +286,61 @@ func (b *bench) crash(ctx context.Context, r *record, c *crash) (sum string, los
 	if sum, lost, err = b.disk.Crash(r.log, c.n, c.loss, c.seed); err != nil {
 		return "", nil, err
 	}
+	b.reboot(ctx, r, c)
+	return b.stateOf(sum, r, c), lost, nil
+}
+
+// reboot does to services what a crash does.
+func (b *bench) reboot(ctx context.Context, r *record, c *crash) {
 	b.w.Restore(r.at(c.n))
-	if c.loss != modeldisk.Kill {
-		b.w.PowerOff()
-		if c.boot {
-			b.w.Boot(ctx, b.world.Units())
-		}
+	if c.loss == modeldisk.Kill {
+		return
 	}
-	return fmt.Sprint(sum, r.at(c.n), c.boot, c.loss == modeldisk.Kill), lost, nil
+	b.w.PowerOff()
+	if c.boot {
+		b.boot(ctx)
+	}
+}
+
+// boot starts services as their manager does. Where a person forced an upgrade
+// through a door without a way back, an old version that is put back is left stopped,
+// and its manager knows nothing of that.
+func (b *bench) boot(ctx context.Context) {
+	b.w.Boot(ctx, b.world.Units())
+	if b.sc.stopped {
+		b.w.Wrong = nil
+	}
+}
+
+// stateOf names all that a recovery depends on.
+func (b *bench) stateOf(sum string, r *record, c *crash) string {
+	return fmt.Sprint(sum, r.at(c.n), c.boot, c.loss == modeldisk.Kill)
+}
+
+// look has do look at what a crash leaves, and recover it, on plain files in memory
+// in the disk's place: nothing of it is to be crashed again. It is not called for a
+// state that new does not want.
+func (b *bench) look(ctx context.Context, r *record, c *crash, fresh func(state string) bool, do func(lost []string) error) error {
+	dir, err := os.MkdirTemp(b.plain, "")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	sum, lost, err := b.disk.CrashTo(dir, r.log, c.n, c.loss, c.seed)
+	if err != nil {
+		return err
+	}
+	if !fresh(b.stateOf(sum, r, c)) {
+		return nil
+	}
+	if err := unix.Mount(dir, b.disk.Dir, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount %s over the model disk: %w", dir, err)
+	}
+	b.w.SyncFS = nil
+	b.reboot(ctx, r, c)
+	err = do(lost)
+	b.w.SyncFS = b.disk.SyncFS
+	return errors.Join(err, unix.Unmount(b.disk.Dir, unix.MNT_DETACH))
 }
 
 // interrupted asks for what must be so before anything is recovered: `status` can
@@ -298,7 +352,7 @@ func (b *bench) interrupted(ctx context.Context, r *record, c *crash) error {
 		return fmt.Errorf("status: %w", err)
 	}
 	if in == nil {
-		b.w.Boot(ctx, b.world.Units())
+		b.boot(ctx)
 		if _, err := b.whole(b.sc.allowed); err != nil {
 			return fmt.Errorf("no run is open, so status tells of none: %w", err)
 		}
@@ -330,21 +384,18 @@ func (b *bench) whole(allowed map[string][]string) (at map[string]string, err er
 // nothing is left to recover and that the next upgrade works.
 func (b *bench) mended(ctx context.Context, told, thorough bool) error {
 	b.clock.set(20)
-	_, err := b.w.Engine(nil).Recover(ctx)
-	stopped := false
-	if err != nil && b.sc.stopped && errors.As(err, new(*run.NotStartedError)) {
-		stopped, err = true, nil
+	results, err := b.w.Engine(nil).Recover(ctx)
+	if b.sc.stopped && errors.As(err, new(*run.NotStartedError)) {
+		err = nil
 	}
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
-	if stopped || told {
-		b.w.Wrong = nil // a person forced it, and now decides
-		b.w.Boot(ctx, b.world.Units())
-		b.w.Wrong = nil
-	}
-	b.w.Boot(ctx, b.world.Units()) // as the manager does, after the recovery or before it
+	b.boot(ctx) // as the manager does, after the recovery or before it, or a person who was told
 	if err := b.promises(ctx); err != nil {
+		for _, r := range results {
+			err = fmt.Errorf("%w; recovered as %s, with %q", err, r.Status, r.Warnings)
+		}
 		return err
 	}
 	if !thorough {
@@ -393,7 +444,7 @@ func (b *bench) promises(ctx context.Context) error {
 // goesOn proves that nothing is left to recover and that the next upgrade works to
 // its end.
 func (b *bench) goesOn(ctx context.Context) error {
-	before, err := b.disk.Sum()
+	before, err := hostfs.Digest(b.disk.Dir)
 	if err != nil {
 		return err
 	}
@@ -401,7 +452,7 @@ func (b *bench) goesOn(ctx context.Context) error {
 	if err != nil || len(again) > 0 {
 		return fmt.Errorf("a second recovery found something: %v %w", again, err)
 	}
-	after, err := b.disk.Sum()
+	after, err := hostfs.Digest(b.disk.Dir)
 	if err != nil {
 		return err
 	}

@@ -229,8 +229,7 @@ func scenarios() []scenario {
 				return done(ctx, w, w.Rolling("prom 2.0.0"))
 			},
 			request: func(w *runtest.World) run.Request {
-				req := w.Rolling("prom 1.0.0")
-				req.Operation, req.StagingDirs, req.ContinueOnFailure = run.Rollback, nil, true
+				req := w.RollingBack()
 				for i := range req.Changes {
 					req.Changes[i].Undoes = successes(w, "prom")
 				}

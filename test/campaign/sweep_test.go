@@ -22,27 +22,26 @@ type seen map[string]bool
 // verdict asks for the promises after the last crash of a point, unless its state
 // was tried before, and counts it.
 func (b *bench) verdict(ctx context.Context, t *tally, s seen, r *record, p point, told bool) error {
-	c := p.episodes[len(p.episodes)-1].crash
-	state, lost, err := b.crash(ctx, r, c)
-	if err != nil {
-		return err
-	}
-	if s != nil {
+	end := p.episodes[len(p.episodes)-1]
+	fresh := func(state string) bool {
 		if s[state] {
 			t.same(p)
-			return nil
+			return false
 		}
 		s[state] = true
+		return true
 	}
-	err = nil
-	if p.episodes[len(p.episodes)-1].fault == nil {
-		err = b.interrupted(ctx, r, c)
-	}
-	if err == nil {
-		err = b.mended(ctx, told, thorough(p))
-	}
-	t.count(p, fmt.Sprintf("cut off after: %s; lost: %q", last(r.ops, c.n), lost), err)
-	return nil
+	return b.look(ctx, r, end.crash, fresh, func(lost []string) error {
+		var err error
+		if end.fault == nil { // whose error may have been told before
+			err = b.interrupted(ctx, r, end.crash)
+		}
+		if err == nil {
+			err = b.mended(ctx, told, thorough(p))
+		}
+		t.count(p, fmt.Sprintf("cut off after: %s; lost: %q", last(r.ops, end.crash.n), lost), err)
+		return nil
+	})
 }
 
 // crashes tries a loss at every operation of a scenario.

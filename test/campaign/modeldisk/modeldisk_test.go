@@ -241,6 +241,27 @@ func TestFull(t *testing.T) {
 	must(t, err, os.Mkdir(d.path("d"), 0o700))
 }
 
+// What is left can be had as plain files, as if it were still on the disk.
+func TestPlainFiles(t *testing.T) {
+	d := start(t)
+	put(t, d.path("f"), "content", true)
+	must(t, os.Link(d.path("f"), d.path("g")), os.Symlink("f", d.path("s")), os.Mkdir(d.path("d"), 0o750), os.Chown(d.path("f"), 3, 4), os.Chmod(d.path("f"), 0o640))
+	log, ops, err := d.Keep()
+	must(t, err)
+	there, err := d.Sum()
+	must(t, err)
+	dir := t.TempDir()
+	sum, _, err := d.CrashTo(dir, log, len(ops), Kill, 0)
+	must(t, err)
+	f, err := os.Stat(filepath.Join(dir, "f"))
+	must(t, err)
+	g, err := os.Stat(filepath.Join(dir, "s"))
+	must(t, err)
+	if sum != there || !os.SameFile(f, g) || f.Mode() != 0o640 || f.Sys().(*syscall.Stat_t).Uid != 3 || f.Sys().(*syscall.Stat_t).Nlink != 2 || have(t, filepath.Join(dir, "g")) != "content" {
+		t.Errorf("%v %v, %s and %s", f, g, sum, there)
+	}
+}
+
 // SQLite keeps what it committed, whatever is lost of the rest.
 func TestSQLite(t *testing.T) {
 	d := start(t)

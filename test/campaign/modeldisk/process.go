@@ -10,10 +10,13 @@ import (
 	"maps"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/pkg/xattr"
 )
 
 // Serve serves a disk where this process was started by Start, and tells whether
@@ -55,7 +58,10 @@ func Serve() (mine bool, err error) {
 		// Something still uses it; it goes when that ends.
 		return true, errors.Join(err, syscall.Unmount(dir, syscall.MNT_DETACH))
 	}
-	<-done
+	select {
+	case <-done:
+	case <-time.After(time.Second): // another namespace has a copy of the mount; it ends with this process
+	}
 	return true, err
 }
 
@@ -115,8 +121,12 @@ func (c *control) answer(q ask) (a answer) {
 		}
 		var t tree
 		t, a.Texts = after(k.base, k.log, q.N, q.Loss, q.Seed)
-		s.load(t)
-		a.Sum = s.tree.sum()
+		a.Sum = t.sum()
+		if q.Label == "" {
+			s.load(t)
+		} else if err := t.write(q.Label); err != nil {
+			a.Err = err.Error()
+		}
 	case "mark":
 		s.do(op{kind: opMark, label: q.Label})
 		a.N = len(s.log)
@@ -133,6 +143,55 @@ func (c *control) answer(q ask) (a answer) {
 	return a
 }
 
+// write writes all that is there into an empty directory.
+func (t tree) write(dir string) error {
+	first := map[uint64]string{} // a name of each file
+	var walk func(path string, ino uint64) error
+	walk = func(path string, ino uint64) error {
+		n := t[ino]
+		var err error
+		switch {
+		case first[ino] != "":
+			return os.Link(first[ino], path)
+		case n.isDir():
+			if ino != rootIno {
+				err = os.Mkdir(path, 0o700)
+			}
+			for _, name := range slices.Sorted(maps.Keys(n.entries)) {
+				if child := n.entries[name]; err == nil && t[child] != nil {
+					err = walk(filepath.Join(path, name), child)
+				}
+			}
+		case n.mode&syscall.S_IFMT == syscall.S_IFLNK:
+			return os.Symlink(n.target, path)
+		default:
+			first[ino] = path
+			err = os.WriteFile(path, n.data, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+		return n.dress(path)
+	}
+	return walk(dir, rootIno)
+}
+
+// dress gives a file the attributes of an inode.
+func (n *inode) dress(path string) error {
+	var err error
+	if n.uid != 0 || n.gid != 0 {
+		err = os.Chown(path, int(n.uid), int(n.gid))
+	}
+	err = errors.Join(err, syscall.Chmod(path, n.mode&0o7777))
+	for _, name := range slices.Sorted(maps.Keys(n.xattr)) {
+		err = errors.Join(err, xattr.Set(path, name, n.xattr[name]))
+	}
+	if n.mtime != 0 {
+		err = errors.Join(err, os.Chtimes(path, time.Unix(0, n.mtime), time.Unix(0, n.mtime)))
+	}
+	return err
+}
+
 // sum is a digest of all that can be reached from the root but times.
 func (t tree) sum() string {
 	h := sha256.New()
@@ -145,7 +204,9 @@ func (t tree) sum() string {
 			fmt.Fprintf(h, "%q %q\n", name, n.xattr[name])
 		}
 		for _, name := range slices.Sorted(maps.Keys(n.entries)) {
-			walk(path+"/"+name, n.entries[name])
+			if child := n.entries[name]; t[child] != nil { // whose creation survived
+				walk(path+"/"+name, child)
+			}
 		}
 	}
 	walk("", rootIno)
