@@ -51,6 +51,9 @@ type Swap struct {
 	Tree   bool        `json:"tree,omitempty"`
 }
 
+// unfinished is where a copy for Beside is made.
+func (s *Swap) unfinished() string { return s.Beside + ".part" }
+
 // Change is everything a run does to one component. It is journaled whole, so
 // that recovery needs nothing but the journal and the backup point.
 type Change struct {

@@ -367,20 +367,24 @@ func (r *running) fetchOld(ch Change, s Swap) error {
 	if stored == "" {
 		return fmt.Errorf("%s: the old content is neither beside it nor in backup %s", s.Path, p.Timestamp)
 	}
-	if err := r.Host.RemoveAll(s.Beside); err != nil {
+	// Under another name until it is complete: what lies beside is known by its
+	// content, and a copy that was cut off may have that and not its mode.
+	for _, path := range []string{s.unfinished(), s.Beside} {
+		if err := r.Host.RemoveAll(path); err != nil {
+			return err
+		}
+	}
+	if err := r.Host.Copy(stored, s.unfinished(), ""); err != nil {
 		return err
 	}
-	if err := r.Host.Copy(stored, s.Beside, ""); err != nil {
-		return err
-	}
-	got, err := hostfs.Digest(s.Beside)
+	got, err := hostfs.Digest(s.unfinished())
 	if err != nil {
 		return err
 	}
 	if got != s.Old {
 		return fmt.Errorf("%s: the backup of it in %s has sha256 %s, expected %s", s.Path, p.Timestamp, got, s.Old)
 	}
-	return nil
+	return r.Host.Rename(s.unfinished(), s.Beside)
 }
 
 func (r *running) backupPoint() (*backup.Point, error) {
