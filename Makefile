@@ -13,7 +13,7 @@ GOFUMPT    := mvdan.cc/gofumpt@v0.12.0
 VULNCHECK  := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME   ?= 20s
 
-.PHONY: help build demo test unit e2e lint fuzz bench cross deps clean
+.PHONY: help build demo test unit campaign e2e lint fuzz bench cross deps clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,10 +27,15 @@ demo: build ## a real upgrade, then a failing one that rolls back by itself; no 
 deps: ## what the end-to-end tests need from the distribution (root), or a word on what to install
 	@./scripts/deps
 
-test: deps cross unit e2e ## all tests
+test: deps cross unit campaign e2e ## all tests
 
 unit: ## unit, property, fault-injection and command-line tests
 	go test -count=1 -timeout 30m ./cmd/... ./internal/... ./test/upstream/... ./test/script/...
+
+# All points: CAMPAIGN_TIME=all. One point again: CAMPAIGN_POINT='apply>kill@57'. See docs/campaign.md.
+campaign: export CAMPAIGN_TIME ?= 5m
+campaign: ## crash, power-cut and error campaign for CAMPAIGN_TIME (needs root for FUSE and loop devices; skips without)
+	go test -count=1 -timeout 12h -v -p 1 -run '$(if $(CAMPAIGN_POINT),TestPoint$$,.)' ./test/campaign/...
 
 e2e: ## real systemd in containers, real Prometheus, Alertmanager and node_exporter (needs root; skips without)
 	go test -count=1 -timeout 60m ./test/e2e/...

@@ -230,11 +230,10 @@ func (b *bench) play(ctx context.Context, level int, f *fault) (*record, error) 
 	if err != nil {
 		return nil, err
 	}
-	e := b.w.Engine(nil)
 	if level == 0 {
-		_, r.err = e.Execute(ctx, req)
+		_, r.err = b.w.Engine(nil).Execute(ctx, req)
 	} else {
-		_, r.err = e.Recover(ctx)
+		_, r.err = b.recover(ctx)
 	}
 	r.told = errors.As(r.err, new(*run.RollbackError))
 	// As the command does in the end, whatever the disk is like.
@@ -246,6 +245,17 @@ func (b *bench) play(ctx context.Context, level int, f *fault) (*record, error) 
 	}
 	r.log, r.ops, err = b.disk.Keep()
 	return r, err
+}
+
+// recover does what every command does first that changes something: it finishes an
+// interrupted run, and makes a state file anew that cannot be read.
+func (b *bench) recover(ctx context.Context) ([]run.Result, error) {
+	e := b.w.Engine(nil)
+	results, err := e.Recover(ctx)
+	if err == nil {
+		_, err = e.Recorder.(*run.Books).State(ctx)
+	}
+	return results, err
 }
 
 // arm makes a fault happen; what it returns tells, for a fault of the service
@@ -353,7 +363,11 @@ func (b *bench) interrupted(ctx context.Context, r *record, c *crash) error {
 	}
 	if in == nil {
 		b.boot(ctx)
-		if _, err := b.whole(b.sc.allowed); err != nil {
+		_, err := b.recover(ctx) // there is none, but the state file may be what it was
+		if err == nil {
+			_, err = b.whole(b.sc.allowed)
+		}
+		if err != nil {
 			return fmt.Errorf("no run is open, so status tells of none: %w", err)
 		}
 		return nil
@@ -384,7 +398,7 @@ func (b *bench) whole(allowed map[string][]string) (at map[string]string, err er
 // nothing is left to recover and that the next upgrade works.
 func (b *bench) mended(ctx context.Context, told, thorough bool) error {
 	b.clock.set(20)
-	results, err := b.w.Engine(nil).Recover(ctx)
+	results, err := b.recover(ctx)
 	if b.sc.stopped && errors.As(err, new(*run.NotStartedError)) {
 		err = nil
 	}

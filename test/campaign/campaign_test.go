@@ -130,31 +130,48 @@ func TestPointText(t *testing.T) {
 	}
 }
 
-// TestCampaign tries as many points as there is time for: those of the small
-// scenarios all, the rest by chance. CAMPAIGN_TIME is how long, "all" tries every
-// point that there is; CAMPAIGN_SEED makes the same choices again; CAMPAIGN_ONLY
-// names scenarios, with commas between.
-func TestCampaign(t *testing.T) {
-	limit, seed := 20*time.Second, uint64(time.Now().UnixNano())
-	all := os.Getenv("CAMPAIGN_TIME") == "all"
-	if text := os.Getenv("CAMPAIGN_TIME"); text != "" && !all {
-		var err error
-		if limit, err = time.ParseDuration(text); err != nil {
+// settings are what the environment says of a campaign.
+type settings struct {
+	limit     time.Duration
+	all       bool // every point that there is, however long it takes
+	seed      uint64
+	scenarios []scenario
+}
+
+// configured reads CAMPAIGN_TIME (such as 5m, or "all"), CAMPAIGN_SEED, which makes
+// the same choices again, and CAMPAIGN_ONLY, the names of scenarios with commas
+// between.
+func configured(t *testing.T) settings {
+	t.Helper()
+	c := settings{limit: 20 * time.Second, seed: uint64(time.Now().UnixNano()), scenarios: scenarios()}
+	var err error
+	if text := os.Getenv("CAMPAIGN_TIME"); text == "all" {
+		c.all = true
+	} else if text != "" {
+		if c.limit, err = time.ParseDuration(text); err != nil {
 			t.Fatalf("CAMPAIGN_TIME: %v", err)
 		}
 	}
 	if text := os.Getenv("CAMPAIGN_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+		if c.seed, err = strconv.ParseUint(text, 10, 64); err != nil {
 			t.Fatalf("CAMPAIGN_SEED: %v", err)
 		}
 	}
-	t.Logf("CAMPAIGN_TIME=%s CAMPAIGN_SEED=%d", cmp.Or(os.Getenv("CAMPAIGN_TIME"), limit.String()), seed)
-	chosen := scenarios()
 	if only := os.Getenv("CAMPAIGN_ONLY"); only != "" {
-		chosen = slices.DeleteFunc(chosen, func(sc scenario) bool { return !slices.Contains(strings.Split(only, ","), sc.name) })
+		c.scenarios = slices.DeleteFunc(c.scenarios, func(sc scenario) bool { return !slices.Contains(strings.Split(only, ","), sc.name) })
 	}
-	tasks := exhaustive(chosen, limit, all)
+	if len(c.scenarios) == 0 {
+		t.Fatalf("CAMPAIGN_ONLY=%s names no scenario", os.Getenv("CAMPAIGN_ONLY"))
+	}
+	return c
+}
+
+// TestCampaign tries as many points as there is time for: those of the small
+// scenarios all, the rest by chance.
+func TestCampaign(t *testing.T) {
+	c := configured(t)
+	t.Logf("CAMPAIGN_TIME=%s CAMPAIGN_SEED=%d", cmp.Or(os.Getenv("CAMPAIGN_TIME"), c.limit.String()), c.seed)
+	tasks := exhaustive(c)
 	queue := make(chan task, len(tasks))
 	for _, one := range tasks {
 		queue <- one
@@ -162,9 +179,9 @@ func TestCampaign(t *testing.T) {
 	close(queue)
 	tally := newTally(func(text string) { t.Error(text) })
 	began := time.Now()
-	part := tally.until(began.Add(limit * 6 / 10))
-	rest := tally.until(began.Add(limit))
-	if all {
+	budget := c.limit * (realShare - 1) / realShare // the rest is for real disks
+	part, rest := tally.until(began.Add(budget*6/10)), tally.until(began.Add(budget))
+	if c.all {
 		part = tally
 	}
 	workers := min(runtime.NumCPU(), 4)
@@ -181,10 +198,10 @@ func TestCampaign(t *testing.T) {
 						t.Errorf("%s: %v", one.name, err)
 					}
 				}
-				if all {
+				if c.all {
 					return
 				}
-				if err := chance(chosen, seed+uint64(n)).run(t.Context(), b, rest); err != nil {
+				if err := chance(c.scenarios, c.seed+uint64(n)).run(t.Context(), b, rest); err != nil {
 					t.Errorf("points by chance: %v", err)
 				}
 			})
@@ -197,7 +214,7 @@ func TestCampaign(t *testing.T) {
 		t.Log("nothing was tried")
 	}
 	if broken > 0 {
-		t.Errorf("%d promises were broken; CAMPAIGN_SEED=%d makes the same choices again", broken, seed)
+		t.Errorf("%d promises were broken; CAMPAIGN_SEED=%d makes the same choices again", broken, c.seed)
 	}
 }
 
@@ -205,24 +222,24 @@ func TestCampaign(t *testing.T) {
 const short = 10 * time.Minute
 
 // exhaustive are the tasks that are the same every time.
-func exhaustive(chosen []scenario, limit time.Duration, all bool) []task {
+func exhaustive(c settings) []task {
 	var tasks []task
-	for _, sc := range chosen {
-		if !all && limit < short && !slices.Contains([]string{"apply", "data", "rollback"}, sc.name) {
+	for _, sc := range c.scenarios {
+		if !c.all && c.limit < short && !slices.Contains([]string{"apply", "data", "rollback"}, sc.name) {
 			continue
 		}
 		tasks = append(tasks, crashes(sc, modeldisk.Kill, 1), crashes(sc, modeldisk.Nothing, 2), crashes(sc, modeldisk.NoData, 2))
 	}
-	if !all && limit < short {
+	if !c.all && c.limit < short {
 		return tasks
 	}
-	for _, sc := range chosen {
+	for _, sc := range c.scenarios {
 		for _, what := range []string{"EIO", "ENOSPC", "EACCES", "EROFS", "timeout"} {
 			tasks = append(tasks, faults(sc, what, false), faults(sc, what, true))
 		}
 		tasks = append(tasks, crashes(sc, modeldisk.Ordered, 6), crashes(sc, modeldisk.Anything, 6))
 	}
-	for _, sc := range chosen {
+	for _, sc := range c.scenarios {
 		tasks = append(tasks, pairs(sc, modeldisk.Kill, modeldisk.Kill, 0, 7), pairs(sc, modeldisk.Nothing, modeldisk.Nothing, 0, 1))
 	}
 	return tasks

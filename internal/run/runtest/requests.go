@@ -78,7 +78,7 @@ func (w *World) Steps(contents ...string) run.Request {
 func (w *World) health(unit string) run.Health {
 	settle, ready := w.Settle, w.Wait
 	if settle == 0 {
-		settle = time.Millisecond
+		settle = time.Nanosecond
 	}
 	if ready == 0 {
 		ready = 60 * time.Millisecond

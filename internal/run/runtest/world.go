@@ -42,7 +42,7 @@ type World struct {
 	Wrong    []string         // what must never happen, and did
 	Stops    int              // of services
 
-	Settle time.Duration // of each health check; 1 ms when 0
+	Settle time.Duration // of each health check; next to nothing when 0, which saves a poll each
 	// Wait bounds a start, a stop and the wait for health; 60 ms to be ready and a
 	// second for the rest when 0.
 	Wait    time.Duration
