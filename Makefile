@@ -15,7 +15,7 @@ FUZZTIME   ?= 20s
 # Most of an end-to-end test is waiting: this many at a time keep two cores busy.
 CONTAINERS ?= 4
 
-.PHONY: help build demo test unit e2e lint fuzz bench cross deps clean
+.PHONY: help build demo test unit campaign e2e lint fuzz bench cross deps clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,11 @@ test: deps cross unit e2e ## all tests
 
 unit: ## unit, property, fault-injection and command-line tests
 	go test -count=1 -timeout 30m ./bench/... ./cmd/... ./internal/... ./test/upstream/... ./test/script/...
+
+# All points: CAMPAIGN_TIME=all. One point again: CAMPAIGN_POINT='apply>kill@57'. See docs/campaign.md.
+campaign: export CAMPAIGN_TIME ?= 5m
+campaign: ## crash, power-cut and error campaign for CAMPAIGN_TIME (needs root for FUSE and loop devices; skips without)
+	go test -count=1 -timeout 12h -v -p 1 -run '$(if $(CAMPAIGN_POINT),TestPoint$$,.)' ./test/campaign/...
 
 e2e: ## real systemd in containers, real Prometheus, Alertmanager and node_exporter (needs root; skips without)
 	go test -count=1 -timeout 60m -parallel $(CONTAINERS) ./test/e2e/...

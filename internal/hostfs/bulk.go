@@ -55,7 +55,7 @@ func (h *Host) CopyBulk(src, dst string, b Bulk) (Bulked, error) {
 	if err := h.Check("copy", dst); err != nil {
 		return Bulked{Sums: map[string]string{}}, err
 	}
-	c := &bulkCopy{Bulk: b, src: src, dst: dst, out: Bulked{Sums: map[string]string{}}}
+	c := &bulkCopy{Bulk: b, host: h, src: src, dst: dst, out: Bulked{Sums: map[string]string{}}}
 	if err := c.run(); err != nil {
 		return c.out, fmt.Errorf("copy %s to %s: %w", src, dst, explained(err, src, dst))
 	}
@@ -68,6 +68,7 @@ const atOnce = 4
 // bulkCopy is one copy at work.
 type bulkCopy struct {
 	Bulk
+	host     *Host
 	src, dst string
 	buffers  sync.Pool
 	broken   context.Context // done once a file could not be copied
@@ -103,7 +104,7 @@ func (c *bulkCopy) run() error {
 			return err
 		}
 	}
-	return syncFS(c.dst)
+	return c.host.syncFS(c.dst)
 }
 
 // walk makes all that is no regular file, has g copy those, and returns the
@@ -271,11 +272,14 @@ func (h *Host) SyncAll(path string) error {
 	if err := h.Check("sync", path); err != nil {
 		return err
 	}
-	return syncFS(path)
+	return h.syncFS(path)
 }
 
 // syncFS makes all that was written to the file system of path durable.
-func syncFS(path string) error {
+func (h *Host) syncFS(path string) error {
+	if h != nil && h.SyncFS != nil {
+		return h.SyncFS(path)
+	}
 	d, err := os.Open(path)
 	if err != nil {
 		return err
@@ -300,5 +304,5 @@ func (h *Host) Adopt(src, dst string) error {
 	if err := copyAttrs(src, dst, st, nil); err != nil {
 		return err
 	}
-	return syncFS(dst)
+	return h.syncFS(dst)
 }
