@@ -216,6 +216,7 @@ func (s *Stack) ask(refresh bool) *upstream.Client {
 func newTransport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.ResponseHeaderTimeout = 60 * time.Second
+	t.MaxResponseHeaderBytes = 1 << 20 // of one answer; the default is 10 MiB
 	t.MaxIdleConnsPerHost = 8
 	return t
 }
