@@ -484,3 +484,40 @@ func TestMoveAsideTakesTheLogAlong(t *testing.T) {
 		t.Errorf("got %s, want %s", e, want)
 	}
 }
+
+// A program that keeps the database locked is waited for as long as the caller
+// does, and no longer.
+func TestLockedForGood(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	d, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	other, err := sql.Open("sqlite", "file:"+path+"?_pragma=locking_mode(EXCLUSIVE)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	conn, err := other.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(t.Context(), "BEGIN EXCLUSIVE"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if again, err := Open(ctx, path); err == nil {
+		_, err = again.sql.ExecContext(ctx, "INSERT INTO upgrades (component, old_version, new_version, status) VALUES ('x', '1', '2', 'success')")
+		_ = again.Close()
+		if err == nil {
+			t.Fatal("written in spite of the lock")
+		}
+	}
+	if took := time.Since(start); took > busyTimeout {
+		t.Fatalf("it took %s", took)
+	}
+}
