@@ -17,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // The test binary also plays a second process: it writes 50 rows and then waits
@@ -493,7 +494,9 @@ func TestLockedForGood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.Close()
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
 	other, err := sql.Open("sqlite", "file:"+path+"?_pragma=locking_mode(EXCLUSIVE)")
 	if err != nil {
 		t.Fatal(err)
