@@ -159,6 +159,12 @@ func stageAsChild(t *testing.T, url string) {
 	if _, err := s.Stage(t.Context(), bigRequest(url, size, component.Digest(os.Getenv("ARTIFACT_TEST_DIGEST")), filepath.Join(dir, "staging"))); err != nil {
 		t.Fatal(err)
 	}
+	printPeak(t)
+}
+
+// printPeak prints the peak of this process's resident memory (proc(5)).
+func printPeak(t *testing.T) {
+	t.Helper()
 	f, err := os.Open("/proc/self/status")
 	if err != nil {
 		t.Fatal(err)

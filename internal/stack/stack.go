@@ -228,6 +228,7 @@ func newTransport() *http.Transport {
 	// All questions to a forge go through what few connections are open first
 	// (HTTP/2); a mirror that speaks HTTP/1.1 is asked over so many at a time.
 	t.MaxConnsPerHost, t.MaxIdleConnsPerHost = 8, 8
+	t.MaxResponseHeaderBytes = 1 << 20 // of one answer; the default is 10 MiB
 	return t
 }
 
