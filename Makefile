@@ -11,9 +11,12 @@ LDFLAGS    := -s -w -X github.com/observability-upgrade/observability-upgrade/in
 GOLANGCI   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOFUMPT    := mvdan.cc/gofumpt@v0.12.0
 VULNCHECK  := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+# Of the versions after it, the module proxy does not have all that they need.
+NFPM       := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 FUZZTIME   ?= 20s
+RELEASE_TARGETS ?= amd64,arm64,armv7
 
-.PHONY: help build demo test unit e2e lint fuzz bench cross deps clean
+.PHONY: help build demo test unit e2e lint fuzz bench cross release sign deps clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,7 +33,7 @@ deps: ## what the end-to-end tests need from the distribution (root), or a word 
 test: deps cross unit e2e ## all tests
 
 unit: ## unit, property, fault-injection and command-line tests
-	go test -count=1 -timeout 30m ./cmd/... ./internal/... ./test/upstream/... ./test/script/...
+	go test -count=1 -timeout 30m ./cmd/... ./internal/... ./packaging/... ./test/upstream/... ./test/script/...
 
 e2e: ## real systemd in containers, real Prometheus, Alertmanager and node_exporter (needs root; skips without)
 	go test -count=1 -timeout 60m ./test/e2e/...
@@ -38,15 +41,22 @@ e2e: ## real systemd in containers, real Prometheus, Alertmanager and node_expor
 cross: ## compile for every platform we ship
 	for arch in amd64 arm64 arm; do GOOS=linux GOARCH=$$arch GOARM=7 go build -trimpath -o /dev/null ./cmd/observability-upgrade; done
 
+release: ## archives, packages, bills of materials, SHA256SUMS and signature, in dist/; the same commit gives the same bytes
+	rm -rf dist
+	go run ./packaging/release -out dist -targets $(RELEASE_TARGETS) -nfpm $(NFPM)
+
+sign: ## sign dist/SHA256SUMS by the key in the file RELEASE_SIGNING_KEY_FILE
+	go run ./packaging/release -out dist -sign
+
 lint: ## formatting, vet, linters, known vulnerabilities, tidy go.mod
-	@test -z "$$(go run $(GOFUMPT) -l cmd internal test)" || { echo 'gofumpt: run `make fmt`:'; go run $(GOFUMPT) -l cmd internal test; exit 1; }
+	@test -z "$$(go run $(GOFUMPT) -l cmd internal packaging test)" || { echo 'gofumpt: run `make fmt`:'; go run $(GOFUMPT) -l cmd internal packaging test; exit 1; }
 	go vet ./...
 	go run $(GOLANGCI) run ./...
 	./scripts/vulncheck $(VULNCHECK)
 	go mod tidy -diff
 
 fmt: ## format the code
-	go run $(GOFUMPT) -w cmd internal test
+	go run $(GOFUMPT) -w cmd internal packaging test
 
 fuzz: ## every fuzz target for FUZZTIME
 	./scripts/fuzz $(FUZZTIME)
@@ -55,4 +65,4 @@ bench: ## benchmarks; figures are ratios within one run
 	go test -run '^$$' -bench . -benchmem -timeout 30m ./bench/... ./internal/... ./test/e2e/
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist

@@ -134,6 +134,8 @@ link $name "$bin/upgrade-rollback"
 for section in 1 5; do
 	for file in "man/man$section/"*; do place "$file" "$prefix/share/man/man$section" 644; done
 done
+link $name-rollback.1 "$prefix/share/man/man1/observability-rollback.1"
+link $name-rollback.1 "$prefix/share/man/man1/upgrade-rollback.1"
 place completions/$name.bash "$prefix/share/bash-completion/completions" 644 $name
 link $name "$prefix/share/bash-completion/completions/observability-rollback"
 link $name "$prefix/share/bash-completion/completions/upgrade-rollback"

@@ -54,7 +54,7 @@ func parse(args []string, env func(string) string) (options, error) {
 	names := f.String("targets", "amd64,arm64,armv7", "for which processors")
 	f.StringVar(&o.version, "version", env("VERSION"), "of the release; what git describes when empty")
 	f.StringVar(&o.epoch, "epoch", env("SOURCE_DATE_EPOCH"), "time of the release in seconds; the commit's when empty")
-	f.StringVar(&o.nfpm, "nfpm", "", "Go package of nfpm with its version; without it no packages are built")
+	f.StringVar(&o.nfpm, "nfpm", "", "Go package of nfpm with its version, or the absolute path of the program; without it no packages are built")
 	f.BoolVar(&o.signOnly, "sign", false, "sign the release in -out, and build nothing")
 	if err := f.Parse(args); err != nil {
 		return o, err

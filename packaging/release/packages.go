@@ -34,10 +34,13 @@ func (b *builder) packages(ctx context.Context, parts map[string]part) error {
 	if err != nil {
 		return err
 	}
-	nfpm := filepath.Join(filepath.Dir(b.tmp), "nfpm")
-	if _, err := os.Stat(nfpm); err != nil {
-		if err := buildTool(ctx, b.nfpm, nfpm); err != nil {
-			return err
+	nfpm := b.nfpm
+	if !filepath.IsAbs(nfpm) {
+		nfpm = filepath.Join(filepath.Dir(b.tmp), "nfpm") // built for the first target
+		if _, err := os.Stat(nfpm); err != nil {
+			if err := buildTool(ctx, b.nfpm, nfpm); err != nil {
+				return err
+			}
 		}
 	}
 	for _, kind := range []string{"deb", "rpm"} {
@@ -85,9 +88,6 @@ func stage(parts map[string]part) (map[string]part, error) {
 			}
 			out[path] = p
 		case strings.HasPrefix(dir, "man/"):
-			if bytes.HasPrefix(p.data, []byte(".so ")) {
-				p.data = bytes.Replace(p.data, []byte(".1\n"), []byte(".1.gz\n"), 1)
-			}
 			data, err := gzipped(p.data)
 			if err != nil {
 				return nil, err
@@ -98,7 +98,7 @@ func stage(parts map[string]part) (map[string]part, error) {
 			if err != nil {
 				return nil, err
 			}
-			to := map[string]string{"CHANGELOG.md": "changelog.gz", "THIRD-PARTY-NOTICES.txt": "third-party-notices.gz"}[path]
+			to := map[string]string{"CHANGELOG.md": "CHANGELOG.md.gz", "THIRD-PARTY-NOTICES.txt": "third-party-notices.gz"}[path]
 			out["doc/"+to] = part{data, p.mode}
 		case path == "README.md":
 			out["doc/"+path] = p

@@ -72,9 +72,6 @@ func pages(r release) (map[string][]byte, error) {
 		return nil, err
 	}
 	maps.Copy(all, manual.Commands(cli.Commands(), o))
-	for _, other := range otherNames {
-		all[other+".1"] = []byte(".so man1/" + name + "-rollback.1\n")
-	}
 	return all, nil
 }
 
@@ -107,7 +104,7 @@ func completions() (map[string][]byte, error) {
 		out[file] = bytes.ReplaceAll(script, []byte(change[0]), []byte(change[1]))
 	}
 	for _, other := range otherNames {
-		out[other+".fish"] = fmt.Appendf(nil, "# fish completion for %[1]s, which is `%[2]s rollback`\ncomplete -c %[1]s -w %[2]s\n", other, name)
+		out[other+".fish"] = fmt.Appendf(nil, "# fish completion for %[1]s, which is `%[2]s rollback`\ncomplete -c %[1]s -w \"%[2]s rollback\"\n", other, name)
 	}
 	return out, nil
 }
