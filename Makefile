@@ -15,6 +15,7 @@ VULNCHECK  := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 NFPM       := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 FUZZTIME   ?= 20s
 RELEASE_TARGETS ?= amd64,arm64,armv7
+DIST       ?= dist
 
 .PHONY: help build demo test unit e2e lint fuzz bench cross release sign deps clean
 
@@ -41,12 +42,12 @@ e2e: ## real systemd in containers, real Prometheus, Alertmanager and node_expor
 cross: ## compile for every platform we ship
 	for arch in amd64 arm64 arm; do GOOS=linux GOARCH=$$arch GOARM=7 go build -trimpath -o /dev/null ./cmd/observability-upgrade; done
 
-release: ## archives, packages, bills of materials, SHA256SUMS and signature, in dist/; the same commit gives the same bytes
-	rm -rf dist
-	go run ./packaging/release -out dist -targets $(RELEASE_TARGETS) -nfpm $(NFPM)
+release: ## archives, packages, bills of materials, SHA256SUMS and signature, in $(DIST) (dist); the same commit gives the same bytes
+	@[ "$(DIST)" != dist ] || rm -rf dist
+	go run ./packaging/release -out $(DIST) -targets $(RELEASE_TARGETS) -nfpm $(NFPM)
 
 sign: ## sign dist/SHA256SUMS by the key in the file RELEASE_SIGNING_KEY_FILE
-	go run ./packaging/release -out dist -sign
+	go run ./packaging/release -out $(DIST) -sign
 
 lint: ## formatting, vet, linters, known vulnerabilities, tidy go.mod
 	@test -z "$$(go run $(GOFUMPT) -l cmd internal packaging test)" || { echo 'gofumpt: run `make fmt`:'; go run $(GOFUMPT) -l cmd internal packaging test; exit 1; }
