@@ -37,6 +37,20 @@ type Options struct {
 	Policy   string        // patch_only | minor | any
 	Schedule []string      // calendar expressions, systemd.time(7)
 	Delay    time.Duration // up to so much is waited, at random, so that not all hosts run at once
+	// Installed are directories of units that packages install: where one has the
+	// recovery unit, that is the unit to enable.
+	Installed []string
+}
+
+// installed is the recovery unit that a package installed; "" where none did.
+func (o Options) installed() string {
+	for _, dir := range o.Installed {
+		path := filepath.Join(dir, Recovery)
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return ""
 }
 
 // Files renders the units, by name.
@@ -153,9 +167,10 @@ func (e *ForeignError) Error() string {
 	return fmt.Sprintf("%s was not written by this program and is left alone", e.Path)
 }
 
-// Write places the units in a directory and reports which of them changed. The
-// recovery unit that is there already, as installation puts it, is kept. On a
-// ForeignError nothing was written.
+// Write places the units in a directory and reports which of them changed. A
+// recovery unit that is there already, as installation puts it, is kept; where a
+// package has one, none is put before it, for it would stay as it is when the package
+// is upgraded, and when it is removed. On a ForeignError nothing was written.
 func Write(h *hostfs.Host, dir string, o Options) (changed []string, err error) {
 	files := Files(o)
 	for _, name := range []string{Timer, Service} {
@@ -166,6 +181,9 @@ func Write(h *hostfs.Host, dir string, o Options) (changed []string, err error) 
 	for _, name := range []string{Service, Timer, Recovery} {
 		path := filepath.Join(dir, name)
 		old, err := own(path)
+		if name == Recovery && err == nil && old == nil && o.installed() != "" {
+			continue
+		}
 		var foreign *ForeignError
 		if errors.As(err, &foreign) {
 			continue // the recovery unit of the installation
@@ -192,8 +210,8 @@ var wants = map[string]string{Timer: "timers.target.wants", Recovery: "multi-use
 
 // Enable links the timer and the recovery unit into the targets that want them, as
 // `systemctl --root=DIR enable` does: for a root that no systemd runs in now. It
-// reports which links were new.
-func Enable(h *hostfs.Host, dir string) (changed []string, err error) {
+// reports which links were new. Of the options it needs Installed.
+func Enable(h *hostfs.Host, dir string, o Options) (changed []string, err error) {
 	for _, unit := range []string{Timer, Recovery} {
 		link := filepath.Join(dir, wants[unit], unit)
 		if _, err := os.Lstat(link); err == nil {
@@ -202,7 +220,13 @@ func Enable(h *hostfs.Host, dir string) (changed []string, err error) {
 		if err := h.MkdirAll(filepath.Dir(link), 0o755); err != nil {
 			return changed, err
 		}
-		if err := h.Link(filepath.Join("..", unit), link); err != nil {
+		target := filepath.Join("..", unit)
+		if _, err := os.Lstat(filepath.Join(dir, unit)); errors.Is(err, fs.ErrNotExist) {
+			if target, err = filepath.Rel(filepath.Dir(link), o.installed()); err != nil {
+				return changed, fmt.Errorf("no unit %s to enable: %w", unit, err)
+			}
+		}
+		if err := h.Link(target, link); err != nil {
 			return changed, err
 		}
 		changed = append(changed, link)

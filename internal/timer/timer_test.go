@@ -128,6 +128,39 @@ func TestWriteAndRemove(t *testing.T) {
 	}
 }
 
+// Where a package has the recovery unit, none is put before it, and that one is
+// enabled; one that was written here before the package came is still ours to keep up.
+func TestPackagedUnitIsTaken(t *testing.T) {
+	root := t.TempDir()
+	dir, packaged := filepath.Join(root, "etc/systemd/system"), filepath.Join(root, "usr/lib/systemd/system")
+	if err := errors.Join(os.MkdirAll(packaged, 0o755), os.WriteFile(filepath.Join(packaged, Recovery), []byte("[Service]\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	o := options
+	o.Installed = []string{filepath.Join(root, "usr/local/lib/systemd/system"), packaged}
+	h := &hostfs.Host{}
+	if changed, err := Write(h, dir, o); err != nil || !slices.Equal(changed, []string{Service, Timer}) {
+		t.Errorf("%v, %v", changed, err)
+	}
+	if links, err := Enable(h, dir, o); err != nil || len(links) != 2 {
+		t.Errorf("%v, %v", links, err)
+	}
+	link := filepath.Join(dir, "multi-user.target.wants", Recovery)
+	if to, err := filepath.EvalSymlinks(link); err != nil || to != filepath.Join(packaged, Recovery) {
+		t.Errorf("%s leads to %s, %v", link, to, err)
+	}
+	if links, err := Enable(h, dir, o); err != nil || len(links) != 0 {
+		t.Errorf("enabled twice: %v, %v", links, err)
+	}
+	if _, err := Write(h, dir, options); err != nil {
+		t.Fatal(err)
+	}
+	o.Program = "/usr/bin/observability-upgrade"
+	if changed, err := Write(h, dir, o); err != nil || !slices.Equal(changed, []string{Service, Recovery}) {
+		t.Errorf("a unit of an earlier time: %v, %v", changed, err)
+	}
+}
+
 func TestForeignUnitsAreLeftAlone(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{Service, Recovery} {
