@@ -7,8 +7,8 @@
 // other and then becomes the program (see helper.go). A layer that the kernel does
 // not give is left out and named in Outcome.Missing; the others hold all the same:
 //
-//   - namespaces for mounts, processes, network, IPC, host name and control groups,
-//     and for users when the caller is not root: namespaces(7)
+//   - namespaces for mounts, processes, network and IPC, and for users when the
+//     caller is not root: namespaces(7)
 //   - a view of files: Bare or Host, made of read-only bind mounts: mount_setattr(2)
 //   - Landlock: no writing, and no network, whatever the view is: landlock(7)
 //   - the user nobody, no capabilities, no way to new ones: capabilities(7)
@@ -200,7 +200,7 @@ type gapError struct{ Gap }
 func (e *gapError) Error() string { return e.String() }
 
 // namespaces are those of a sandbox of root's.
-const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC
 
 // attempt starts the helper once.
 func attempt(ctx context.Context, o order, program *os.File) (Outcome, error) {
@@ -257,7 +257,10 @@ func attempt(ctx context.Context, o order, program *os.File) (Outcome, error) {
 		}()
 	}
 	err = runTied(cmd, started)
-	if cmd.Process == nil {
+	switch {
+	case cmd.Process == nil && ctx.Err() != nil:
+		return Outcome{}, err
+	case cmd.Process == nil:
 		return Outcome{}, &gapError{Gap{Namespaces, plain(err)}}
 	}
 	rep := <-reports
