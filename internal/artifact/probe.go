@@ -201,7 +201,7 @@ func explainEnd(path, text string, err error) error {
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
-		return fmt.Errorf("it ended with %s: %.200s", exit.ProcessState, strings.TrimSpace(text))
+		return fmt.Errorf("it ended with %s: %.200s", exit.ProcessState, strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), " | "))
 	case errors.Is(err, unix.EACCES) && mountedNoexec(path):
 		return fmt.Errorf("%w: %s is on a file system mounted noexec; move it with paths.staging in the policy, or `mount -o remount,exec`", err, filepath.Dir(path))
 	}

@@ -84,6 +84,10 @@ func TestUnattended(t *testing.T) {
 	if got := h.agrees("node_exporter"); line(got) != "1.9" {
 		t.Fatalf("node_exporter is at %s\n%s", got, h.MustRun(h.ctx, "journalctl", "-u", "observability-upgrade.service", "--no-pager"))
 	}
+	// What keeps new programs in is there in the unit too.
+	if log := h.MustRun(h.ctx, "journalctl", "-u", "observability-upgrade.service", "--no-pager"); strings.Contains(log, "less protection") {
+		t.Errorf("the sandbox is not whole in the unit:\n%s", log)
+	}
 	h.document(&st, 0, "auto-status")
 	if st.LastRun == nil || time.Since(*st.LastRun) > time.Minute {
 		t.Errorf("last run: %+v", st)
