@@ -119,7 +119,7 @@ func (g *global) exit(ctx context.Context, err error) int {
 	if g.records {
 		return n
 	}
-	fmt.Fprintf(g.Err, "error: %s\n", msg)
+	fmt.Fprintf(g.Err, "error: %s\n", quoted(msg))
 	if hint != "" {
 		fmt.Fprintf(g.Err, "next:  %s\n", hint)
 	}

@@ -109,15 +109,22 @@ KillMode=mixed
 
 // hardening is what the job leaves room for. Not possible: ProtectSystem and
 // read-only paths (binaries and units are replaced wherever they are installed),
-// NoNewPrivileges (new binaries are run as another user to ask their version),
-// PrivateTmp (the staging directory is where people look for it), UMask (others
-// read the state, and directories are made with what it leaves), RestrictSUIDSGID,
-// MemoryDenyWriteExecute and CapabilityBoundingSet (binaries keep their modes,
-// owners and capabilities, and run as they are), ProtectProc (which file a service
-// executes is read from /proc). The namespaces are those of artifact.Probe.
+// UMask (others read the state, and directories are made with what it leaves),
+// RestrictSUIDSGID and MemoryDenyWriteExecute (binaries keep their modes and run as
+// they are), ProtectProc (which file a service executes is read from /proc), a list
+// of allowed calls (the commands of hooks are the administrator's). The namespaces
+// and the mounts are those of the sandbox for new programs. Of the capabilities,
+// CAP_SYS_ADMIN makes that sandbox, CAP_SYS_PTRACE reads which file a process
+// executes, and CAP_NET_BIND_SERVICE and CAP_NET_RAW are there for installed
+// programs whose files have them: without them they could not be started at all.
 const hardening = `# Root is needed: it replaces binaries wherever they are, keeps their owners and
 # capabilities, controls units, and runs new binaries in namespaces of their own.
+# The commands of hooks have what is left here; a drop-in gives them more.
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_SETFCAP CAP_KILL
+CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_SETPCAP CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_NET_BIND_SERVICE CAP_NET_RAW
+NoNewPrivileges=yes
 ProtectHome=yes
+PrivateTmp=yes
 PrivateDevices=yes
 PrivateMounts=yes
 ProtectKernelTunables=yes
@@ -126,8 +133,9 @@ ProtectKernelLogs=yes
 ProtectControlGroups=yes
 ProtectClock=yes
 ProtectHostname=yes
+KeyringMode=private
 RestrictRealtime=yes
-RestrictNamespaces=net ipc
+RestrictNamespaces=net ipc mnt pid
 LockPersonality=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 SystemCallArchitectures=native
