@@ -90,6 +90,44 @@ func TestDamageIsReported(t *testing.T) {
 	}
 }
 
+// A record that could not be written whole, as on a full disk, takes no record with
+// it that is written once there is space again.
+func TestAppendAfterOneThatFailed(t *testing.T) {
+	for _, left := range []string{"", "0000", "12345678 {\"seq\":2", "whole"} {
+		w, err := Create(&hostfs.Host{}, t.TempDir(), "run1", time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Append("begin", nil); err != nil {
+			t.Fatal(err)
+		}
+		if size := w.size; left == "whole" { // it was written, and could not be synced
+			if err := w.Append("lost", nil); err != nil {
+				t.Fatal(err)
+			}
+			w.seq, w.size, left = 1, size, ""
+		}
+		f, err := os.OpenFile(w.path, os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(left); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		w.torn = true
+		for _, kind := range []string{"stop", "undo"} {
+			if err := w.Append(kind, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		recs, err := Read(w.path)
+		if err != nil || len(recs) != 3 || recs[1].Kind != "stop" || recs[2].Kind != "undo" {
+			t.Errorf("after %q: %+v, %v", left, recs, err)
+		}
+	}
+}
+
 func TestPendingAndClose(t *testing.T) {
 	dir := t.TempDir()
 	h := &hostfs.Host{}

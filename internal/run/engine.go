@@ -153,6 +153,9 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 		return r.result(StatusFailed), err
 	}
 	if err := r.note(StepBegin, r.head); err != nil {
+		if !errors.Is(err, hostfs.ErrCrashed) {
+			_ = e.Host.Remove(r.journal.Path()) // a journal without a record is one of no run
+		}
 		return r.result(StatusFailed), err
 	}
 	r.tell(Event{Step: StepBegin, Begin: r.head.public(), Plan: req.Plan})
@@ -169,6 +172,7 @@ type running struct {
 	outcomes []Outcome
 	warnings []string
 	stuck    bool    // an undo could not restore the files: the journal stays open
+	unsure   bool    // the journal may say, or not, that a change is committed
 	working  *Change // the one at work, for its events
 
 	// By Change.key:
@@ -409,6 +413,7 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 	out.Duration = Seconds(r.Now().Sub(start))
 	if err := r.note(stepCommitted, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); err != nil {
 		out.Status = Failed
+		r.unsure = true
 		return err
 	}
 	return r.close(context.WithoutCancel(ctx), ch, out)

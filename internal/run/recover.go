@@ -125,6 +125,7 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 			p.committed, p.recorded, p.stopped = nil, nil, true
 			p.reason = interruptedBetween
 		}
+		r.unsure = takenBack[p] // the journal says that it is committed
 		out, err := r.settle(ctx, p)
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return nil, err
@@ -132,6 +133,7 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 		failure = errors.Join(failure, err)
 		settled[p] = out
 	}
+	r.unsure = false
 	order, err = r.mendBooted(ctx, order, settled)
 	if errors.Is(err, hostfs.ErrCrashed) {
 		return nil, err

@@ -43,7 +43,12 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 	}
 	out.Evidence = r.saveEvidence(ctx, ch, out.Error)
 	if err := r.note(StepUndo, note{Component: ch.Component, Instance: ch.Instance, Reason: out.Error, Started: out.Started}); err != nil {
-		return err
+		if errors.Is(err, hostfs.ErrCrashed) || r.unsure {
+			return err
+		}
+		// A full disk leaves no service stopped: what the journal says already has
+		// recovery undo the change as well.
+		r.warn("%s: %v; it is undone all the same", ch.Set(), err)
 	}
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Detail: "back to " + ch.From.String(), Reason: out.Error})
 	ready := func(t time.Time) {

@@ -169,7 +169,8 @@ type record struct {
 	calls int      // that a fault could have hit
 	hit   []string // that it did
 
-	told bool // a person was told that a component could not be brought back to health
+	down string // a service that did not run in the end
+	told bool   // a person was told that a component could not be brought back to health
 }
 
 // moment is the world after so many operations of the disk.
@@ -236,6 +237,11 @@ func (b *bench) play(ctx context.Context, level int, f *fault) (*record, error) 
 		_, r.err = b.recover(ctx)
 	}
 	r.told = errors.As(r.err, new(*run.RollbackError))
+	for _, unit := range b.world.Units() {
+		if b.w.Running(strings.TrimSuffix(unit, ".service")) == "" {
+			r.down = unit
+		}
+	}
 	// As the command does in the end, whatever the disk is like.
 	_ = b.audit().Write(audit.Entry{Command: "apply", Outcome: "done"})
 	r.calls, r.hit, err = disarmed(calls, hit, b)

@@ -231,6 +231,11 @@ func exhaustive(c settings) []task {
 		tasks = append(tasks, crashes(sc, modeldisk.Kill, 1), crashes(sc, modeldisk.Nothing, 2), crashes(sc, modeldisk.NoData, 2))
 	}
 	if !c.all && c.limit < short {
+		for _, sc := range c.scenarios {
+			if sc.name == "apply" {
+				tasks = append(tasks, faults(sc, "ENOSPC", true))
+			}
+		}
 		return tasks
 	}
 	for _, sc := range c.scenarios {

@@ -54,13 +54,12 @@ func Serve() (mine bool, err error) {
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
-	if unmountErr := f.Unmount(); unmountErr != nil {
-		// Something still uses it; it goes when that ends.
-		return true, errors.Join(err, syscall.Unmount(dir, syscall.MNT_DETACH))
-	}
+	// A container that was started meanwhile may hold a copy of the mount. The server's
+	// own way to unmount would wait for that; it ends with this process.
+	err = errors.Join(err, syscall.Unmount(dir, syscall.MNT_DETACH))
 	select {
 	case <-done:
-	case <-time.After(time.Second): // another namespace has a copy of the mount; it ends with this process
+	case <-time.After(time.Second):
 	}
 	return true, err
 }

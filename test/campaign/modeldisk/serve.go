@@ -80,7 +80,7 @@ func (s *server) do(o op) {
 }
 
 // grows are the calls that a full disk refuses.
-var grows = map[string]bool{"create": true, "mkdir": true, "symlink": true, "link": true, "write": true, "setxattr": true, "rename": true}
+var grows = map[string]bool{"create": true, "mkdir": true, "symlink": true, "link": true, "write": true, "setxattr": true}
 
 // fails tells whether a call is to fail now, and how. The shared memory of a
 // database is left alone: an error of a mapped page is a signal that ends the
