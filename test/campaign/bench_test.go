@@ -271,7 +271,7 @@ func (b *bench) arm(f *fault) (*int, *[]string, error) {
 		return nil, nil, nil
 	}
 	if f.what != "timeout" {
-		return nil, nil, b.disk.Fail(modeldisk.Fault{Errno: errnos[f.what], At: f.at, Stays: f.stays, Reads: f.what == "EIO" || f.what == "EACCES"})
+		return nil, nil, b.disk.Fail(modeldisk.Fault{Errno: errnos[f.what], At: f.at, Stays: f.stays, Reads: strings.HasSuffix(f.what, "-any")})
 	}
 	calls, hit := new(int), &[]string{}
 	b.w.Refuse = func(op, unit string) error {

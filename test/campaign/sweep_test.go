@@ -233,12 +233,12 @@ func anyCrash(rng *rand.Rand, ops int) *crash {
 }
 
 func anyFault(rng *rand.Rand) *fault {
-	f := &fault{what: []string{"EIO", "EIO", "ENOSPC", "ENOSPC", "EACCES", "EROFS", "timeout"}[rng.IntN(7)], stays: rng.IntN(2) == 0}
+	f := &fault{what: []string{"EIO", "EIO-any", "ENOSPC", "ENOSPC", "EACCES", "EACCES-any", "EROFS", "timeout"}[rng.IntN(8)], stays: rng.IntN(2) == 0}
 	f.at = 1 + rng.IntN(300)
 	switch f.what {
 	case "timeout":
 		f.at = 1 + rng.IntN(12)
-	case "EIO":
+	case "EIO-any", "EACCES-any":
 		f.at = 1 + rng.IntN(1500)
 	}
 	return f
