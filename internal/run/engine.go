@@ -328,7 +328,8 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 	start := r.Now()
 	r.working = &ch
 	out := Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: Failed}
-	err := r.note(stepChange, ch)
+	journaled := r.note(stepChange, ch)
+	err := journaled
 	if err == nil {
 		err = r.prepare(ctx, ch)
 		if err != nil && !errors.Is(err, hostfs.ErrCrashed) {
@@ -345,6 +346,10 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 			return out, err
 		}
 		err = fmt.Errorf("%s: prepare: %w; nothing of it was changed", ch.Set(), err)
+		if journaled != nil {
+			// The journal knows nothing of it, so there is nothing to close there.
+			return out, errors.Join(err, r.Recorder.Record(ctx, r.head, ch, out))
+		}
 		return out, errors.Join(err, r.close(ctx, ch, &out))
 	}
 	err = r.cutOver(ctx, ch, &out, start)

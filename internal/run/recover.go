@@ -235,13 +235,17 @@ func (r *running) settle(ctx context.Context, p *progress) (Outcome, error) {
 	}
 	out := Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: NotAttempted, Error: interruptedBefore}
 	if !p.stopped {
-		if err := r.clearBeside(ch); err != nil {
-			return out, err
+		err := r.clearBeside(ch)
+		if err == nil {
+			err = r.readmit(ctx, ch)
 		}
-		if err := r.readmit(ctx, ch); err != nil {
-			return out, err
+		if err == nil {
+			err = r.note(stepRecorded, note{Component: ch.Component, Instance: ch.Instance, Outcome: &out})
 		}
-		return out, r.note(stepRecorded, note{Component: ch.Component, Instance: ch.Instance, Outcome: &out})
+		if err != nil {
+			return out, r.leaveOpen(err)
+		}
+		return out, nil
 	}
 	out.Error, out.Started = p.reason, p.started
 	if out.Error == "" {

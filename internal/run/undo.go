@@ -44,7 +44,7 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 	out.Evidence = r.saveEvidence(ctx, ch, out.Error)
 	if err := r.note(StepUndo, note{Component: ch.Component, Instance: ch.Instance, Reason: out.Error, Started: out.Started}); err != nil {
 		if errors.Is(err, hostfs.ErrCrashed) || r.unsure {
-			return err
+			return r.leaveOpen(err)
 		}
 		// A full disk leaves no service stopped: what the journal says already has
 		// recovery undo the change as well.
@@ -88,9 +88,15 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 		}
 	}
 	if noteErr := r.note(stepUndone, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); noteErr != nil {
-		return errors.Join(err, noteErr)
+		return errors.Join(err, r.leaveOpen(noteErr))
 	}
 	return errors.Join(err, r.close(ctx, ch, out))
+}
+
+// leaveOpen keeps the journal open for the next recovery.
+func (r *running) leaveOpen(err error) error {
+	r.stuck = true
+	return err
 }
 
 // tellLeft warns of instances that run the new version from memory, now that the
@@ -151,7 +157,7 @@ func (r *running) drainAgain(ctx context.Context, ch Change) error {
 // started, and puts its instance back where it works.
 func (r *running) undoRestart(ctx context.Context, ch Change, out *Outcome, start time.Time) error {
 	if err := r.note(StepUndo, note{Component: ch.Component, Instance: ch.Instance, Reason: out.Error}); err != nil {
-		return err
+		return r.leaveOpen(err)
 	}
 	var err error
 	if ch.WasActive && !ch.remote() {
@@ -169,7 +175,7 @@ func (r *running) undoRestart(ctx context.Context, ch Change, out *Outcome, star
 		return err
 	}
 	if noteErr := r.note(stepUndone, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); noteErr != nil {
-		return errors.Join(err, noteErr)
+		return errors.Join(err, r.leaveOpen(noteErr))
 	}
 	return errors.Join(err, r.close(ctx, ch, out))
 }

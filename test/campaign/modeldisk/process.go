@@ -130,10 +130,10 @@ func (c *control) answer(q ask) (a answer) {
 		s.do(op{kind: opMark, label: q.Label})
 		a.N = len(s.log)
 	case "fail":
-		s.fault, s.count, s.hit = &q.Fault, 0, nil
+		s.fault, s.count, s.hit, s.short = &q.Fault, 0, nil, false
 	case "repair":
 		a.N, a.Texts = s.count, s.hit
-		s.fault, s.count, s.hit = nil, 0, nil
+		s.fault, s.count, s.hit, s.short = nil, 0, nil, false
 	case "sum":
 		a.Sum = s.tree.sum()
 	default:
