@@ -218,6 +218,9 @@ func (r *running) execute(ctx context.Context) (Result, error) {
 		if ctx.Err() != nil {
 			status = StatusCancelled
 		}
+		if _, left := os.Lstat(r.head.BackupPath); left == nil && r.point == nil {
+			r.stuck = true // a backup point that could not be removed: recovery does
+		}
 		res, finErr := r.finish(status)
 		return res, errors.Join(err, finErr)
 	}
