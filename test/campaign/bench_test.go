@@ -255,8 +255,10 @@ func (b *bench) play(ctx context.Context, level int, f *fault) (*record, error) 
 
 // recover does what every command does first that changes something: it finishes an
 // interrupted run, and makes a state file anew that cannot be read.
-func (b *bench) recover(ctx context.Context) ([]run.Result, error) {
-	e := b.w.Engine(nil)
+func (b *bench) recover(ctx context.Context) ([]run.Result, error) { return recovered(ctx, b.w) }
+
+func recovered(ctx context.Context, w *runtest.World) ([]run.Result, error) {
+	e := w.Engine(nil)
 	results, err := e.Recover(ctx)
 	if err == nil {
 		_, err = e.Recorder.(*run.Books).State(ctx)
@@ -318,13 +320,15 @@ func (b *bench) reboot(ctx context.Context, r *record, c *crash) {
 	}
 }
 
+func (b *bench) boot(ctx context.Context) { b.sc.boot(ctx, b.w, b.world.Units()) }
+
 // boot starts services as their manager does. Where a person forced an upgrade
 // through a door without a way back, an old version that is put back is left stopped,
 // and its manager knows nothing of that.
-func (b *bench) boot(ctx context.Context) {
-	b.w.Boot(ctx, b.world.Units())
-	if b.sc.stopped {
-		b.w.Wrong = nil
+func (sc *scenario) boot(ctx context.Context, w *runtest.World, units []string) {
+	w.Boot(ctx, units)
+	if sc.stopped {
+		w.Wrong = nil
 	}
 }
 
