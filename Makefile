@@ -15,7 +15,7 @@ FUZZTIME   ?= 20s
 # Most of an end-to-end test is waiting: this many at a time keep two cores busy.
 CONTAINERS ?= 4
 
-.PHONY: help build demo test unit e2e campaign-rig lint fuzz bench cross deps clean
+.PHONY: help build demo test unit campaign e2e campaign-rig lint fuzz bench cross deps clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,7 +32,12 @@ deps: ## what the end-to-end tests need from the distribution (root), or a word 
 test: deps cross unit e2e ## all tests
 
 unit: ## unit, property, fault-injection and command-line tests
-	go test -count=1 -timeout 30m ./cmd/... ./internal/... ./test/upstream/... ./test/script/...
+	go test -count=1 -timeout 30m ./bench/... ./cmd/... ./internal/... ./test/upstream/... ./test/script/...
+
+# All points: CAMPAIGN_TIME=all. One point again: CAMPAIGN_POINT='apply>kill@57'. See docs/campaign.md.
+campaign: export CAMPAIGN_TIME ?= 5m
+campaign: ## crash, power-cut and error campaign for CAMPAIGN_TIME (needs root for FUSE and loop devices; skips without)
+	go test -count=1 -timeout 12h -v -p 1 -run '$(if $(CAMPAIGN_POINT),TestPoint$$,.)' ./test/campaign/...
 
 e2e: ## real systemd in containers, real Prometheus, Alertmanager and node_exporter (needs root; skips without)
 	go test -count=1 -timeout 60m -parallel $(CONTAINERS) ./test/e2e/...
@@ -56,8 +61,13 @@ fmt: ## format the code
 fuzz: ## every fuzz target for FUZZTIME
 	./scripts/fuzz $(FUZZTIME)
 
-bench: ## benchmarks; figures are ratios within one run
-	go test -run '^$$' -bench . -benchmem -timeout 30m ./bench/... ./internal/... ./test/e2e/
+bench: ## benchmarks, into docs/benchmarks.md; figures are ratios within one run (root: all of them)
+	@./scripts/deps bench
+	@mkdir -p bin
+	go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./bench/ | tee bin/bench.txt
+	go test -run '^$$' -bench 'Plan|Million' -timeout 30m ./bench/ ./internal/history/ | tee -a bin/bench.txt
+	go test -run '^$$' -bench Downtime -benchtime 1x -timeout 60m ./test/e2e/ | tee -a bin/bench.txt
+	go run ./bench/report docs/benchmarks.md docs/pictures/benchmarks.svg <bin/bench.txt
 
 clean: ## remove what was built
 	rm -rf bin

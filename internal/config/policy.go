@@ -116,7 +116,7 @@ func defaults() *Policy {
 	return &Policy{
 		Upstream: Upstream{
 			GitHub: Forge{APIURL: "https://api.github.com"}, GitLab: Forge{APIURL: "https://gitlab.com/api/v4"},
-			Grafana: Forge{APIURL: "https://grafana.com/api"}, CacheTTL: seconds(15 * 60), Concurrency: 8,
+			Grafana: Forge{APIURL: "https://grafana.com/api"}, CacheTTL: seconds(15 * 60), Concurrency: 50,
 		},
 		Verification:   Verification{Checksum: "required", Signature: "if_configured"},
 		ServiceManager: "auto", OnFailure: "abort",

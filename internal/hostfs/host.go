@@ -25,7 +25,13 @@ var ErrCrashed = errors.New("simulated crash")
 
 // Host performs effects on the file system. The zero value is ready to use and
 // has no guard. It holds no state and may be used from several goroutines.
-type Host struct{ Guard Guard }
+type Host struct {
+	Guard Guard
+	// SyncFS makes all that was written to the file system of a path durable; nil is
+	// syncfs(2). A file system in user space is not told of that call (FUSE passes it
+	// on only for virtiofs), so whoever runs on one says here how it is done.
+	SyncFS func(path string) error
+}
 
 // Check announces an effect that is not a file operation, such as stopping a
 // service, to the guard.

@@ -269,20 +269,34 @@ func (r *running) takeBack(ctx context.Context, ch Change) (bool, error) {
 	return err == nil, err
 }
 
+// restoring reports whether data was being put back when a run was cut off: what is
+// there may be half of it.
+func (r *running) restoring(ch Change) bool {
+	if ch.Data == nil {
+		return false
+	}
+	return slices.ContainsFunc(ch.Data.dirs(), backup.Restoring)
+}
+
+// dirs are the directories that hold data, or that it is put back to.
+func (d *Data) dirs() []string {
+	dirs := slices.Clone(d.Restores)
+	if d.Path != "" {
+		dirs = append(dirs, d.Path)
+	}
+	for _, pl := range d.Places {
+		dirs = append(dirs, pl.Path)
+	}
+	return dirs
+}
+
 // clearData removes what a restore put aside in the directories of the data.
 func (r *running) clearData(ch Change) error {
 	if ch.Data == nil {
 		return nil
 	}
-	dirs := slices.Clone(ch.Data.Restores)
-	if ch.Data.Path != "" {
-		dirs = append(dirs, ch.Data.Path)
-	}
-	for _, pl := range ch.Data.Places {
-		dirs = append(dirs, pl.Path)
-	}
 	var err error
-	for _, dir := range dirs {
+	for _, dir := range ch.Data.dirs() {
 		err = errors.Join(err, backup.DropReplaced(r.Host, dir))
 	}
 	return err

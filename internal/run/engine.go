@@ -54,6 +54,16 @@ type Header struct {
 	Components   []Planned `json:"components"`
 	ProgramBuild string    `json:"program,omitempty"`
 	Manager      string    `json:"service_manager,omitempty"` // systemd | process
+	// Instances are the changes of instances: one that the run had not come to may
+	// start at boot from files that it shares with one that was being changed.
+	Instances []Change `json:"instances,omitempty"`
+}
+
+// public is the header as onlookers are told it: what recovery needs besides is
+// theirs to read nowhere.
+func (h Header) public() *Header {
+	h.Instances = nil
+	return &h
 }
 
 // Planned is a component as the run meant to change it.
@@ -135,7 +145,10 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 		BackupPath: filepath.Join(e.Root.Backups(), stamp), StagingDirs: req.StagingDirs, ProgramBuild: e.Build, Manager: e.Manager,
 	}
 	for _, ch := range req.Changes {
-		r.head.Components = append(r.head.Components, Planned{Name: ch.Component, Instance: ch.Instance, From: ch.From.String(), To: ch.To.String()})
+		r.head.Components = append(r.head.Components, ch.planned())
+		if ch.Rolling != nil && !ch.remote() {
+			r.head.Instances = append(r.head.Instances, ch)
+		}
 	}
 	if req.Named != nil {
 		req.Named(r.head.ID, r.head.BackupPath)
@@ -147,7 +160,7 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 	if err := r.note(StepBegin, r.head); err != nil {
 		return r.result(StatusFailed), err
 	}
-	r.tell(Event{Step: StepBegin, Begin: &r.head, Plan: req.Plan})
+	r.tell(Event{Step: StepBegin, Begin: r.head.public(), Plan: req.Plan})
 	if r.behind > wishAge {
 		r.warn("the clock is %s behind the run before this one, which is named after that one's time so that their order stays right; is it set right? timedatectl", r.behind.Round(time.Second))
 	}
@@ -487,6 +500,11 @@ func (r *running) stopSwapStart(ctx context.Context, ch Change) (time.Time, erro
 		return down, nil
 	}
 	if ch.TakeBack {
+		// What a power cut leaves in place starts at boot: from here on that must not
+		// be the old version, which cannot read what the new one writes.
+		if err := r.Host.SyncDirs(paths(ch)...); err != nil {
+			return down, err
+		}
 		if err := r.intend(ctx, ch, StepStart); err != nil {
 			return down, err
 		}

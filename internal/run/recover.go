@@ -117,7 +117,7 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 		return nil, r.journal.Close(filepath.Join(e.Root.RunsDir(), r.head.ID, "journal"))
 	}
 	r.began = r.head.StartedAt
-	r.tell(Event{Step: StepBegin, Begin: &r.head, Recovery: true, Detail: "recovery of an interrupted run"})
+	r.tell(Event{Step: StepBegin, Begin: r.head.public(), Recovery: true, Detail: "recovery of an interrupted run"})
 	var failure error
 	takenBack := half(r.head.Operation, order, r.unreached(order))
 	settled := map[*progress]Outcome{}
@@ -133,6 +133,11 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 		failure = errors.Join(failure, err)
 		settled[p] = out
 	}
+	order, err = r.mendBooted(ctx, order, settled)
+	if errors.Is(err, hostfs.ErrCrashed) {
+		return nil, err
+	}
+	failure = errors.Join(failure, err)
 	for _, p := range order {
 		r.outcomes = append(r.outcomes, settled[p])
 	}
@@ -282,8 +287,7 @@ func (r *running) addUnreached() {
 func (r *running) unreached(order []*progress) []Planned {
 	begun := map[Planned]bool{}
 	for _, p := range order {
-		ch := p.change
-		begun[Planned{ch.Component, ch.Instance, ch.From.String(), ch.To.String()}] = true
+		begun[p.change.planned()] = true
 	}
 	var out []Planned
 	for _, pl := range r.head.Components {

@@ -6,8 +6,10 @@ package stack
 
 import (
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -21,6 +23,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/catalogue"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/config"
+	"github.com/observability-upgrade/observability-upgrade/internal/filecache"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
@@ -94,6 +97,7 @@ type Stack struct {
 	log      *runlog.Writer
 	tell     *teller
 	totals   totals
+	versions *filecache.Cache[string] // of installed programs
 
 	holdsLock  bool                     // while Mutate runs
 	surveys    map[string]backup.Survey // of data directories, as they were first looked at
@@ -130,6 +134,11 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 	if s.services, err = s.openServices(ctx); err != nil {
 		return nil, err
 	}
+	remembered := ""
+	if s.trustCache() == nil {
+		remembered = filepath.Join(s.Root.Cache(), "versions.json")
+	}
+	s.versions = filecache.Open[string](remembered, "", s.now, s.Logger)
 	s.prober = &health.Prober{
 		Services: s.services, Logger: s.Logger, Expand: config.Expander(o.Root, o.Env), Exec: artifact.RunTool,
 		SpareSecrets: o.Needs == Journal,
@@ -216,7 +225,10 @@ func (s *Stack) ask(refresh bool) *upstream.Client {
 func newTransport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.ResponseHeaderTimeout = 60 * time.Second
-	t.MaxIdleConnsPerHost = 8
+	// All questions to a forge go through what few connections are open first
+	// (HTTP/2); a mirror that speaks HTTP/1.1 is asked over so many at a time.
+	t.MaxConnsPerHost, t.MaxIdleConnsPerHost = 8, 8
+	t.MaxResponseHeaderBytes = 1 << 20 // of one answer; the default is 10 MiB
 	return t
 }
 
@@ -303,12 +315,37 @@ func (s *Stack) Inventory(ctx context.Context, comps []*component.Component) ([]
 	if err != nil {
 		return nil, err
 	}
+	if !s.holdsLock { // a run that finds nothing to do changes no file
+		defer s.versions.Save()
+	}
 	return s.finder().Find(ctx, comps, st.Components)
 }
 
+// probe asks a program for its version, or remembers what it told: programs are
+// large, and asking 40 of them takes longer than asking upstream.
 func (s *Stack) probe(ctx context.Context, path string, v component.VersionProbe) (component.Version, error) {
-	ver, _, err := artifact.Probe(ctx, artifact.ProbeSpec{Path: filepath.Join(path, v.Path), Args: v.Args, Regexp: v.Regexp, Installed: true})
-	return ver, err
+	path = filepath.Join(path, v.Path)
+	text, err := s.versions.Get(path, fmt.Sprintf("%q %q", v.Args, v.Regexp), func() (string, bool, error) {
+		ver, _, err := artifact.Probe(ctx, artifact.ProbeSpec{Path: path, Args: v.Args, Regexp: v.Regexp, Installed: true})
+		return ver.String(), isELF(path), err
+	})
+	if err != nil {
+		return component.Version{}, err
+	}
+	return component.ParseVersion(text)
+}
+
+// isELF reports whether a file is a program itself. A script may start another file
+// and tell that one's version, which can change while the script does not.
+func isELF(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var magic [4]byte
+	_, err = io.ReadFull(f, magic[:])
+	return err == nil && string(magic[:]) == elf.ELFMAG
 }
 
 // Mutate runs do under the lock, after recovering what an interrupted run left
