@@ -48,8 +48,8 @@ lint: ## formatting, vet, linters, known vulnerabilities, tidy go.mod
 fmt: ## format the code
 	go run $(GOFUMPT) -w cmd internal test
 
-fuzz: ## every fuzz target for FUZZTIME
-	./scripts/fuzz $(FUZZTIME)
+fuzz: ## every fuzz target for FUZZTIME, or those that FUZZ matches
+	./scripts/fuzz $(FUZZTIME) $(FUZZ)
 
 bench: ## benchmarks; figures are ratios within one run
 	go test -run '^$$' -bench . -benchmem -timeout 30m ./bench/... ./internal/... ./test/e2e/
