@@ -70,8 +70,8 @@ lint: ## formatting, vet, linters, known vulnerabilities, tidy go.mod
 fmt: ## format the code
 	go run $(GOFUMPT) -w cmd internal packaging test
 
-fuzz: ## every fuzz target for FUZZTIME
-	./scripts/fuzz $(FUZZTIME)
+fuzz: ## every fuzz target for FUZZTIME, or those that FUZZ matches
+	./scripts/fuzz $(FUZZTIME) $(FUZZ)
 
 bench: ## benchmarks, into docs/benchmarks.md; figures are ratios within one run (root: all of them)
 	@./scripts/deps bench

@@ -319,6 +319,30 @@ func (h *Host) RemoveAll(path string) error {
 	return syncDir(filepath.Dir(path))
 }
 
+// RemoveAllIn removes what is at rel below dir, durably, where dir belongs to
+// somebody who may be hostile: no link leads the removal out of dir, whenever it is
+// put there.
+func (h *Host) RemoveAllIn(dir, rel string) error {
+	path := filepath.Join(dir, rel)
+	if err := h.Check("remove", path); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := root.RemoveAll(rel); err != nil {
+		return err
+	}
+	above, err := root.Open(filepath.Dir(rel))
+	if err != nil {
+		return err
+	}
+	defer above.Close()
+	return above.Sync()
+}
+
 // Beside is the hidden name in the same directory under which a run keeps a
 // file that is about to take path's place, or the one that gave it up.
 func Beside(path, runID string) string { return besideName(path, runID) }
