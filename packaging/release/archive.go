@@ -33,10 +33,7 @@ func (b *builder) archive(parts map[string]part) error {
 // tarball packs files below a top directory: in order, all of one time, all root's.
 func tarball(top string, parts map[string]part, at time.Time) ([]byte, error) {
 	var buf bytes.Buffer
-	zw, err := gzip.NewWriterLevel(&buf, gzip.BestCompression)
-	if err != nil {
-		return nil, err
-	}
+	zw := gzip.NewWriter(&buf)
 	tw := tar.NewWriter(zw)
 	dirs := map[string]bool{}
 	add := func(name string, kind byte, p part) error {
@@ -75,10 +72,7 @@ func tarball(top string, parts map[string]part, at time.Time) ([]byte, error) {
 // gzipped compresses a file as packages have manual pages: without name and time.
 func gzipped(data []byte) ([]byte, error) {
 	var buf bytes.Buffer
-	zw, err := gzip.NewWriterLevel(&buf, gzip.BestCompression)
-	if err != nil {
-		return nil, err
-	}
+	zw := gzip.NewWriter(&buf)
 	if _, err := zw.Write(data); err != nil {
 		return nil, err
 	}

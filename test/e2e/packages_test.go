@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,26 +20,43 @@ import (
 
 const packaged = "/usr/bin/observability-upgrade"
 
-// releases are two releases of this source as `make release` builds them, made once
-// for all tests, and the key they are signed by.
+// releases are of this source, as `make release` builds them: each made once, for
+// all tests, and signed by one key.
 var releases struct {
-	once   sync.Once
-	dirs   map[string]string // by version
-	public string            // minisign.pub
-	err    error
+	mu             sync.Mutex
+	dirs           map[string]string // by version
+	public, secret string            // of minisign
 }
 
-// packageRelease is the directory of a release, 0.1.0 or 0.2.0, of this machine's kind.
+// packageRelease is the directory of a release of this machine's kind.
 func packageRelease(t testing.TB, version string) string {
 	t.Helper()
-	releases.once.Do(func() { releases.err = buildReleases(t) })
-	if releases.err != nil {
-		t.Fatal(releases.err)
+	releases.mu.Lock()
+	defer releases.mu.Unlock()
+	if dir := releases.dirs[version]; dir != "" {
+		return dir
 	}
-	return releases.dirs[version]
+	if releases.dirs == nil {
+		if err := makeKey(); err != nil {
+			t.Fatal(err)
+		}
+		releases.dirs = map[string]string{}
+	}
+	_, bin := shared(t) // the release goes where TestMain clears up
+	dir := filepath.Join(filepath.Dir(bin), "release-"+version)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "make", "-C", "../..", "--no-print-directory", "release", "DIST="+dir, "RELEASE_TARGETS="+runtime.GOARCH)
+	cmd.Env = append(os.Environ(), "VERSION="+version, "SOURCE_DATE_EPOCH=1735269000", "RELEASE_SIGNING_KEY="+releases.secret)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("make release: %v\n%s", err, out)
+	}
+	releases.dirs[version] = dir
+	return dir
 }
 
-func buildReleases(t testing.TB) error {
+// makeKey makes a key that is thrown away with the tests.
+func makeKey() error {
 	pub, key, err := minisign.GenerateKey(rand.Reader)
 	if err != nil {
 		return err
@@ -50,24 +66,8 @@ func buildReleases(t testing.TB) error {
 		return err
 	}
 	secret, err := key.MarshalText()
-	if err != nil {
-		return err
-	}
-	releases.public, releases.dirs = string(public)+"\n", map[string]string{}
-	// It lives as long as the other things that all tests share: see TestMain.
-	_, bin := shared(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
-	defer cancel()
-	for _, version := range []string{"0.1.0", "0.2.0"} {
-		dir := filepath.Join(filepath.Dir(bin), "release-"+version)
-		cmd := exec.CommandContext(ctx, "make", "-C", "../..", "--no-print-directory", "release", "DIST="+dir, "RELEASE_TARGETS="+runtime.GOARCH)
-		cmd.Env = append(os.Environ(), "VERSION="+version, "SOURCE_DATE_EPOCH=1735269000", "RELEASE_SIGNING_KEY="+string(secret))
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("make release: %w\n%s", err, out)
-		}
-		releases.dirs[version] = dir
-	}
-	return nil
+	releases.public, releases.secret = string(public)+"\n", string(secret)
+	return err
 }
 
 // newPackagedHost boots a container with old versions and a release server, and the
@@ -75,12 +75,12 @@ func buildReleases(t testing.TB) error {
 func newPackagedHost(t testing.TB, install map[string]string, offer map[string][]string, versions ...string) *host {
 	t.Helper()
 	kit, _ := shared(t)
+	for _, v := range versions {
+		packageRelease(t, v) // takes its time
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	t.Cleanup(cancel)
 	h := &host{t: t, ctx: ctx, kit: kit, releases: t.TempDir(), bin: packaged}
-	for _, v := range versions {
-		packageRelease(t, v)
-	}
 	h.Container = kit.Start(ctx, t, rig.Options{})
 	h.check(h.InstallStack(ctx, install))
 	h.offer(offer)
