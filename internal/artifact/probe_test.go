@@ -161,6 +161,26 @@ cat /proc/net/dev 2>/dev/null | grep -c :
 	}
 }
 
+// A tool gets an environment of our choice, whatever the caller's is.
+func TestToolEnvironment(t *testing.T) {
+	for _, name := range []string{"LD_PRELOAD", "LD_LIBRARY_PATH", "http_proxy", "HTTPS_PROXY", "GITHUB_TOKEN", "BASH_ENV", "ENV", "IFS"} {
+		t.Setenv(name, "/planted")
+	}
+	t.Setenv("PATH", "/planted:"+os.Getenv("PATH"))
+	tool := filepath.Join(t.TempDir(), "tool")
+	if err := os.WriteFile(tool, []byte("#!/bin/sh\ncat /proc/$$/environ | tr '\\0' '\\n'\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := RunTool(t.Context(), []string{tool}, time.Minute)
+	if err != nil || !strings.Contains(out, "PATH=/usr/local/sbin:") || strings.Contains(out, "planted") {
+		t.Errorf("%v %s", err, out)
+	}
+	out, err = RunNewTool(t.Context(), NewTool{Args: []string{tool}, Timeout: time.Minute})
+	if err != nil || !strings.Contains(out, "PATH=/usr/local/sbin:") || strings.Contains(out, "planted") {
+		t.Errorf("%v %s", err, out)
+	}
+}
+
 func TestProbeOnNoexec(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to mount")

@@ -104,4 +104,3 @@ func RunCommand(ctx context.Context, args, env []string, timeout time.Duration) 
 	}
 	return out.String(), err
 }
-

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -82,6 +83,24 @@ func TestExposure(t *testing.T) {
 		out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold="+most, "--no-pager", unit).CombinedOutput()
 		if err != nil {
 			t.Errorf("%s is exposed more than %s: %v\n%s", unit, most, err, out)
+		}
+	}
+}
+
+// A program whose file has capabilities, as blackbox_exporter for its pings, cannot be
+// started where they are out of reach: execve(2) says EPERM. The units that ask
+// installed programs their version leave those that exporters have.
+func TestProgramsWithCapabilitiesCanBeAsked(t *testing.T) {
+	check, err := os.ReadFile("../../packaging/systemd/observability-upgrade-check.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	units := Files(options)
+	for name, text := range map[string]string{Service: units[Service], Recovery: units[Recovery], "check": string(check)} {
+		for _, want := range []string{"CAP_NET_BIND_SERVICE", "CAP_NET_RAW"} {
+			if set := strings.Join(regexp.MustCompile(`(?m)^CapabilityBoundingSet=.*$`).FindAllString(text, -1), " "); !strings.Contains(set, want) {
+				t.Errorf("%s has no %s: %s", name, want, set)
+			}
 		}
 	}
 }
