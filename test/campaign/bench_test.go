@@ -460,7 +460,7 @@ func (b *bench) promises(ctx context.Context) error {
 	}
 	text, err := os.ReadFile(b.w.Root.Audit())
 	if err != nil || !strings.HasPrefix(string(text), string(b.audits)) || !strings.Contains(string(text[len(b.audits):]), `"recover"`) {
-		return fmt.Errorf("audit log: expected what was there before the run and the recovery, found %q (%v)", text, err)
+		return fmt.Errorf("audit log: expected what was there before the run and the recovery, found %q (%v)", text, err) //nolint:errorlint // there may be none
 	}
 	return nil
 }

@@ -130,7 +130,7 @@ func (w *World) wholePlaces() error {
 	for _, dir := range []string{"usr/local/bin", "etc/*"} {
 		left, err := filepath.Glob(w.Root.Path(dir, ".*obsup*"))
 		if err != nil || len(left) > 0 {
-			return fmt.Errorf("left beside the files: %v %v", left, err)
+			return fmt.Errorf("left beside the files: %v %v", left, err) //nolint:errorlint // there may be none
 		}
 	}
 	points, err := backup.List(w.Root.Backups())
