@@ -134,9 +134,14 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 	stamp := e.name(req.ID, now)
 	req.Changes = nameCopies(req.Changes)
 	r := e.newRunning()
-	r.req = req
+	r.req, r.began = req, now
+	started := now.UTC()
+	if at, ok := backup.StampTime(stamp); ok && at.After(started) {
+		// History is in the order of time, as the names of runs are.
+		r.behind, started = at.Sub(started), at
+	}
 	r.head = Header{
-		ID: stamp, Operation: req.Operation, Trigger: req.Trigger, StartedAt: now.UTC(), PID: os.Getpid(),
+		ID: stamp, Operation: req.Operation, Trigger: req.Trigger, StartedAt: started, PID: os.Getpid(),
 		BackupPath: filepath.Join(e.Root.Backups(), stamp), StagingDirs: req.StagingDirs, ProgramBuild: e.Build, Manager: e.Manager,
 	}
 	for _, ch := range req.Changes {
@@ -156,6 +161,9 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 		return r.result(StatusFailed), err
 	}
 	r.tell(Event{Step: StepBegin, Begin: r.head.public(), Plan: req.Plan})
+	if r.behind > wishAge {
+		r.warn("the clock is %s behind the run before this one, which is named after that one's time so that their order stays right; is it set right? timedatectl", r.behind.Round(time.Second))
+	}
 	return r.execute(ctx)
 }
 
@@ -164,6 +172,8 @@ type running struct {
 	*Engine
 	req      Request
 	head     Header
+	began    time.Time     // by the clock, which may be behind StartedAt
+	behind   time.Duration // by so much
 	journal  *journal.Writer
 	point    *backup.Point
 	outcomes []Outcome

@@ -116,6 +116,7 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 	if ended != "" {
 		return nil, r.journal.Close(filepath.Join(e.Root.RunsDir(), r.head.ID, "journal"))
 	}
+	r.began = r.head.StartedAt
 	r.tell(Event{Step: StepBegin, Begin: r.head.public(), Recovery: true, Detail: "recovery of an interrupted run"})
 	var failure error
 	takenBack := half(r.head.Operation, order, r.unreached(order))

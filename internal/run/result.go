@@ -86,7 +86,7 @@ func (r *running) conclude(res *Result) error {
 func (r *running) result(status string) Result {
 	res := Result{
 		ID: r.head.ID, Operation: r.head.Operation, Trigger: r.head.Trigger, StartedAt: r.head.StartedAt, Status: status,
-		Components: append([]Outcome{}, r.outcomes...), Duration: Seconds(r.Now().Sub(r.head.StartedAt)), Warnings: r.warnings,
+		Components: append([]Outcome{}, r.outcomes...), Duration: Seconds(max(0, r.Now().Sub(r.began))), Warnings: r.warnings,
 	}
 	if r.point != nil {
 		res.BackupPath = r.point.Path
