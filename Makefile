@@ -15,7 +15,7 @@ FUZZTIME   ?= 20s
 # Most of an end-to-end test is waiting: this many at a time keep two cores busy.
 CONTAINERS ?= 4
 
-.PHONY: help build demo test unit campaign e2e lint fuzz bench cross deps clean
+.PHONY: help build demo test unit campaign e2e campaign-rig lint fuzz bench cross deps clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ campaign: ## crash, power-cut and error campaign for CAMPAIGN_TIME (needs root f
 
 e2e: ## real systemd in containers, real Prometheus, Alertmanager and node_exporter (needs root; skips without)
 	go test -count=1 -timeout 60m -parallel $(CONTAINERS) ./test/e2e/...
+
+campaign-rig: ## hundreds of kills, power cuts, full and broken disks on real systemd, at random instants (root; about an hour)
+	OBSUP_CAMPAIGN=full go test -count=1 -v -timeout 4h -parallel $(CONTAINERS) -run '^Test(KillAtRandom|PowerOffAtRandom|BadFileSystemIsRefused|FileSystemFailsDuringRun|DiskBreaksDuringRun|ManagerRestartsDuringRun|LittleMemory)$$' ./test/e2e/
 
 cross: ## compile for every platform we ship
 	for arch in amd64 arm64 arm; do GOOS=linux GOARCH=$$arch GOARM=7 go build -trimpath -o /dev/null ./cmd/observability-upgrade; done

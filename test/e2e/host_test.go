@@ -6,7 +6,9 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -91,7 +93,11 @@ func newHost(t testing.TB, install map[string]string, offer map[string][]string)
 func newHostWith(t testing.TB, o rig.Options, install map[string]string, offer map[string][]string) *host {
 	t.Helper()
 	kit, bin := shared(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+	limit := 15 * time.Minute
+	if campaign() {
+		limit = 2 * time.Hour
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
 	h := &host{t: t, ctx: ctx, kit: kit, releases: t.TempDir()}
 	h.Container = kit.Start(ctx, t, o)
@@ -330,5 +336,9 @@ func (h *host) publish(component, repo, version string, files map[string]string)
 	h.check(err)
 	dir := filepath.Join(h.releases, "github", repo, "v"+version)
 	h.check(os.MkdirAll(dir, 0o755))
-	h.check(os.WriteFile(filepath.Join(dir, top+".tar.gz"), data, 0o644))
+	path := filepath.Join(dir, top+".tar.gz")
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may be a link to that of the cache
+		h.t.Fatal(err)
+	}
+	h.check(os.WriteFile(path, data, 0o644))
 }
