@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 )
 
 // wanted is one file or tree that the component needs, with the path it has
@@ -263,7 +264,10 @@ func (u *unpacker) collect() ([]File, error) {
 		}
 		f := File{Name: w.binary.Name, Path: w.binary.Name, SHA256: w.sum, Size: w.size, Tree: w.binary.Tree}
 		if f.Tree {
-			f.SHA256 = ""
+			var err error
+			if f.SHA256, err = hostfs.Digest(filepath.Join(u.job.quarantine, f.Name)); err != nil {
+				return nil, err
+			}
 		} else if err := checkExecutable(filepath.Join(u.job.quarantine, f.Name), u.job.req.Arch); err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", u.job.asset.Name, f.Name, err)
 		}

@@ -102,11 +102,12 @@ func Take(ctx context.Context, h *hostfs.Host, name string, req Request) (*Point
 	if st, err := os.Lstat(req.Dir); err != nil || !st.IsDir() {
 		return nil, fmt.Errorf("backup directory %s is not a directory; rm it or make it one", req.Dir)
 	}
-	if err := h.MkdirAll(path, 0o700); err != nil {
-		return nil, err
-	}
 	t := &taker{host: h, path: path, used: map[string]bool{}}
-	point, err := t.take(ctx, name, req)
+	var point *Point
+	err := h.MkdirAll(path, 0o700) // which may have made it and not synced it
+	if err == nil {
+		point, err = t.take(ctx, name, req)
+	}
 	if err != nil {
 		if !errors.Is(err, hostfs.ErrCrashed) {
 			err = errors.Join(err, h.RemoveAll(path))

@@ -143,8 +143,34 @@ func (h *Host) Append(path string, data []byte, perm fs.FileMode) error {
 	if err := h.Check("append", path); err != nil {
 		return err
 	}
-	_, statErr := os.Lstat(path)
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, perm)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	before, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(data); err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("append to %s: %w", path, err), f.Truncate(before.Size()))
+	}
+	if before.Size() == 0 { // it may be new, or what made it had failed
+		return syncDir(filepath.Dir(path))
+	}
+	return nil
+}
+
+// Truncate cuts a file to a size in bytes that it has at least, and syncs it. It
+// needs no space.
+func (h *Host) Truncate(path string, size int64) error {
+	if err := h.Check("truncate", path); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
@@ -153,14 +179,14 @@ func (h *Host) Append(path string, data []byte, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	if _, err = f.Write(data); err == nil {
-		err = f.Sync()
+	if st.Size() < size {
+		return fmt.Errorf("cut %s to %d bytes: it has only %d", path, size, st.Size())
 	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("append to %s: %w", path, err), f.Truncate(st.Size()))
+	if err := f.Truncate(size); err != nil {
+		return err
 	}
-	if errors.Is(statErr, fs.ErrNotExist) {
-		return syncDir(filepath.Dir(path))
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
 	}
 	return nil
 }
@@ -291,6 +317,30 @@ func (h *Host) RemoveAll(path string) error {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// RemoveAllIn removes what is at rel below dir, durably, where dir belongs to
+// somebody who may be hostile: no link leads the removal out of dir, whenever it is
+// put there.
+func (h *Host) RemoveAllIn(dir, rel string) error {
+	path := filepath.Join(dir, rel)
+	if err := h.Check("remove", path); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := root.RemoveAll(rel); err != nil {
+		return err
+	}
+	above, err := root.Open(filepath.Dir(rel))
+	if err != nil {
+		return err
+	}
+	defer above.Close()
+	return above.Sync()
 }
 
 // Beside is the hidden name in the same directory under which a run keeps a

@@ -158,6 +158,9 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 		return r.result(StatusFailed), err
 	}
 	if err := r.note(StepBegin, r.head); err != nil {
+		if !errors.Is(err, hostfs.ErrCrashed) {
+			_ = e.Host.Remove(r.journal.Path()) // a journal without a record is one of no run
+		}
 		return r.result(StatusFailed), err
 	}
 	r.tell(Event{Step: StepBegin, Begin: r.head.public(), Plan: req.Plan})
@@ -178,7 +181,8 @@ type running struct {
 	point    *backup.Point
 	outcomes []Outcome
 	warnings []string
-	stuck    bool    // an undo could not restore the files, or something be written: the journal stays open
+	stuck    bool    // an undo could not restore the files: the journal stays open
+	unsure   bool    // the journal may say, or not, that a change is committed
 	working  *Change // the one at work, for its events
 
 	// By Change.key:
@@ -223,6 +227,9 @@ func (r *running) execute(ctx context.Context) (Result, error) {
 		status := StatusFailed
 		if ctx.Err() != nil {
 			status = StatusCancelled
+		}
+		if _, left := os.Lstat(r.head.BackupPath); left == nil && r.point == nil {
+			r.stuck = true // a backup point that could not be removed: recovery does
 		}
 		res, finErr := r.finish(status)
 		return res, errors.Join(err, finErr)
@@ -334,7 +341,8 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 	start := r.Now()
 	r.working = &ch
 	out := Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: Failed}
-	err := r.note(stepChange, ch)
+	journaled := r.note(stepChange, ch)
+	err := journaled
 	if err == nil {
 		err = r.prepare(ctx, ch)
 		if err != nil && !errors.Is(err, hostfs.ErrCrashed) {
@@ -351,6 +359,10 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 			return out, err
 		}
 		err = fmt.Errorf("%s: prepare: %w; nothing of it was changed", ch.Set(), err)
+		if journaled != nil {
+			// The journal knows nothing of it, so there is nothing to close there.
+			return out, errors.Join(err, r.Recorder.Record(ctx, r.head, ch, out))
+		}
 		return out, errors.Join(err, r.close(ctx, ch, &out))
 	}
 	err = r.cutOver(ctx, ch, &out, start)
@@ -419,6 +431,7 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 	out.Duration = Seconds(r.Now().Sub(start))
 	if err := r.note(stepCommitted, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); err != nil {
 		out.Status = Failed
+		r.unsure = true
 		return err
 	}
 	return r.close(context.WithoutCancel(ctx), ch, out)

@@ -252,7 +252,7 @@ func (r *running) mendBooted(ctx context.Context, order []*progress, settled map
 		}
 		// Where another failed for itself, the files are the new ones for good.
 		if inPlace, err := r.oldInPlace(ch); err != nil {
-			return order, err
+			return order, r.leaveOpen(err)
 		} else if !inPlace || r.untouched(ctx, ch) {
 			continue
 		}
@@ -261,7 +261,7 @@ func (r *running) mendBooted(ctx context.Context, order []*progress, settled map
 			p = &progress{change: ch}
 			order = append(order, p)
 			if err := r.note(stepChange, ch); err != nil {
-				return order, err
+				return order, r.leaveOpen(err)
 			}
 		}
 		if err := r.drain(ctx, ch); errors.Is(err, hostfs.ErrCrashed) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
@@ -298,6 +299,7 @@ func TestRestart(t *testing.T) {
 func TestReloadAfterCrash(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		w := runtest.Pair(t)
+		w.Settle = time.Millisecond // in which the crash is seen
 		w.CrashOnce("prom@a")
 		e := w.Engine(nil)
 		e.ReloadConfig = func(_ context.Context, ch Change) (bool, error) {

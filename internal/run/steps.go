@@ -44,7 +44,7 @@ func (r *running) place(ctx context.Context, ch Change) error {
 			return err
 		}
 		if got != s.New {
-			return fmt.Errorf("%s: copied bytes have sha256 %s, expected %s", s.Beside, got, s.New)
+			return fmt.Errorf("%s: copied bytes have sha256 %s, expected %s; %s was changed since it was verified", s.Beside, got, s.New, s.Source)
 		}
 	}
 	return nil

@@ -95,14 +95,22 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 func (r *running) noteUndo(step Step, ch Change, n note) error {
 	n.Component, n.Instance = ch.Component, ch.Instance
 	err := r.note(step, n)
-	if err == nil || errors.Is(err, hostfs.ErrCrashed) {
-		return err
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, hostfs.ErrCrashed) || step == StepUndo && r.unsure {
+		return r.leaveOpen(err)
 	}
 	if !r.stuck {
-		r.warn("%s: %v; it is undone without", ch.Set(), err)
+		r.warn("%s: %v; it is undone all the same", ch.Set(), err)
 	}
+	return r.leaveOpen(nil)
+}
+
+// leaveOpen keeps the journal open for the next recovery.
+func (r *running) leaveOpen(err error) error {
 	r.stuck = true
-	return nil
+	return err
 }
 
 // tellLeft warns of instances that run the new version from memory, now that the

@@ -104,6 +104,7 @@ type Stack struct {
 	neighbours []*inventory.Installed   // what is installed, as far as it was looked for
 	salvaged   bool                     // the policy could not be read whole
 	cacheBad   bool                     // it was told that the cache is not used
+	gapsTold   bool                     // it was told what the sandbox for new programs lacks
 }
 
 // Open reads the configuration and connects to the service manager. Errors in

@@ -169,7 +169,8 @@ type record struct {
 	calls int      // that a fault could have hit
 	hit   []string // that it did
 
-	told bool // a person was told that a component could not be brought back to health
+	down string // a service that did not run in the end
+	told bool   // a person was told that a component could not be brought back to health
 }
 
 // moment is the world after so many operations of the disk.
@@ -236,6 +237,11 @@ func (b *bench) play(ctx context.Context, level int, f *fault) (*record, error) 
 		_, r.err = b.recover(ctx)
 	}
 	r.told = errors.As(r.err, new(*run.RollbackError))
+	for _, unit := range b.world.Units() {
+		if b.w.Running(strings.TrimSuffix(unit, ".service")) == "" {
+			r.down = unit
+		}
+	}
 	// As the command does in the end, whatever the disk is like.
 	_ = b.audit().Write(audit.Entry{Command: "apply", Outcome: "done"})
 	r.calls, r.hit, err = disarmed(calls, hit, b)
@@ -249,8 +255,10 @@ func (b *bench) play(ctx context.Context, level int, f *fault) (*record, error) 
 
 // recover does what every command does first that changes something: it finishes an
 // interrupted run, and makes a state file anew that cannot be read.
-func (b *bench) recover(ctx context.Context) ([]run.Result, error) {
-	e := b.w.Engine(nil)
+func (b *bench) recover(ctx context.Context) ([]run.Result, error) { return recovered(ctx, b.w) }
+
+func recovered(ctx context.Context, w *runtest.World) ([]run.Result, error) {
+	e := w.Engine(nil)
 	results, err := e.Recover(ctx)
 	if err == nil {
 		_, err = e.Recorder.(*run.Books).State(ctx)
@@ -265,7 +273,7 @@ func (b *bench) arm(f *fault) (*int, *[]string, error) {
 		return nil, nil, nil
 	}
 	if f.what != "timeout" {
-		return nil, nil, b.disk.Fail(modeldisk.Fault{Errno: errnos[f.what], At: f.at, Stays: f.stays, Reads: f.what == "EIO" || f.what == "EACCES"})
+		return nil, nil, b.disk.Fail(modeldisk.Fault{Errno: errnos[f.what], At: f.at, Stays: f.stays, Reads: strings.HasSuffix(f.what, "-any")})
 	}
 	calls, hit := new(int), &[]string{}
 	b.w.Refuse = func(op, unit string) error {
@@ -312,13 +320,15 @@ func (b *bench) reboot(ctx context.Context, r *record, c *crash) {
 	}
 }
 
+func (b *bench) boot(ctx context.Context) { b.sc.boot(ctx, b.w, b.world.Units()) }
+
 // boot starts services as their manager does. Where a person forced an upgrade
 // through a door without a way back, an old version that is put back is left stopped,
 // and its manager knows nothing of that.
-func (b *bench) boot(ctx context.Context) {
-	b.w.Boot(ctx, b.world.Units())
-	if b.sc.stopped {
-		b.w.Wrong = nil
+func (sc *scenario) boot(ctx context.Context, w *runtest.World, units []string) {
+	w.Boot(ctx, units)
+	if sc.stopped {
+		w.Wrong = nil
 	}
 }
 

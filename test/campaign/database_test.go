@@ -20,7 +20,7 @@ const databaseFile = "grafana.db"
 // while it is in use.
 func database() scenario {
 	return scenario{
-		name: "database", allowed: prom, next: upgradeProm,
+		name: "database", space: true, allowed: prom, next: upgradeProm,
 		setup: func(ctx context.Context, w *runtest.World) error {
 			if err := installProm(ctx, w); err != nil {
 				return err

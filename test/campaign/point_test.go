@@ -19,7 +19,8 @@ import (
 // the last, a recovery runs undisturbed. An episode is a fault, a crash, or a fault
 // and a crash with "|" between them; an empty one is undisturbed.
 //
-//	EIO@34       the 34th call that can fail so fails so, once
+//	EIO@34       the 34th call that changes something and can fail so fails so, once
+//	EIO-any@34   of all calls, reading and looking up as well
 //	ENOSPC@34+   and all that follow, until the episode is over
 //	timeout@3    of the service manager's
 //	kill@57      the process is killed after 57 operations of the disk
@@ -38,7 +39,7 @@ type episode struct {
 
 // fault makes the at-th of something fail.
 type fault struct {
-	what  string // EIO, ENOSPC, EACCES, EROFS, timeout
+	what  string // EIO, ENOSPC, EACCES, EROFS of calls that change something; EIO-any, EACCES-any of all; timeout
 	at    int
 	stays bool
 }
@@ -51,7 +52,7 @@ type crash struct {
 	boot bool
 }
 
-var errnos = map[string]syscall.Errno{"EIO": syscall.EIO, "ENOSPC": syscall.ENOSPC, "EACCES": syscall.EACCES, "EROFS": syscall.EROFS}
+var errnos = map[string]syscall.Errno{"EIO": syscall.EIO, "EIO-any": syscall.EIO, "EACCES-any": syscall.EACCES, "ENOSPC": syscall.ENOSPC, "EACCES": syscall.EACCES, "EROFS": syscall.EROFS}
 
 func (f *fault) String() string {
 	return fmt.Sprintf("%s@%d%s", f.what, f.at, map[bool]string{true: "+"}[f.stays])
@@ -115,7 +116,7 @@ func (p point) mode() string {
 }
 
 var (
-	faultText = regexp.MustCompile(`^(EIO|ENOSPC|EACCES|EROFS|timeout)@(\d+)(\+?)$`)
+	faultText = regexp.MustCompile(`^(EIO|EIO-any|ENOSPC|EACCES|EACCES-any|EROFS|timeout)@(\d+)(\+?)$`)
 	crashText = regexp.MustCompile(`^(kill|nothing|nodata|ordered|anything)@(\d+)(?:#(\d+))?(b?)$`)
 )
 

@@ -216,7 +216,7 @@ func (d *realDisk) point(t *testing.T, sc scenario, n int, dying bool) (went boo
 	}
 	w.PowerOff()
 	if n%2 == 0 {
-		w.Boot(ctx, before.Units())
+		sc.boot(ctx, w, before.Units())
 	}
 	clock.set(3)
 	if err := d.mended(ctx, w, sc, before); err != nil {
@@ -228,15 +228,11 @@ func (d *realDisk) point(t *testing.T, sc scenario, n int, dying bool) (went boo
 
 // mended recovers and asks for the promises.
 func (d *realDisk) mended(ctx context.Context, w *runtest.World, sc scenario, before runtest.Snapshot) error {
-	_, err := w.Engine(nil).Recover(ctx)
-	if sc.stopped && errors.As(err, new(*run.NotStartedError)) {
-		w.Boot(ctx, before.Units())
-		w.Wrong, err = nil, nil
-	}
-	if err != nil {
+	_, err := recovered(ctx, w)
+	if err != nil && (!sc.stopped || !errors.As(err, new(*run.NotStartedError))) {
 		return fmt.Errorf("recover: %w", err)
 	}
-	w.Boot(ctx, before.Units())
+	sc.boot(ctx, w, before.Units())
 	return caught(func() error {
 		at, err := w.Whole(sc.allowed)
 		if err != nil {

@@ -29,6 +29,7 @@ type scenario struct {
 	// stopped allows that recovery leaves a component stopped, and says so: a person
 	// forced it through a door without a way back.
 	stopped bool
+	space   bool // its undo needs space
 }
 
 func upgrade(w *runtest.World) (run.Request, map[string]string) {
@@ -154,21 +155,21 @@ func scenarios() []scenario {
 			},
 		},
 		{
-			name: "data", allowed: prom, setup: installData, check: ownData, next: upgradeProm,
+			name: "data", space: true, allowed: prom, setup: installData, check: ownData, next: upgradeProm,
 			request: func(w *runtest.World) run.Request { return w.WithData(w.Steps("prom 2.0.0"), true) },
 		},
 		{
-			name: "data-fails", allowed: prom, setup: installData, check: ownData, next: upgradeProm,
+			name: "data-fails", space: true, allowed: prom, setup: installData, check: ownData, next: upgradeProm,
 			request: func(w *runtest.World) run.Request {
 				return w.WithData(w.Steps("prom 2.0.0 "+runtest.WordForgets), true)
 			},
 		},
 		{
-			name: "two-doors", allowed: prom, setup: installData, check: ownData, next: upgradeProm,
+			name: "two-doors", space: true, allowed: prom, setup: installData, check: ownData, next: upgradeProm,
 			request: func(w *runtest.World) run.Request { return w.WithData(w.Steps("prom 2.0.0", "prom 3.0.0"), true) },
 		},
 		{
-			name: "forced-door", allowed: map[string][]string{"prom": {"1.0.0"}}, setup: installData, stopped: true, next: upgradeProm,
+			name: "forced-door", space: true, allowed: map[string][]string{"prom": {"1.0.0"}}, setup: installData, stopped: true, next: upgradeProm,
 			request: func(w *runtest.World) run.Request {
 				req := w.WithData(w.Steps("prom 2.0.0 "+runtest.WordNotReady), true)
 				req.Changes[0].Data.Copy = false
@@ -180,7 +181,7 @@ func scenarios() []scenario {
 			name: "rollback", allowed: both, setup: upgradedBoth, request: (*runtest.World).Back, check: ownConfig, next: upgrade,
 		},
 		{
-			name: "rollback-data", allowed: prom, next: upgradeProm,
+			name: "rollback-data", space: true, allowed: prom, next: upgradeProm,
 			setup: func(ctx context.Context, w *runtest.World) error {
 				if err := installData(ctx, w); err != nil {
 					return err
@@ -215,15 +216,15 @@ func scenarios() []scenario {
 			request: undoRollback, check: ownConfig,
 		},
 		{
-			name: "rolling", allowed: prom, setup: installPair, check: pair(""), next: upgradePair,
+			name: "rolling", space: true, allowed: prom, setup: installPair, check: pair(""), next: upgradePair,
 			request: func(w *runtest.World) run.Request { return w.Rolling("prom 2.0.0") },
 		},
 		{
-			name: "rolling-fails", allowed: prom, setup: installPair, check: pair("2.0.0"), next: upgradePair,
+			name: "rolling-fails", space: true, allowed: prom, setup: installPair, check: pair("2.0.0"), next: upgradePair,
 			request: func(w *runtest.World) run.Request { return w.Rolling("prom 2.0.0 b-" + runtest.WordNoStart) },
 		},
 		{
-			name: "rolling-rollback", allowed: prom, check: pair(""), next: upgradePair,
+			name: "rolling-rollback", space: true, allowed: prom, check: pair(""), next: upgradePair,
 			setup: func(ctx context.Context, w *runtest.World) error {
 				w.InstallPair()
 				return done(ctx, w, w.Rolling("prom 2.0.0"))

@@ -77,13 +77,25 @@ func faults(sc scenario, what string, stays bool) task {
 				return b.disk.Drop(r.log)
 			}
 			p := point{sc.name, []episode{{fault: f}}}
-			t.count(p, fmt.Sprintf("failed: %s; it ended with: %v", r.hit[0], r.err), b.mended(ctx, r.told, thorough(p)))
+			if err = r.up(sc, f); err == nil {
+				err = b.mended(ctx, r.told, thorough(p))
+			}
+			t.count(p, fmt.Sprintf("failed: %s; it ended with: %v", r.hit[0], r.err), err)
 			if err := b.disk.Drop(r.log); err != nil {
 				return err
 			}
 		}
 		return nil
 	}}
+}
+
+// up asks that a full disk, whenever it became full, leaves no service stopped. To put
+// data back needs space, and so do files of which nothing but the backup is left.
+func (r *record) up(sc scenario, f *fault) error {
+	if f.what != "ENOSPC" || sc.space || r.down == "" {
+		return nil
+	}
+	return fmt.Errorf("the full disk left %s stopped", r.down)
 }
 
 // operation plays a scenario's operation from its beginning.
@@ -221,12 +233,12 @@ func anyCrash(rng *rand.Rand, ops int) *crash {
 }
 
 func anyFault(rng *rand.Rand) *fault {
-	f := &fault{what: []string{"EIO", "EIO", "ENOSPC", "ENOSPC", "EACCES", "EROFS", "timeout"}[rng.IntN(7)], stays: rng.IntN(2) == 0}
+	f := &fault{what: []string{"EIO", "EIO-any", "ENOSPC", "ENOSPC", "EACCES", "EACCES-any", "EROFS", "timeout"}[rng.IntN(8)], stays: rng.IntN(2) == 0}
 	f.at = 1 + rng.IntN(300)
 	switch f.what {
 	case "timeout":
 		f.at = 1 + rng.IntN(12)
-	case "EIO":
+	case "EIO-any", "EACCES-any":
 		f.at = 1 + rng.IntN(1500)
 	}
 	return f

@@ -99,7 +99,7 @@ func (t *tally) write(w io.Writer) (points, broken int) {
 
 // modes are the columns that a table sums up.
 var modes = []string{
-	"kill", "power cut", "EIO", "EIO until repaired", "ENOSPC", "ENOSPC until repaired", "EACCES", "EACCES until repaired", "EROFS", "EROFS until repaired",
+	"kill", "power cut", "EIO", "EIO until repaired", "EIO-any", "EIO-any until repaired", "EACCES-any", "EACCES-any until repaired", "ENOSPC", "ENOSPC until repaired", "EACCES", "EACCES until repaired", "EROFS", "EROFS until repaired",
 	"timeout", "timeout until repaired", "second crash", "third crash", "error and crash",
 }
 

@@ -64,13 +64,19 @@ func (w *World) Whole(allowed map[string][]string) (map[string]string, error) {
 // wholeFiles returns the version that all files of a component have.
 func (w *World) wholeFiles(name string) (string, error) {
 	data, err := os.ReadFile(w.Bin(name))
-	if err != nil || !whole(string(data), name) {
-		return "", fmt.Errorf("%s is %q, no program (%v)", w.Bin(name), data, err)
+	if err != nil {
+		return "", err
+	}
+	if !whole(string(data), name) {
+		return "", fmt.Errorf("%s is %q, no program", w.Bin(name), data)
 	}
 	v := strings.Fields(string(data))[1]
 	tool, err := os.ReadFile(w.Bin(name + "tool"))
-	if err != nil || string(tool) != name+"tool "+v {
-		return "", fmt.Errorf("half state: %s is %s, its tool is %q (%v)", name, v, tool, err)
+	if err != nil {
+		return "", err
+	}
+	if string(tool) != name+"tool "+v {
+		return "", fmt.Errorf("half state: %s is %s, its tool is %q", name, v, tool)
 	}
 	for _, path := range []string{w.Bin(name), w.Bin(name + "tool")} {
 		st, err := os.Stat(path)
@@ -118,8 +124,8 @@ func agree(db *history.DB, f *state.File, name, first, v string) error {
 
 // wholePlaces asks for what must be nowhere, and for whole backup points.
 func (w *World) wholePlaces() error {
-	if p, err := journal.Pending(w.Root.JournalDir()); err != nil || len(p) > 0 {
-		return fmt.Errorf("journal still open: %v %v", p, err)
+	if err := w.closed(); err != nil {
+		return err
 	}
 	for _, dir := range []string{"usr/local/bin", "etc/*"} {
 		left, err := filepath.Glob(w.Root.Path(dir, ".*obsup*"))
@@ -197,8 +203,14 @@ func (w *World) Clean() error {
 	if len(wrong) > 0 {
 		return fmt.Errorf("what must never happen: %q", wrong)
 	}
-	if p, err := journal.Pending(w.Root.JournalDir()); err != nil || len(p) > 0 {
-		return fmt.Errorf("journal still open: %v %v", p, err)
+	return w.closed()
+}
+
+// closed asks that no journal is open.
+func (w *World) closed() error {
+	p, err := journal.Pending(w.Root.JournalDir())
+	if err == nil && len(p) > 0 {
+		err = fmt.Errorf("journal still open: %v", p)
 	}
-	return nil
+	return err
 }

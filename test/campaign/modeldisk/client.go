@@ -25,11 +25,11 @@ type Disk struct {
 	dec *gob.Decoder
 }
 
-// Image names a tree that the disk keeps; Log names a base and what was done since.
-type (
-	Image int
-	Log   int
-)
+// Image names a tree that the disk keeps.
+type Image int
+
+// Log names a log that the disk keeps, with what was there when it began.
+type Log int
 
 // ask is one request to the serving process, and answer what comes back.
 type ask struct {

@@ -54,13 +54,12 @@ func Serve() (mine bool, err error) {
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
-	if unmountErr := f.Unmount(); unmountErr != nil {
-		// Something still uses it; it goes when that ends.
-		return true, errors.Join(err, syscall.Unmount(dir, syscall.MNT_DETACH))
-	}
+	// A container that was started meanwhile may hold a copy of the mount. The server's
+	// own way to unmount would wait for that; it ends with this process.
+	err = errors.Join(err, syscall.Unmount(dir, syscall.MNT_DETACH))
 	select {
 	case <-done:
-	case <-time.After(time.Second): // another namespace has a copy of the mount; it ends with this process
+	case <-time.After(time.Second):
 	}
 	return true, err
 }
@@ -131,10 +130,10 @@ func (c *control) answer(q ask) (a answer) {
 		s.do(op{kind: opMark, label: q.Label})
 		a.N = len(s.log)
 	case "fail":
-		s.fault, s.count, s.hit = &q.Fault, 0, nil
+		s.fault, s.count, s.hit, s.short = &q.Fault, 0, nil, false
 	case "repair":
 		a.N, a.Texts = s.count, s.hit
-		s.fault, s.count, s.hit = nil, 0, nil
+		s.fault, s.count, s.hit, s.short = nil, 0, nil, false
 	case "sum":
 		a.Sum = s.tree.sum()
 	default:

@@ -39,6 +39,7 @@ type server struct {
 	fault *Fault
 	count int      // operations that could have failed so
 	hit   []string // those that did
+	short bool     // a full disk has taken a part of a write
 }
 
 func newServer() *server {
@@ -61,7 +62,7 @@ func (s *server) begin() {
 			s.names[ino] = name
 		}
 	}
-	s.fault, s.count, s.hit = nil, 0, nil
+	s.fault, s.count, s.hit, s.short = nil, 0, nil, false
 }
 
 // do applies an operation and keeps it in the log.
@@ -80,7 +81,7 @@ func (s *server) do(o op) {
 }
 
 // grows are the calls that a full disk refuses.
-var grows = map[string]bool{"create": true, "mkdir": true, "symlink": true, "link": true, "write": true, "setxattr": true, "rename": true}
+var grows = map[string]bool{"create": true, "mkdir": true, "symlink": true, "link": true, "write": true, "setxattr": true}
 
 // fails tells whether a call is to fail now, and how. The shared memory of a
 // database is left alone: an error of a mapped page is a signal that ends the
@@ -356,13 +357,12 @@ func (s *server) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st := s.fails("write", in.NodeId, "", false); st != fuse.OK {
-		if s.fault.Errno != syscall.ENOSPC || len(data) < 2 || s.count > s.fault.At {
+		if s.fault.Errno != syscall.ENOSPC || len(data) < 2 || s.short {
 			return 0, st
 		}
 		data = data[:len(data)/2] // as much as there was room for
-		if !s.fault.Stays {
-			s.fault.At++ // what is written next of it has none
-		}
+		s.short = true
+		s.fault.At++ // what is written next of it has none
 	}
 	s.do(op{kind: opWrite, ino: in.NodeId, off: int64(in.Offset), data: slices.Clone(data)})
 	return uint32(len(data)), fuse.OK
