@@ -48,7 +48,7 @@ e2e: ## real systemd in containers, real Prometheus, Alertmanager and node_expor
 	go test -count=1 -timeout 60m -parallel $(CONTAINERS) ./test/e2e/...
 
 campaign-rig: ## hundreds of kills, power cuts, full and broken disks on real systemd, at random instants (root; about an hour)
-	OBSUP_CAMPAIGN=full go test -count=1 -v -timeout 4h -parallel $(CONTAINERS) -run '^Test(KillAtRandom|PowerOffAtRandom|BadFileSystemIsRefused|FileSystemFailsDuringRun|DiskBreaksDuringRun|ManagerRestartsDuringRun|LittleMemory)$$' ./test/e2e/
+	OBSUP_CAMPAIGN=full go test -count=1 -v -timeout 4h -parallel $(CONTAINERS) -run '^Test(KillAtRandom|PowerOffAtRandom|BadFileSystemIsRefused|FileSystemFailsDuringRun|DiskBreaksDuringRun|ManagerRestartsDuringRun|LittleMemory|ClockJumps)$$' ./test/e2e/
 
 cross: ## compile for every platform we ship
 	for arch in amd64 arm64 arm; do GOOS=linux GOARCH=$$arch GOARM=7 go build -trimpath -o /dev/null ./cmd/observability-upgrade; done

@@ -73,6 +73,9 @@ func (c *checker) health(ctx context.Context, st step) finding {
 		if in.Status.Active && in.Service.Unit != "" && blocking.Checks[0].Name != executableCheck {
 			next = "journalctl -eu " + in.Service.Unit
 		}
+		if in.Status.Masked { // which nothing starts
+			next = "systemctl unmask " + in.Service.Label()
+		}
 		f.checks = append(f.checks, fail(ServiceHealth, name, next, "expected it healthy before the upgrade, found %s", blocking.Failures()))
 	case len(tolerated) > 0:
 		for _, detail := range tolerated {

@@ -280,17 +280,12 @@ func TestHostileRecords(t *testing.T) {
 	h.check(h.WriteFile(state, good, 0o644))
 
 	h.MustRun(h.ctx, "sh", "-c", "rm -f "+history+"-wal "+history+"-shm; head -c 40000 /dev/urandom >"+history)
-	out = h.upgrade(0, "apply", "--yes")
-	for _, want := range []string{history, "mv ", "observability-upgrade recover"} {
-		if !strings.Contains(out.Stdout+out.Stderr, want) {
-			t.Errorf("history of garbage: it does not say %q: %s", want, out)
-		}
-	}
-	if disk, live := h.installed("node_exporter"), h.running("node_exporter"); disk != live {
-		t.Errorf("the binary is %s, %s runs", disk, live)
+	out = h.upgrade(4, "apply", "--yes")
+	if !strings.Contains(out.Stderr, "mv "+history+" "+history+".corrupt") {
+		t.Errorf("it does not say what to do about a history of garbage: %s", out)
 	}
 	h.MustRun(h.ctx, "mv", history, history+".corrupt")
-	h.upgrade(0, "recover")
+	h.upgrade(0, "apply", "--yes")
 	if got := h.whole(of); got != "node_exporter 1.9" {
 		t.Error(got)
 	}

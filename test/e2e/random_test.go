@@ -5,10 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -75,27 +72,25 @@ type versions map[string][2]string
 // digests are those of the rig's programs, by path.
 var digests sync.Map
 
-func (h *host) digest(path string) string {
-	h.t.Helper()
-	f, err := os.Open(path)
-	h.check(err)
-	defer f.Close()
-	sum := sha256.New()
-	_, err = io.Copy(sum, f)
-	h.check(err)
-	return hex.EncodeToString(sum.Sum(nil))
+func digest(program []byte) string {
+	sum := sha256.Sum256(program)
+	return hex.EncodeToString(sum[:])
 }
 
 // at is which of its two versions a component's file is, byte for byte, and its
 // digest.
 func (h *host) at(name string, of versions) (version, sum string) {
 	h.t.Helper()
-	sum = h.digest(h.Path("/usr/local/bin/" + name))
+	program, err := h.ReadFile("/usr/local/bin/" + name)
+	h.check(err)
+	sum = digest(program)
 	for _, v := range of[name] {
 		path := filepath.Join(h.release(name, v).Dir, name)
 		want, ok := digests.Load(path)
 		if !ok {
-			want = h.digest(path)
+			program, err := os.ReadFile(path)
+			h.check(err)
+			want = digest(program)
 			digests.Store(path, want)
 		}
 		if sum == want {
@@ -210,16 +205,9 @@ func (h *host) whole(of versions) string {
 		}
 		told = append(told, name+" "+at)
 	}
-	for _, dir := range []string{"/var/lib/observability/journal", "/usr/local/bin"} {
-		entries, err := os.ReadDir(h.Path(dir))
-		if !errors.Is(err, fs.ErrNotExist) {
-			h.check(err)
-		}
-		for _, e := range entries {
-			if strings.HasPrefix(e.Name(), ".") || strings.HasSuffix(e.Name(), ".journal") {
-				h.t.Fatalf("left behind: %s/%s", dir, e.Name())
-			}
-		}
+	left := h.MustRun(h.ctx, "sh", "-c", "ls -A /var/lib/observability/journal 2>/dev/null; ls -d /usr/local/bin/.* | grep -v '/[.]*$' || true")
+	if strings.TrimSpace(left) != "" {
+		h.t.Fatalf("left behind: %s", left)
 	}
 	return strings.Join(told, ", ")
 }
