@@ -149,7 +149,7 @@ func Run(ctx context.Context, spec Spec) (Outcome, error) {
 			return Outcome{}, err
 		default:
 			// Its own directory lies in one that nobody else can enter but by name.
-			if err := os.Chmod(base, 0o711); err != nil { // nobody must pass through it to its home
+			if err := os.Chmod(base, 0o711); err != nil {
 				return Outcome{}, err
 			}
 		}
