@@ -31,6 +31,29 @@ const (
 	exitInterrupted = 130
 )
 
+// ExitCode is one of the codes with which commands end, and what it says.
+type ExitCode struct {
+	Code    int
+	Meaning string
+}
+
+// ExitCodes are all of them, in order, for manuals.
+func ExitCodes() []ExitCode {
+	return []ExitCode{
+		{exitOK, "Done, or nothing to do."},
+		{exitError, "An error that no other code is for; verify: something is not healthy."},
+		{exitUsage, "Wrong usage or bad configuration; nothing was touched."},
+		{exitUpdates, "check --exit-code: updates are available."},
+		{exitRefused, "Refused before anything was touched: by the planner, a pre-flight check, the download, the verification, the probe or the check of the configuration."},
+		{exitRolledBack, "An upgrade failed, and every component it touched was rolled back and is healthy."},
+		{exitRollback, "A rollback failed: a person is needed."},
+		{exitLocked, "Another run holds the lock."},
+		{exitWindow, "Outside the maintenance window (--auto only)."},
+		{exitUpstream, "No upstream could be asked."},
+		{exitInterrupted, "Interrupted by a signal; the component at work was rolled back."},
+	}
+}
+
 // codeError ends a command with an exit code after it has printed its own
 // result; nothing more is printed for it.
 type codeError struct{ code int }

@@ -98,7 +98,7 @@ func Run(ctx context.Context, args []string, o IO) int {
 	rest := args[1:]
 	switch strings.TrimSuffix(filepath.Base(args[0]), ".exe") {
 	case "observability-rollback", "upgrade-rollback":
-		rest = append([]string{"rollback"}, rest...)
+		rest = asRollback(rest)
 	}
 	g.args = rest
 	root := newRoot(g)
@@ -109,6 +109,21 @@ func Run(ctx context.Context, args []string, o IO) int {
 	err := root.ExecuteContext(ctx)
 	defer g.close()
 	return g.exit(ctx, err)
+}
+
+// asRollback are the arguments of a program that is called as `rollback`. The
+// shell's question how to complete comes before the command it is about.
+func asRollback(args []string) []string {
+	if len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
+		return append([]string{args[0], "rollback"}, args[1:]...)
+	}
+	return append([]string{"rollback"}, args...)
+}
+
+// Commands is the tree of all commands, for what writes manuals and completions of
+// them. They are there to be read: none can be run.
+func Commands() *cobra.Command {
+	return newRoot(&global{IO: IO{Env: func(string) string { return "" }}})
 }
 
 // close ends what was opened for the command, the newest first.

@@ -18,13 +18,14 @@ type Build struct {
 	Platform  string `json:"platform"`
 }
 
-// buildVersion is set by the linker for releases: -X …/internal/cli.buildVersion=1.2.3
-var buildVersion string
+// Set by the linker for releases, whose bytes must not depend on a checkout:
+// -X …/internal/cli.buildVersion=1.2.3, the commit and its time (RFC 3339).
+var buildVersion, buildCommit, buildDate string
 
 // Version tells what this binary was built from, by the linker's word or by the
 // build information Go embeds.
 func Version() Build {
-	b := Build{Version: buildVersion, GoVersion: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	b := Build{Version: buildVersion, Commit: buildCommit, Date: buildDate, GoVersion: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
@@ -36,10 +37,10 @@ func Version() Build {
 		b.Version = "dev"
 	}
 	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
+		switch {
+		case s.Key == "vcs.revision" && b.Commit == "":
 			b.Commit = s.Value
-		case "vcs.time":
+		case s.Key == "vcs.time" && b.Date == "":
 			b.Date = s.Value
 		}
 	}
