@@ -12,6 +12,8 @@ GOLANGCI   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOFUMPT    := mvdan.cc/gofumpt@v0.12.0
 VULNCHECK  := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME   ?= 20s
+# Most of an end-to-end test is waiting: this many at a time keep two cores busy.
+CONTAINERS ?= 4
 
 .PHONY: help build demo test unit e2e lint fuzz bench cross deps clean
 
@@ -33,7 +35,7 @@ unit: ## unit, property, fault-injection and command-line tests
 	go test -count=1 -timeout 30m ./bench/... ./cmd/... ./internal/... ./test/upstream/... ./test/script/...
 
 e2e: ## real systemd in containers, real Prometheus, Alertmanager and node_exporter (needs root; skips without)
-	go test -count=1 -timeout 60m ./test/e2e/...
+	go test -count=1 -timeout 60m -parallel $(CONTAINERS) ./test/e2e/...
 
 cross: ## compile for every platform we ship
 	for arch in amd64 arm64 arm; do GOOS=linux GOARCH=$$arch GOARM=7 go build -trimpath -o /dev/null ./cmd/observability-upgrade; done

@@ -38,6 +38,7 @@ func (h *host) until(what string, within time.Duration, ok func() bool) {
 // The timer upgrades by itself inside its window, and not outside; drop-ins are
 // left alone; a second auto-enable changes nothing.
 func TestUnattended(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, map[string]string{"node_exporter": "1.5"}, map[string][]string{"node_exporter": {"1.9"}})
 	const policyFile = "/etc/observability/upgrade-policy.yaml"
 	policy := h.MustRun(h.ctx, "cat", policyFile)

@@ -38,43 +38,47 @@ func (h *host) reset() {
 // with samples; recovery leaves it at one version, healthy, with all its
 // samples.
 func TestKillAtEveryJournalStep(t *testing.T) {
-	h := newHost(t, map[string]string{"prometheus": "2.42"}, map[string][]string{"prometheus": {"2.53"}})
-	h.settle("prometheus", "100ms")
-	h.upgrade(0, "adopt", "--yes")
-	h.waitSamples()
-	at := time.Now().Add(-2 * time.Second)
-	const past = "sum(count_over_time(up[5m]))"
-	samples := h.query(past, at)
+	t.Parallel()
 	for _, when := range []string{"kill-before", "kill-after"} {
-		killed := 0
-		for n := 1; ; n++ {
-			point := fmt.Sprintf("%s:%d", when, n)
-			if !h.fault(point) {
-				break
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t, map[string]string{"prometheus": "2.42"}, map[string][]string{"prometheus": {"2.53"}})
+			h.settle("prometheus", "100ms")
+			h.upgrade(0, "adopt", "--yes")
+			h.waitSamples()
+			at := time.Now().Add(-2 * time.Second)
+			const past = "sum(count_over_time(up[5m]))"
+			samples := h.query(past, at)
+			killed := 0
+			for n := 1; ; n++ {
+				point := fmt.Sprintf("%s:%d", when, n)
+				if !h.fault(point) {
+					break
+				}
+				killed++
+				var st status
+				h.document(&st, 0, "status")
+				if open, err := filepath.Glob(h.Path("/var/lib/observability/journal/*.journal")); err != nil || (len(open) > 0) != (st.Interrupted != nil) {
+					t.Fatalf("%s: journals %v, status says %+v (%v)", point, open, st.Interrupted, err)
+				}
+				h.upgrade(0, "recover")
+				v := h.agrees("prometheus")
+				if got := h.query(past, at); got != samples {
+					t.Fatalf("%s: samples %s, were %s", point, got, samples)
+				}
+				t.Logf("%s: at %s", point, v)
+				h.reset()
 			}
-			killed++
-			var st status
-			h.document(&st, 0, "status")
-			if open, err := filepath.Glob(h.Path("/var/lib/observability/journal/*.journal")); err != nil || (len(open) > 0) != (st.Interrupted != nil) {
-				t.Fatalf("%s: journals %v, status says %+v (%v)", point, open, st.Interrupted, err)
+			if killed < 10 {
+				t.Fatalf("only %d points", killed)
 			}
-			h.upgrade(0, "recover")
-			v := h.agrees("prometheus")
-			if got := h.query(past, at); got != samples {
-				t.Fatalf("%s: samples %s, were %s", point, got, samples)
-			}
-			t.Logf("%s: at %s", point, v)
-			h.reset()
-		}
-		if killed < 10 {
-			t.Fatalf("%s: only %d points", when, killed)
-		}
-		h.reset()
+		})
 	}
 }
 
 // The container loses power at five steps; the recovery unit finishes at boot.
 func TestPowerOff(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, map[string]string{"prometheus": "2.42"}, map[string][]string{"prometheus": {"2.53"}})
 	h.settle("prometheus", "100ms")
 	h.upgrade(0, "adopt", "--yes")
@@ -83,7 +87,7 @@ func TestPowerOff(t *testing.T) {
 	for _, n := range []int{3, 5, 6, 7, 8} { // change, stop, swap, start, health
 		cmd := h.Command(h.ctx, "env", fmt.Sprintf("OBSUP_FAULT=hang-after:%d", n), program, "apply", "--yes", "--component=prometheus")
 		h.check(cmd.Start())
-		h.check(poll(t, 30*time.Second, func() bool {
+		h.check(poll(t, time.Minute, func() bool {
 			paths, err := journal.Pending(h.Path("/var/lib/observability/journal"))
 			if err != nil || len(paths) == 0 {
 				return false
@@ -104,7 +108,7 @@ func TestPowerOff(t *testing.T) {
 }
 
 // poll asks until the answer is yes.
-func poll(t *testing.T, limit time.Duration, yes func() bool) error {
+func poll(t testing.TB, limit time.Duration, yes func() bool) error {
 	t.Helper()
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()

@@ -59,6 +59,7 @@ func (h *host) remembers(p past) {
 // Prometheus goes to 3.5 and comes back to 2.53 with its data as it was: copied by
 // its snapshot API where that is on, else from the stopped directory.
 func TestDataRestored(t *testing.T) {
+	t.Parallel()
 	for method, flag := range map[string]string{"prometheus": " --web.enable-admin-api", "copy": ""} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()

@@ -182,6 +182,7 @@ func TestPageOnAnyPath(t *testing.T) {
 // A configuration that was changed on disk, and not read yet, is read after a run:
 // over HTTP or, where Prometheus does not allow that, by a signal.
 func TestChangedTargetsAreRead(t *testing.T) {
+	t.Parallel()
 	for name, flag := range map[string]string{"http": "--web.enable-lifecycle", "signal": ""} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

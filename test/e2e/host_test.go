@@ -85,11 +85,16 @@ var old = map[string]string{"prometheus": "2.42", "alertmanager": "0.25", "node_
 // newHost boots a container, installs old versions, and offers the lines given.
 func newHost(t testing.TB, install map[string]string, offer map[string][]string) *host {
 	t.Helper()
+	return newHostWith(t, rig.Options{}, install, offer)
+}
+
+func newHostWith(t testing.TB, o rig.Options, install map[string]string, offer map[string][]string) *host {
+	t.Helper()
 	kit, bin := shared(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	t.Cleanup(cancel)
 	h := &host{t: t, ctx: ctx, kit: kit, releases: t.TempDir()}
-	h.Container = kit.Start(ctx, t, rig.Options{})
+	h.Container = kit.Start(ctx, t, o)
 	h.check(h.InstallStack(ctx, install))
 	h.check(h.CopyIn(bin, program, 0o755))
 	h.check(kit.ReleaseDir(h.releases, offer))

@@ -62,6 +62,7 @@ func documented(t *testing.T, language string) string {
 // Records of a run are in the journal with their fields, one of each step; people
 // read them as lines. A journald that is stopped holds nobody.
 func TestJournalFields(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, map[string]string{"node_exporter": "1.5"}, map[string][]string{"node_exporter": {"1.9"}})
 	h.upgrade(0, "adopt", "--yes")
 	if code := h.service("up", "apply", "--yes"); code != 0 {
@@ -148,6 +149,7 @@ func TestJournalFields(t *testing.T) {
 // The recovery of a run that was killed is a trace of its own, with the run's id; a
 // drop-in makes the timer's runs traces too.
 func TestTraces(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, map[string]string{"node_exporter": "1.5"}, map[string][]string{"node_exporter": {"1.9"}})
 	collector := new(tracetest.Collector)
 	l, err := h.Listen(h.ctx, "tcp", "127.0.0.1:4318")

@@ -21,6 +21,7 @@ func (h *host) one(expr string) func() bool {
 // put there, and fires. All of them are the real ones; only the waiting times of
 // the rules are shortened.
 func TestFailedUpgradeRaisesTheAlert(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, map[string]string{"prometheus": "2.42", "node_exporter": "1.5"}, nil)
 	const policy = "/etc/observability/upgrade-policy.yaml"
 	h.file(policy, h.MustRun(h.ctx, "cat", policy)+"metrics: {textfile: "+textfile+"}\n")

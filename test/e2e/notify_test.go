@@ -19,6 +19,7 @@ import (
 // When the timer's job ends, systemd kills the process that it left to deliver; the
 // unit delivers the rest itself, and its outcome stays that of the job.
 func TestNotificationsOutliveTheUnit(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, map[string]string{"node_exporter": "1.5"}, nil)
 	l, err := h.Listen(h.ctx, "tcp", "127.0.0.1:9999")
 	h.check(err)

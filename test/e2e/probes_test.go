@@ -110,6 +110,7 @@ const (
 // Every built-in definition of which Debian has the program finds the real one
 // well, and knows its version where it tells one.
 func TestProbes(t *testing.T) {
+	t.Parallel()
 	if reason := rig.PackageAvailable(); reason != "" {
 		t.Skip(reason)
 	}

@@ -229,6 +229,7 @@ func (h *host) admitted(kind string) {
 // Two real Prometheis behind a real load balancer under constant load: a rolling
 // upgrade, a rolling restart and a rolling rollback do not fail one request.
 func TestRollingUpgrade(t *testing.T) {
+	t.Parallel()
 	for kind := range fronted {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -268,6 +269,7 @@ func TestRollingUpgrade(t *testing.T) {
 // The second instance fails with the new version: it is rolled back and put back,
 // the first goes on serving, and not one request fails.
 func TestRollingFailure(t *testing.T) {
+	t.Parallel()
 	for kind := range fronted {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -304,6 +306,7 @@ while kill -0 $p 2>/dev/null; do wait $p; done`)
 // Killed in the middle of a rolling upgrade, recovery leaves both instances at one
 // version and in the balancer; the load does not notice.
 func TestRollingKilled(t *testing.T) {
+	t.Parallel()
 	for kind := range fronted {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()

@@ -41,6 +41,7 @@ func selfSigned(t *testing.T) (cert, key []byte) {
 // A socket that others reach, as docs/status-page.md says: refused without TLS and
 // passwords, served with both, from files that only root may read.
 func TestServeForOthers(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, map[string]string{"node_exporter": "1.5"}, nil)
 	h.upgrade(0, "adopt", "--yes")
 	h.units("observability-upgrade-serve.service", "observability-upgrade-serve.socket")

@@ -189,6 +189,7 @@ func (h *host) scraped() {
 // The page as it is installed: the first look starts it, as a user that has
 // nothing, and it follows a real upgrade of real programs step by step.
 func TestServe(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("systemd-analyze"); err == nil {
 		for unit, most := range map[string]float64{"observability-upgrade-serve.service": 2.0, "observability-upgrade-check.service": 3.5} {
 			out, err := exec.Command("systemd-analyze", "security", "--offline=yes", "--no-pager", filepath.Join(unitFiles, unit)).CombinedOutput()

@@ -42,6 +42,7 @@ func line(v string) string {
 // which the matrix asks for, comes in between. While Alertmanager is on hold the
 // plan stops short and says why. All of it is one run, and one rollback.
 func TestSteppingStone(t *testing.T) {
+	t.Parallel()
 	kit, _ := shared(t)
 	if _, err := kit.Release("prometheus", "3.5"); err != nil {
 		t.Skip("the distribution's mirrors hold no Prometheus 3.5 at present: " + err.Error())

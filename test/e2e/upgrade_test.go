@@ -15,6 +15,7 @@ var newer = map[string][]string{"prometheus": {"2.53"}, "alertmanager": {"0.28"}
 // The main job: three components upgraded in one run, samples kept, a second
 // run without anything to do, then a rollback of all of it.
 func TestUpgradeStack(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, old, newer)
 	h.upgrade(0, "adopt", "--yes")
 	h.waitSamples()
@@ -94,6 +95,7 @@ func (h *host) unchanging() []string {
 // A rollback of one component to a named backup point; a backup with one
 // flipped byte is refused before anything stops.
 func TestRollbackTo(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, old, newer)
 	var res result
 	h.document(&res, 0, "apply", "--yes")
@@ -156,6 +158,7 @@ func (h *host) wrapped(run string) {
 }
 
 func TestFailingReleases(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ run, want string }{
 		"start fails on a flag": {
 			`echo "prometheus: error: unknown long flag '--storage.tsdb.path'" >&2; exit 1`, "did not start",
@@ -167,6 +170,7 @@ sleep 1; kill -9 $p; exit 3`, "crashed",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			h := newHost(t, map[string]string{"prometheus": "2.42"}, nil)
 			h.settle("prometheus", "3s")
 			h.wrapped(c.run)
@@ -207,6 +211,7 @@ sleep 1; kill -9 $p; exit 3`, "crashed",
 // pre-flight checks; one that only the new tools refuse, before anything is
 // touched: Prometheus 3 does not speak Alertmanager's first API any more.
 func TestConfigCheckRefuses(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, map[string]string{"prometheus": "2.42"}, map[string][]string{"prometheus": {"2.53", "3.5"}})
 	h.file("/etc/observability/compatibility-matrix.yaml", stones+"\n")
 	pid, err := h.MainPID(h.ctx, "prometheus.service")
@@ -233,6 +238,7 @@ func TestConfigCheckRefuses(t *testing.T) {
 
 // A Debian package's binary is never replaced.
 func TestPackageOwnedIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, map[string]string{"node_exporter": "1.5"}, map[string][]string{"node_exporter": {"1.9"}})
 	h.MustRun(h.ctx, "sh", "-c", "echo /usr/local/bin/node_exporter > /var/lib/dpkg/info/prometheus-node-exporter.list")
 	h.MustRun(h.ctx, "sh", "-c", "printf 'Package: prometheus-node-exporter\\nStatus: install ok installed\\nVersion: 1.5.0-1\\nArchitecture: amd64\\nMaintainer: x <x@example.org>\\nDescription: x\\n\\n' >> /var/lib/dpkg/status")

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,6 +72,10 @@ func (c *Container) write(path string, from io.Reader, mode fs.FileMode) (err er
 	if err := c.MkdirAll(filepath.Dir(path)); err != nil {
 		return err
 	}
+	// A program can be run once nobody has it open for writing; a child that this
+	// process forks meanwhile, for another container, would have it until its exec.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	f, err := c.open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, mode)
 	if err != nil {
 		return err
