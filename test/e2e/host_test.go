@@ -6,7 +6,9 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -330,5 +332,9 @@ func (h *host) publish(component, repo, version string, files map[string]string)
 	h.check(err)
 	dir := filepath.Join(h.releases, "github", repo, "v"+version)
 	h.check(os.MkdirAll(dir, 0o755))
-	h.check(os.WriteFile(filepath.Join(dir, top+".tar.gz"), data, 0o644))
+	path := filepath.Join(dir, top+".tar.gz")
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may be a link to the rig's own
+		h.t.Fatal(err)
+	}
+	h.check(os.WriteFile(path, data, 0o644))
 }
