@@ -296,8 +296,8 @@ func TestDebianPackage(t *testing.T) {
 	h.upgrade(0, "status")
 }
 
-// blocks are the shell blocks of a page, by their headings, in order.
-func blocks(t testing.TB, page string) (headings []string, scripts map[string]string) {
+// chapters are the shell blocks of a page, by their headings, in order.
+func chapters(t testing.TB, page string) (headings []string, scripts map[string]string) {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/" + page)
 	if err != nil {
@@ -342,14 +342,14 @@ func TestDocumentedFirstUpgrade(t *testing.T) {
 	h.file("/root/0.1.0/minisign.pub", releases.public)
 	h.waitSamples()
 
-	_, install := blocks(t, "install.md")
+	_, install := chapters(t, "install.md")
 	if out := h.typed("/root/0.1.0", install["Verify what you downloaded"]); !strings.Contains(out, "Signature and comment signature verified") || !strings.Contains(out, "amd64.deb: OK") && !strings.Contains(out, "arm64.deb: OK") {
 		t.Errorf("%s", out)
 	}
 	if out := h.typed("/root/0.1.0", install["Debian and Ubuntu"]); !strings.Contains(out, "observability-upgrade 0.1.0 ") || !strings.Contains(out, "\nenabled") {
 		t.Errorf("%s", out)
 	}
-	headings, first := blocks(t, "first-upgrade.md")
+	headings, first := chapters(t, "first-upgrade.md")
 	if len(headings) != 6 {
 		t.Fatalf("what is new in docs/first-upgrade.md? %q", headings)
 	}
