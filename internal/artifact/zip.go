@@ -94,7 +94,7 @@ func (u *unpacker) apart(files []*zip.File) error {
 		if err != nil {
 			return fmt.Errorf("%s: %.200q: %w", u.job.asset.Name, f.Name, err)
 		}
-		length := int64(f.CompressedSize64)
+		length := int64(f.CompressedSize64) //nolint:gosec // one that does not fit is negative, which is looked at
 		if length < 0 || length > u.gauge.in-from {
 			u.ledger.entry = f.Name
 			return u.ledger.refuse("says that it is %d bytes long, more than there are", f.CompressedSize64)

@@ -1,6 +1,8 @@
 package run_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -118,5 +120,74 @@ func TestRollingBootAtEveryOperation(t *testing.T) {
 				t.Fatalf("only %d effects were tried", tried)
 			}
 		})
+	}
+}
+
+// Killed in the recovery after that, the next one still ends with both instances at
+// one version and in the balancer.
+func TestRollingBootKilledDuringRecovery(t *testing.T) {
+	t.Parallel()
+	tried := 0
+	for n := 36; ; n += 9 { // the first instance is at work before
+		for m := 1; ; m += 11 {
+			w := runtest.Pair(t)
+			what, crashed := booted(t, w, w.Rolling("prom 2.0.0"), n)
+			if !crashed {
+				if tried < 10 {
+					t.Fatalf("only %d pairs of kill points", tried)
+				}
+				return
+			}
+			second := &runtest.CrashAt{N: m}
+			_, _ = w.Engine(second.Guard).Recover(t.Context())
+			if !second.Crashed() {
+				break
+			}
+			tried++
+			what += fmt.Sprintf(", then killed in recovery at %d (%s)", m, second.Op)
+			units := []string{"prom@a.service", "prom@b.service"}
+			w.PowerOff()
+			w.Boot(t.Context(), units)
+			if _, err := w.Engine(nil).Recover(t.Context()); err != nil {
+				t.Fatalf("%s: recover: %v", what, err)
+			}
+			clean(t, w, what)
+			a, b, file := w.Instance("a"), w.Instance("b"), w.Version("prom").String()
+			if a != file || b != file || !w.Balancer.Admitted["a"] || !w.Balancer.Admitted["b"] {
+				t.Fatalf("%s: a %s, b %s, file %s, balancer %v", what, a, b, file, w.Balancer.Admitted)
+			}
+		}
+	}
+}
+
+// forgetful is a recorder that cannot record the first outcome.
+type forgetful struct {
+	Recorder
+	asked int
+}
+
+func (f *forgetful) Record(ctx context.Context, run Header, ch Change, out Outcome) error {
+	if f.asked++; f.asked == 1 {
+		return errors.New("permission denied")
+	}
+	return f.Recorder.Record(ctx, run, ch, out)
+}
+
+// What is recorded last is what a component is at: a step that could not be recorded
+// is not recorded after a later one.
+func TestStepsAreRecordedInOrder(t *testing.T) {
+	w := runtest.New(t)
+	w.Install("prom", "1.0.0")
+	e := w.Engine(nil)
+	e.Recorder = &forgetful{Recorder: e.Recorder}
+	res, err := e.Execute(t.Context(), w.Steps("prom 2.0.0", "prom 3.0.0"))
+	if err != nil || len(res.Warnings) != 2 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if _, err := w.Engine(nil).Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if at := whole(t, w, "recorded", map[string][]string{"prom": {"1.0.0", "2.0.0", "3.0.0"}}); at["prom"] != "3.0.0" {
+		t.Fatalf("at %v", at)
 	}
 }

@@ -194,13 +194,15 @@ type running struct {
 	crashed map[string]int                // how often a process that goes on had been restarted by itself before
 
 	already map[string]bool // paths that an earlier instance of the run put the new files in
+
+	unrecorded map[string]bool // components of which an outcome could not be recorded
 }
 
 func (e *Engine) newRunning() *running {
 	return &running{
 		Engine: e,
 		prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, drained: map[string]bool{},
-		dirty: map[string]bool{}, crashed: map[string]int{}, already: map[string]bool{},
+		dirty: map[string]bool{}, crashed: map[string]int{}, already: map[string]bool{}, unrecorded: map[string]bool{},
 	}
 }
 
@@ -529,12 +531,17 @@ func (r *running) stopSwapStart(ctx context.Context, ch Change) (time.Time, erro
 // close records the outcome and clears what lies beside. An error here does not
 // undo the change: recording is repeated by recovery.
 func (r *running) close(ctx context.Context, ch Change, out *Outcome) error {
+	if r.unrecorded[ch.Component] {
+		// What is recorded last is what it is at, so an earlier step must come first.
+		r.warn("%s: its outcome is recorded by the next run, after that of an earlier step", ch.Set())
+		return nil
+	}
 	if err := r.Recorder.Record(ctx, r.head, ch, *out); err != nil {
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return err
 		}
 		r.warn("%s: its outcome could not be recorded: %v; the next run tries again", ch.Component, err)
-		r.stuck = true
+		r.stuck, r.unrecorded[ch.Component] = true, true
 		return nil
 	}
 	if err := errors.Join(r.clearBeside(ch), r.clearData(ch)); err != nil {

@@ -205,6 +205,8 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 
 func (p *progress) note(st Step, n note) {
 	switch st {
+	case StepDrain:
+		p.recorded = nil // a recovery came back to it
 	case StepStop, StepRemote, StepReload, StepRestore, StepSwap, StepStart, StepHealth:
 		p.stopped = true
 	case StepUndo:

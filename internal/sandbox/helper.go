@@ -50,6 +50,7 @@ func init() {
 func help(in, out *os.File) {
 	unix.CloseOnExec(orderFD)
 	unix.CloseOnExec(reportFD)
+	unix.Umask(0o022) // the directories of the view are for the user it becomes
 	say := json.NewEncoder(out)
 	fail := func(r report) { _ = say.Encode(r) } // the parent is gone, or will see the end of it
 	var o order
@@ -85,7 +86,7 @@ func help(in, out *os.File) {
 		return // nobody waits for this any more
 	}
 	env := slices.Concat(o.Env, []string{"HOME=" + home, "TMPDIR=" + home})
-	err := syscall.Exec(path, append([]string{o.Path}, o.Args...), env) //nolint:gosec // to run it is what all this is for
+	err := syscall.Exec(path, append([]string{o.Path}, o.Args...), env)
 	var errno syscall.Errno
 	errors.As(err, &errno)
 	fail(report{Errno: int(errno)})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"net"
 	"os"
@@ -218,23 +219,28 @@ func fill(path string, size int) error {
 
 // sleeper starts a process that stays, in a session of its own if it can.
 func sleeper(session bool) error {
-	cmd := exec.Command("/bin/sleep", marker)
+	cmd := exec.Command("/bin/sleep", marker(os.Args[0]))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: session}
 	return cmd.Start()
 }
 
-// marker is how long they sleep, and what they are known by.
-const marker = "7354"
+// marker is how long they sleep, and what those of one hostile program are known by:
+// another run of these tests has its own.
+func marker(program string) string {
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(program))
+	return strconv.Itoa(10_000 + int(sum.Sum32()%1_000_000))
+}
 
-// sleepers are the processes of that kind on this host.
-func sleepers(t *testing.T) (pids []string) {
+// sleepers are the processes of that kind that a program has started.
+func sleepers(t *testing.T, program string) (pids []string) {
 	t.Helper()
 	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range found {
-		if b, err := os.ReadFile(path); err == nil && bytes.Equal(b, []byte("/bin/sleep\x00"+marker+"\x00")) {
+		if b, err := os.ReadFile(path); err == nil && bytes.Equal(b, []byte("/bin/sleep\x00"+marker(program)+"\x00")) {
 			pids = append(pids, filepath.Base(filepath.Dir(path)))
 		}
 	}
@@ -450,7 +456,7 @@ func TestHostile(t *testing.T) {
 					t.Errorf("%s was written: %q", path, b)
 				}
 			}
-			if left := sleepers(t); len(left) > 0 {
+			if left := sleepers(t, spec.Path); len(left) > 0 {
 				t.Errorf("%d processes are left", len(left))
 			}
 		})
@@ -534,9 +540,9 @@ func TestDaemon(t *testing.T) {
 		if err != nil || !strings.Contains(out.Output, "left") {
 			t.Fatalf("without %v: %v %s", without, err, out.Output)
 		}
-		for deadline := time.Now().Add(10 * time.Second); len(sleepers(t)) > 0; {
+		for deadline := time.Now().Add(10 * time.Second); len(sleepers(t, spec.Path)) > 0; {
 			if time.Now().After(deadline) {
-				t.Fatalf("without %v: %v still run", without, sleepers(t))
+				t.Fatalf("without %v: %v still run", without, sleepers(t, spec.Path))
 			}
 			time.Sleep(time.Millisecond)
 		}

@@ -149,7 +149,7 @@ func Run(ctx context.Context, spec Spec) (Outcome, error) {
 			return Outcome{}, err
 		default:
 			// Its own directory lies in one that nobody else can enter but by name.
-			if err := os.Chmod(base, 0o711); err != nil { //nolint:gosec // nobody must pass through it to its home
+			if err := os.Chmod(base, 0o711); err != nil {
 				return Outcome{}, err
 			}
 		}
@@ -169,12 +169,12 @@ func Run(ctx context.Context, spec Spec) (Outcome, error) {
 		}
 		if gap == nil {
 			out, err := attempt(ctx, o, f)
-			if !errors.As(err, new(*gapError)) {
+			var failed *gapError
+			if !errors.As(err, &failed) {
 				out.Missing = append(gaps, out.Missing...)
 				return out, told(ctx, err, spec.Timeout)
 			}
-			g := err.(*gapError).Gap
-			gap = &g
+			gap = &failed.Gap
 		}
 		if !slices.ContainsFunc(gaps, func(g Gap) bool { return g.Layer == gap.Layer }) {
 			gaps = append(gaps, *gap)

@@ -117,6 +117,7 @@ var licences = []struct {
 	{"ISC", []string{"Permission to use, copy, modify, and/or distribute this software for any purpose"}},
 	{"ISC", []string{"Permission to use, copy, modify, and distribute this software for any purpose"}},
 	{"MIT", []string{"Permission is hereby granted, free of charge, to any person obtaining a copy"}},
+	{"MIT", []string{"PERMISSION is hereby granted, free of charge, to any person obtaining a copy"}},
 	{"Unlicense", []string{"This is free and unencumbered software released into the public domain"}},
 }
 

@@ -100,7 +100,7 @@ func run(ctx context.Context, args []string, env func(string) string, out io.Wri
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	for _, t := range o.targets {
 		b := &builder{source: src, target: t, out: o.out, tmp: filepath.Join(tmp, t.name), nfpm: o.nfpm}
 		if err := b.build(ctx); err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-
 	"crypto/sha256"
 	"errors"
 	"fmt"

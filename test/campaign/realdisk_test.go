@@ -220,7 +220,7 @@ func (d *realDisk) point(t *testing.T, sc scenario, n int, dying bool) (went boo
 	}
 	clock.set(3)
 	if err := d.mended(ctx, w, sc, before); err != nil {
-		return true, fmt.Errorf("%s (%w); the run had ended with: %v", c.Op, err, runErr)
+		return true, fmt.Errorf("%s (%w); the run had ended with: %v", c.Op, err, runErr) //nolint:errorlint // there may be none
 	}
 	w.Server.Close()
 	return true, os.RemoveAll(dir)

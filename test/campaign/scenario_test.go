@@ -24,6 +24,7 @@ type scenario struct {
 	setup   func(ctx context.Context, w *runtest.World) error
 	request func(w *runtest.World) run.Request
 	check   func(w *runtest.World, at map[string]string) error // besides what is promised of all; may be nil
+	failed  func(w *runtest.World, at map[string]string) error // instead of check, after an error; check when nil
 	// next makes a request that must succeed when all is over, and where it leads.
 	next func(w *runtest.World) (run.Request, map[string]string)
 	// stopped allows that recovery leaves a component stopped, and says so: a person
@@ -102,7 +103,7 @@ func ownData(w *runtest.World, at map[string]string) error {
 }
 
 // pair asks that both instances are as the files are and take traffic; where the
-// second failed by itself, the first may go on with the new version.
+// second failed by itself, the first may go on with the version that it got.
 func pair(ahead string) func(w *runtest.World, at map[string]string) error {
 	return func(w *runtest.World, at map[string]string) error {
 		a, b := w.Instance("a"), w.Instance("b")
@@ -216,7 +217,7 @@ func scenarios() []scenario {
 			request: undoRollback, check: ownConfig,
 		},
 		{
-			name: "rolling", space: true, allowed: prom, setup: installPair, check: pair(""), next: upgradePair,
+			name: "rolling", space: true, allowed: prom, setup: installPair, check: pair(""), failed: pair("2.0.0"), next: upgradePair,
 			request: func(w *runtest.World) run.Request { return w.Rolling("prom 2.0.0") },
 		},
 		{
@@ -224,7 +225,7 @@ func scenarios() []scenario {
 			request: func(w *runtest.World) run.Request { return w.Rolling("prom 2.0.0 b-" + runtest.WordNoStart) },
 		},
 		{
-			name: "rolling-rollback", space: true, allowed: prom, check: pair(""), next: upgradePair,
+			name: "rolling-rollback", space: true, allowed: prom, check: pair(""), failed: pair("1.0.0"), next: upgradePair,
 			setup: func(ctx context.Context, w *runtest.World) error {
 				w.InstallPair()
 				return done(ctx, w, w.Rolling("prom 2.0.0"))

@@ -351,7 +351,7 @@ func (h *host) publish(component, repo, version string, files map[string]string)
 	dir := filepath.Join(h.releases, "github", repo, "v"+version)
 	h.check(os.MkdirAll(dir, 0o755))
 	path := filepath.Join(dir, top+".tar.gz")
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may be a link to that of the cache
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may be a link to the rig's own
 		h.t.Fatal(err)
 	}
 	h.check(os.WriteFile(path, data, 0o644))

@@ -39,8 +39,12 @@ func TestManyAtOnce(t *testing.T) {
 		t.Fatalf("the lock says %q", text)
 	}
 	mutating := [][]string{
-		{"apply", "--yes"}, {"rollback", "--previous", "--yes"}, {"recover"}, {"adopt", "--yes"},
-		{"restart", "--component=node_exporter"}, {"apply", "--auto"},
+		{"apply", "--yes"},
+		{"rollback", "--previous", "--yes"},
+		{"recover"},
+		{"adopt", "--yes"},
+		{"restart", "--component=node_exporter"},
+		{"apply", "--auto"},
 	}
 	var all sync.WaitGroup
 	for n := range 19 {

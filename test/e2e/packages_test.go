@@ -146,11 +146,27 @@ func (h *host) expect(want map[string]string) {
 	}
 }
 
+// waitingPolicy has a run wait, when all is verified and nothing is stopped yet, until
+// the test lets it go on.
+const waitingPolicy = "upstream: {github: {api_url: \"http://" + releaseAddress + "\"}, cache_ttl: 0s}\n" +
+	"hooks: {before: [[/bin/sh, -c, \"touch /run/waits; until test -e /run/go-on; do sleep 0.1; done\"]], timeout: 10m}\n"
+
+// waits starts an apply as a unit of its own, and returns when it waits.
+func (h *host) waits(unit string) {
+	h.t.Helper()
+	h.settle("node_exporter", "1s")
+	h.MustRun(h.ctx, "systemd-run", "--quiet", "--unit="+unit, "--property=RemainAfterExit=yes", "--", packaged, "apply", "--yes")
+	h.until("the run waits", 2*time.Minute, func() bool {
+		res, err := h.Run(h.ctx, "test", "-e", "/run/waits")
+		return err == nil && res.ExitCode == 0
+	})
+}
+
 // slow starts a command as a unit of its own and returns when the component's
 // new version runs and is being watched, which takes another while.
 func (h *host) slow(unit, component, version string, args ...string) {
 	h.t.Helper()
-	h.settle(component, "30s")
+	h.settle(component, "45s")
 	h.MustRun(h.ctx, append([]string{"systemd-run", "--quiet", "--unit=" + unit, "--property=RemainAfterExit=yes", "--", packaged}, args...)...)
 	h.until(component+" "+version+" is started", 2*time.Minute, func() bool {
 		_, body, err := h.Get(h.ctx, build[component])
@@ -167,7 +183,7 @@ func TestDebianPackage(t *testing.T) {
 	h.expect(map[string]string{
 		"observability-upgrade version | cut -d' ' -f2": "0.1.0",
 		"readlink /usr/bin/upgrade-rollback":            "observability-upgrade",
-		"observability-rollback --help | head -1":       "Go back to a backup point. Binaries, configuration and unit files of the components",
+		"observability-rollback --help | head -1":       "Go back to a backup point: binaries, configuration and unit files as they were",
 		units: "enabled\ndisabled\ndisabled\ndisabled",
 		"systemctl is-active observability-upgrade-recover.service": "inactive",
 		"systemctl is-system-running":                               "running",
@@ -175,40 +191,41 @@ func TestDebianPackage(t *testing.T) {
 		"stat -c '%a %U %n' /var/lib/observability /var/cache/observability /var/backups/observability /etc/observability /etc/observability/secrets": "755 root /var/lib/observability\n755 root /var/cache/observability\n700 root /var/backups/observability\n755 root /etc/observability\n700 root /etc/observability/secrets",
 		"dpkg-query -W -f '${Conffiles}' observability-upgrade | cut -d' ' -f2":                                                                       "/etc/observability/upgrade-policy.yaml",
 		"systemd-analyze verify --man=no /usr/lib/systemd/system/observability-upgrade-*":                                                             "",
-		"dpkg --verify observability-upgrade":                                                                       "",
-		"observability-upgrade config validate >/dev/null":                                                          "",
-		"zcat /usr/share/man/man1/observability-upgrade-apply.1.gz | grep -c '^.SH EXIT STATUS'":                    "1",
-		"zcat /usr/share/man/man1/upgrade-rollback.1.gz | grep -c '^.TH'":                                           "1",
-		"bash -n /usr/share/bash-completion/completions/upgrade-rollback":                                           "",
-		"ls /usr/share/zsh/vendor-completions /usr/share/fish/vendor_completions.d | grep -c observability-upgrade": "2",
-		"find /usr/local -name '*observability*'":                                                                   "",
-		"observability-upgrade __complete components show node_exp 2>/dev/null | head -1 | cut -f1":                 "node_exporter",
+		"dpkg --verify observability-upgrade":                                                                         "",
+		"observability-upgrade config validate >/dev/null":                                                            "",
+		"zcat /usr/share/man/man1/observability-upgrade-apply.1.gz | grep -c '^.SH EXIT STATUS'":                      "1",
+		"zcat /usr/share/man/man1/upgrade-rollback.1.gz | grep -c '^.TH'":                                             "1",
+		"bash -n /usr/share/bash-completion/completions/upgrade-rollback":                                             "",
+		"ls /usr/share/zsh/vendor-completions /usr/share/fish/vendor_completions.d | grep -c observability-upgrade":   "2",
+		"find /usr/local -name '*observability*'":                                                                     "",
+		"observability-upgrade __complete components show node_exp 2>/dev/null | cut -f1 | grep -c '^node_exporter$'": "1",
 	})
 	// What it asks is of the release server here; the policy is a person's from now on.
-	h.file("/etc/observability/upgrade-policy.yaml", "upstream: {github: {api_url: \"http://"+releaseAddress+"\"}, cache_ttl: 0s}\n")
+	h.file("/etc/observability/upgrade-policy.yaml", waitingPolicy)
 	h.upgrade(0, "adopt", "--yes")
 	h.MustRun(h.ctx, "systemctl", "enable", "--quiet", "--now", "observability-upgrade-serve.socket")
 	h.shows("/", "node_exporter")
 	page := h.says("systemctl show -P MainPID observability-upgrade-serve.service")
 
-	// The package is upgraded while a run watches what it has swapped.
-	h.slow("byhand", "node_exporter", "1.9", "apply", "--yes")
+	// The package is upgraded while a run is about to stop the first service: all it
+	// does then, it does by a program that is no longer there.
+	h.waits("byhand")
 	at := h.says("systemctl show -P MainPID byhand.service")
 	if out := h.dpkg(1, "-r", "observability-upgrade"); !strings.Contains(out, "is not removed") || !strings.Contains(out, "process "+at) {
 		t.Errorf("a removal in a run is not refused as it should be:\n%s", out)
 	}
 	h.dpkg(0, "-i", "--force-confold", h.deb("0.2.0"))
 	h.expect(map[string]string{
-		"observability-upgrade version | cut -d' ' -f2":                                   "0.2.0",
-		"readlink /proc/" + at + "/exe":                                                   packaged + " (deleted)",
-		"dpkg-query -W -f '${Status}' observability-upgrade":                              "install ok installed",
-		"grep -c " + releaseAddress + " /etc/observability/upgrade-policy.yaml":           "1",
-		"systemctl is-enabled observability-upgrade-serve.socket":                         "enabled",
-		"test $(systemctl show -P MainPID observability-upgrade-serve.service) = " + page: "",
+		"observability-upgrade version | cut -d' ' -f2":                         "0.2.0",
+		"readlink /proc/" + at + "/exe":                                         packaged + " (deleted)",
+		"dpkg-query -W -f '${Status}' observability-upgrade":                    "install ok installed",
+		"grep -c " + releaseAddress + " /etc/observability/upgrade-policy.yaml": "1",
+		"systemctl is-enabled observability-upgrade-serve.socket":               "enabled",
 	})
 	if now := h.says("systemctl show -P MainPID observability-upgrade-serve.service"); now == page || now == "0" {
 		t.Errorf("the page is still of the old program: process %s, then %s", page, now)
 	}
+	h.MustRun(h.ctx, "touch", "/run/go-on")
 	h.until("the run's end", 2*time.Minute, func() bool { return h.says("systemctl show -P SubState byhand.service") == "exited" })
 	h.expect(map[string]string{"systemctl show -P ExecMainStatus byhand.service": "0"})
 	if got := h.agrees("node_exporter"); line(got) != "1.9" {
@@ -248,11 +265,11 @@ func TestDebianPackage(t *testing.T) {
 	h.dpkg(0, "-r", "observability-upgrade")
 	h.expect(map[string]string{
 		"systemctl is-active observability-upgrade.timer observability-upgrade-serve.socket observability-upgrade-serve.service": "inactive\ninactive\ninactive",
-		"ls /var/lib/observability/journal":                                            "",
-		"ls /usr/bin /usr/lib/systemd/system /usr/share/man/man1 | grep observability": "",
-		"ls /etc/observability":                                                        "components.d\nupgrade-policy.yaml",
-		"test -s /var/lib/observability/versions.state && echo kept":                   "kept",
-		"systemctl --failed --plain --no-legend | grep observability-upgrade":          "",
+		"ls /var/lib/observability/journal":                                      "",
+		"find /usr -name '*observability*'":                                      "",
+		"ls /etc/observability":                                                  "components.d\nupgrade-policy.yaml",
+		"test -s /var/lib/observability/versions.state && echo kept":             "kept",
+		"systemctl --failed --plain --no-legend | grep '^observability-upgrade'": "",
 	})
 	h.check(h.WaitHTTP(h.ctx, build["node_exporter"], nil))
 	if got := h.running("node_exporter"); line(got) != "1.9" || h.installed("node_exporter") != got {
@@ -263,6 +280,7 @@ func TestDebianPackage(t *testing.T) {
 		t.Errorf("installed again, it knows node_exporter at %s", got)
 	}
 
+	h.MustRun(h.ctx, "systemctl", "reset-failed") // those killed above
 	h.file("/etc/observability/keys/mine.pub", "a key")
 	out := h.dpkg(0, "--purge", "observability-upgrade")
 	if !strings.Contains(out, "backup points are kept in /var/backups/observability") {
@@ -278,8 +296,8 @@ func TestDebianPackage(t *testing.T) {
 	h.upgrade(0, "status")
 }
 
-// blocks are the shell blocks of a page, by their headings, in order.
-func blocks(t testing.TB, page string) (headings []string, scripts map[string]string) {
+// chapters are the shell blocks of a page, by their headings, in order.
+func chapters(t testing.TB, page string) (headings []string, scripts map[string]string) {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/" + page)
 	if err != nil {
@@ -324,14 +342,14 @@ func TestDocumentedFirstUpgrade(t *testing.T) {
 	h.file("/root/0.1.0/minisign.pub", releases.public)
 	h.waitSamples()
 
-	_, install := blocks(t, "install.md")
+	_, install := chapters(t, "install.md")
 	if out := h.typed("/root/0.1.0", install["Verify what you downloaded"]); !strings.Contains(out, "Signature and comment signature verified") || !strings.Contains(out, "amd64.deb: OK") && !strings.Contains(out, "arm64.deb: OK") {
 		t.Errorf("%s", out)
 	}
 	if out := h.typed("/root/0.1.0", install["Debian and Ubuntu"]); !strings.Contains(out, "observability-upgrade 0.1.0 ") || !strings.Contains(out, "\nenabled") {
 		t.Errorf("%s", out)
 	}
-	headings, first := blocks(t, "first-upgrade.md")
+	headings, first := chapters(t, "first-upgrade.md")
 	if len(headings) != 6 {
 		t.Fatalf("what is new in docs/first-upgrade.md? %q", headings)
 	}

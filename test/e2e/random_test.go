@@ -45,7 +45,7 @@ func dice(t *testing.T) *rand.Rand {
 		}
 	}
 	t.Logf("OBSUP_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // chooses instants, not secrets
+	return rand.New(rand.NewPCG(seed, 0)) // chooses instants, not secrets
 }
 
 // stretch measures how long commands take, so that an instant in them can be drawn,

@@ -50,7 +50,9 @@ var ailments = []ailment{
 		"full",
 		func(dir string) string { return "cat /dev/zero >" + dir + "/filler 2>/dev/null; true" },
 		func(dir string) string { return "rm -f " + dir + "/filler" },
-		"disk_space", []string{"the file system of %s", "expected at least ", " free, found 0 bytes: ", " are missing"}, "df -h %s",
+		"disk_space",
+		[]string{"the file system of %s", "expected at least ", " free, found 0 bytes: ", " are missing"},
+		"df -h %s",
 	},
 	{
 		"inodes",
@@ -58,13 +60,17 @@ var ailments = []ailment{
 			return "mkdir -p " + dir + "/filler.d && cd " + dir + "/filler.d && seq 21000 | xargs touch 2>/dev/null; true"
 		},
 		func(dir string) string { return "rm -rf " + dir + "/filler.d" },
-		"inodes", []string{"the file system of %s", "inodes free, found 0: ", " are missing"}, "df -i %s",
+		"inodes",
+		[]string{"the file system of %s", "inodes free, found 0: ", " are missing"},
+		"df -i %s",
 	},
 	{
 		"read-only",
 		func(dir string) string { return "mount -o remount,ro " + dir },
 		func(dir string) string { return "mount -o remount,rw " + dir },
-		"file_system", []string{"%s", "expected a file system that can be written, found one mounted read-only"}, "mount -o remount,rw",
+		"file_system",
+		[]string{"%s", "expected a file system that can be written, found one mounted read-only"},
+		"mount -o remount,rw",
 	},
 }
 

@@ -1,7 +1,6 @@
 package script
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,12 +12,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/observability-upgrade/observability-upgrade/internal/cli"
 	"github.com/observability-upgrade/observability-upgrade/internal/config"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
@@ -180,23 +177,4 @@ func nowhere(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return nil
 	}))
-}
-
-// Every command that docs/notifications.md shows exists, flags included.
-func TestDocumentedCommands(t *testing.T) {
-	data, err := os.ReadFile("../../docs/notifications.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	commands := regexp.MustCompile(`(?m)^observability-upgrade (.*?)(?: +#.*)?$`).FindAllStringSubmatch(string(data), -1)
-	if len(commands) < 6 {
-		t.Fatalf("only %d commands were found", len(commands))
-	}
-	for _, m := range commands {
-		var out bytes.Buffer
-		args := append(append([]string{program}, strings.Fields(m[1])...), "--help")
-		if code := cli.Run(t.Context(), args, cli.IO{In: strings.NewReader(""), Out: &out, Err: &out, Env: func(string) string { return "" }}); code != 0 || !strings.Contains(out.String(), "Usage:\n  "+program+" "+strings.Fields(m[1])[0]) {
-			t.Errorf("%s: %d\n%s", m[0], code, &out)
-		}
-	}
 }

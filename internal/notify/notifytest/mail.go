@@ -55,11 +55,16 @@ type MailServer struct {
 
 // StartMail starts a mail server.
 func StartMail(o MailOptions) (*MailServer, error) {
-	cert, err := NewCertificate()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return ServeMail(l, o)
+}
+
+// ServeMail starts a mail server on a listener, which it closes.
+func ServeMail(l net.Listener, o MailOptions) (*MailServer, error) {
+	cert, err := NewCertificate()
 	if err != nil {
 		return nil, err
 	}

@@ -130,7 +130,7 @@ func (w *World) wholePlaces() error {
 	for _, dir := range []string{"usr/local/bin", "etc/*"} {
 		left, err := filepath.Glob(w.Root.Path(dir, ".*obsup*"))
 		if err != nil || len(left) > 0 {
-			return fmt.Errorf("left beside the files: %v %v", left, err)
+			return fmt.Errorf("left beside the files: %v %v", left, err) //nolint:errorlint // there may be none
 		}
 	}
 	points, err := backup.List(w.Root.Backups())
@@ -171,7 +171,7 @@ func (w *World) sound() error {
 	defer db.Close()
 	var verdict string
 	if err := db.QueryRow("PRAGMA integrity_check").Scan(&verdict); err != nil || verdict != "ok" {
-		return fmt.Errorf("history: integrity_check says %q (%v)", verdict, err)
+		return fmt.Errorf("history: integrity_check says %q (%v)", verdict, err) //nolint:errorlint // there may be none
 	}
 	return nil
 }
@@ -181,12 +181,12 @@ func (w *World) Holds(samples, format string) error {
 	for name, want := range map[string]string{"samples": samples, "format": format, "lock": "not data"} {
 		got, err := os.ReadFile(filepath.Join(w.Data(DataUnit), name))
 		if err != nil || string(got) != want {
-			return fmt.Errorf("data: %s is %q, want %q (%v)", name, got, want, err)
+			return fmt.Errorf("data: %s is %q, want %q (%v)", name, got, want, err) //nolint:errorlint // there may be none
 		}
 	}
 	entries, err := os.ReadDir(w.Data(DataUnit))
 	if err != nil || len(entries) != 3 {
-		return fmt.Errorf("the data directory holds %v (%v)", entries, err)
+		return fmt.Errorf("the data directory holds %v (%v)", entries, err) //nolint:errorlint // there may be none
 	}
 	return nil
 }
