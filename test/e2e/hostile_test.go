@@ -20,7 +20,7 @@ import (
 // that has left its session.
 func stubborn(version string) string {
 	real := "/opt/real/node_exporter-" + version
-	return "#!/bin/sh\n[ \"$1\" = --version ] && exec " + real + " --version\ncase \"$*\" in *no-such-flag*) exit 1;; esac\ntrap '' TERM\nsetsid sleep 7777 &\n" + real + " \"$@\" &\nwhile :; do wait; done\n"
+	return "#!/bin/sh\n[ \"$1\" = --version ] && echo 'node_exporter, version " + version + " (rig)' && exit 0\ncase \"$*\" in *no-such-flag*) exit 1;; esac\ntrap '' TERM\nsetsid sleep 7777 &\n" + real + " \"$@\" &\nwhile :; do wait; done\n"
 }
 
 // A service that ignores SIGTERM is killed when its time is over, and none of its
