@@ -107,7 +107,7 @@ func try(path string) (*Lock, error) {
 		f.Close()
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	if now, err := os.Lstat(path); err != nil || !os.SameFile(mine, now) { //nolint:gosec // the path is the lock, of which this makes sure
+	if now, err := os.Lstat(path); err != nil || !os.SameFile(mine, now) {
 		f.Close()
 		return nil, nil
 	}
@@ -133,7 +133,7 @@ func open(path string) (*os.File, error) {
 	if err == nil {
 		return f, nil
 	}
-	if st, statErr := os.Lstat(path); statErr == nil { //nolint:gosec // as above
+	if st, statErr := os.Lstat(path); statErr == nil {
 		if unsafe := judge(st, path); unsafe != nil {
 			return nil, unsafe
 		}

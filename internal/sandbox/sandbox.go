@@ -169,12 +169,12 @@ func Run(ctx context.Context, spec Spec) (Outcome, error) {
 		}
 		if gap == nil {
 			out, err := attempt(ctx, o, f)
-			if !errors.As(err, new(*gapError)) {
+			var without *gapError
+			if !errors.As(err, &without) {
 				out.Missing = append(gaps, out.Missing...)
 				return out, told(ctx, err, spec.Timeout)
 			}
-			g := err.(*gapError).Gap
-			gap = &g
+			gap = &without.Gap
 		}
 		if !slices.ContainsFunc(gaps, func(g Gap) bool { return g.Layer == gap.Layer }) {
 			gaps = append(gaps, *gap)

@@ -75,7 +75,7 @@ const x32 = 0x40000000
 // first on all that we build for.
 func program(arch uint32, grouped bool) []bpf.Instruction {
 	no := func(errno unix.Errno) bpf.Instruction {
-		return bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(errno)}
+		return bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(errno)} //nolint:gosec // errors end at 4095
 	}
 	p := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: 4, Size: 4},

@@ -34,7 +34,7 @@ func (m *Manager) Usage(ctx context.Context, s service.Service) (service.Usage, 
 	u.Limit(service.GroupsOf(r.PID))
 	for _, p := range procs {
 		u.CPU += time.Duration(p.cpu) * time.Second / ticksPerSecond //nolint:gosec // 292 years
-		u.Memory += p.pages * uint64(os.Getpagesize()) //nolint:gosec // positive
+		u.Memory += p.pages * uint64(os.Getpagesize())               //nolint:gosec // positive
 	}
 	return u, nil
 }
