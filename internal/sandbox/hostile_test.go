@@ -131,7 +131,7 @@ var attacks = map[string]func(args []string) error{
 		return nil
 	},
 	"processes": func([]string) error { // it gets as far as the limit
-		for n := 0; n < 4*maxProcesses; n++ {
+		for n := 0; n < 2*maxProcesses; n++ {
 			if err := sleeper(false); err != nil {
 				return err
 			}
@@ -350,7 +350,7 @@ func newTarget(t *testing.T) *target {
 	})
 	pid := strconv.Itoa(victim.Process.Pid)
 	return &target{
-		spec:   Spec{Path: program, Timeout: 30 * time.Second, Env: []string{"PATH=/usr/bin:/bin"}, Show: []string{filepath.Dir(config)}, Hide: []string{secret}},
+		spec:   Spec{Path: program, Timeout: 2 * time.Minute, Env: []string{"PATH=/usr/bin:/bin"}, Show: []string{filepath.Dir(config)}, Hide: []string{secret}},
 		victim: victim, dir: dir,
 		args: map[string][]string{
 			"tcp": {tcp.Addr().String()}, "udp": {"192.0.2.1:53"}, "unix socket": {path.Addr().String()}, "abstract": {abstract.Addr().String()},
@@ -398,7 +398,7 @@ func (g *target) run(t *testing.T, spec Spec, name string, args ...string) (Outc
 // supported skips layers of which this kernel, or this user, has nothing.
 func supported(t *testing.T, spec Spec) {
 	t.Helper()
-	out, err := Run(t.Context(), Spec{Path: "/bin/true", Timeout: 30 * time.Second, View: spec.View, ReadAll: spec.ReadAll})
+	out, err := Run(t.Context(), Spec{Path: "/bin/true", Timeout: 2 * time.Minute, View: spec.View, ReadAll: spec.ReadAll})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -505,7 +505,7 @@ func TestFilterOtherArchitecture(t *testing.T) {
 	if out, err := exec.Command(as, "-o", bin, src).CombinedOutput(); err != nil {
 		t.Skipf("gcc: %v %s", err, out)
 	}
-	_, err = Run(t.Context(), Spec{Path: bin, Timeout: 30 * time.Second})
+	_, err = Run(t.Context(), Spec{Path: bin, Timeout: 2 * time.Minute})
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || !strings.Contains(exit.String(), "bad system call") {
 		t.Errorf("err = %v", err)
@@ -634,10 +634,10 @@ func TestStartErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	var start *StartError
-	if _, err := Run(t.Context(), Spec{Path: path, Timeout: 30 * time.Second}); !errors.As(err, &start) || !errors.Is(err, unix.ENOEXEC) {
+	if _, err := Run(t.Context(), Spec{Path: path, Timeout: 2 * time.Minute}); !errors.As(err, &start) || !errors.Is(err, unix.ENOEXEC) {
 		t.Errorf("err = %v", err)
 	}
-	_, err := Run(t.Context(), Spec{Path: "/bin/sh", Args: []string{"-c", "exit 3"}, Timeout: 30 * time.Second})
+	_, err := Run(t.Context(), Spec{Path: "/bin/sh", Args: []string{"-c", "exit 3"}, Timeout: 2 * time.Minute})
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 3 {
 		t.Errorf("err = %v", err)
@@ -646,7 +646,7 @@ func TestStartErrors(t *testing.T) {
 
 // What is missing is told, each layer once.
 func TestMissing(t *testing.T) {
-	spec := Spec{Path: "/bin/true", Timeout: 30 * time.Second, Without: []Layer{Namespaces, Landlock, Filter, Limits}}
+	spec := Spec{Path: "/bin/true", Timeout: 2 * time.Minute, Without: []Layer{Namespaces, Landlock, Filter, Limits}}
 	out, err := Run(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
@@ -667,7 +667,7 @@ func TestNoNamespacesHere(t *testing.T) {
 		t.Fatal(err)
 	}
 	if os.Getenv("NO_NAMESPACES") != "" {
-		out, err := Run(t.Context(), Spec{Path: "/bin/true", Timeout: 30 * time.Second})
+		out, err := Run(t.Context(), Spec{Path: "/bin/true", Timeout: 2 * time.Minute})
 		if err != nil || len(out.Missing) < 2 || out.Missing[0].Layer != Namespaces {
 			t.Errorf("%v %v", out, err)
 		}
