@@ -11,11 +11,16 @@ LDFLAGS    := -s -w -X github.com/observability-upgrade/observability-upgrade/in
 GOLANGCI   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOFUMPT    := mvdan.cc/gofumpt@v0.12.0
 VULNCHECK  := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+# Of the versions after it, the module proxy does not have all that they need.
+NFPM       := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 FUZZTIME   ?= 20s
 # Most of an end-to-end test is waiting: this many at a time keep two cores busy.
 CONTAINERS ?= 4
 
-.PHONY: help build demo test unit e2e lint fuzz bench cross deps clean
+RELEASE_TARGETS ?= amd64,arm64,armv7
+DIST       ?= dist
+
+.PHONY: help build demo test unit campaign campaign-rig e2e lint fuzz bench cross release sign deps clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,33 +37,49 @@ deps: ## what the end-to-end tests need from the distribution (root), or a word 
 test: deps cross unit e2e ## all tests
 
 unit: ## unit, property, fault-injection and command-line tests
-	go test -count=1 -timeout 30m ./bench/... ./cmd/... ./internal/... ./test/upstream/... ./test/script/...
+	go test -count=1 -timeout 30m ./bench/... ./cmd/... ./internal/... ./packaging/... ./test/upstream/... ./test/script/...
+
+# All points: CAMPAIGN_TIME=all. One point again: CAMPAIGN_POINT='apply>kill@57'. See docs/campaign.md.
+campaign: export CAMPAIGN_TIME ?= 5m
+campaign: ## crash, power-cut and error campaign for CAMPAIGN_TIME (needs root for FUSE and loop devices; skips without)
+	go test -count=1 -timeout 12h -v -p 1 -run '$(if $(CAMPAIGN_POINT),TestPoint$$,.)' ./test/campaign/...
 
 e2e: ## real systemd in containers, real Prometheus, Alertmanager and node_exporter (needs root; skips without)
 	go test -count=1 -timeout 60m -parallel $(CONTAINERS) ./test/e2e/...
 
+campaign-rig: ## hundreds of kills, power cuts, full and broken disks on real systemd, at random instants (root; about an hour)
+	OBSUP_CAMPAIGN=full go test -count=1 -v -timeout 4h -parallel $(CONTAINERS) -run '^Test(KillAtRandom|PowerOffAtRandom|BadFileSystemIsRefused|FileSystemFailsDuringRun|DiskBreaksDuringRun|ManagerRestartsDuringRun|LittleMemory)$$' ./test/e2e/
+
 cross: ## compile for every platform we ship
 	for arch in amd64 arm64 arm; do GOOS=linux GOARCH=$$arch GOARM=7 go build -trimpath -o /dev/null ./cmd/observability-upgrade; done
 
+release: ## archives, packages, bills of materials, SHA256SUMS and signature, in $(DIST) (dist); the same commit gives the same bytes
+	@[ "$(DIST)" != dist ] || rm -rf dist
+	go run ./packaging/release -out $(DIST) -targets $(RELEASE_TARGETS) -nfpm $(NFPM)
+
+sign: ## sign dist/SHA256SUMS by the key in the file RELEASE_SIGNING_KEY_FILE
+	go run ./packaging/release -out $(DIST) -sign
+
 lint: ## formatting, vet, linters, known vulnerabilities, tidy go.mod
-	@test -z "$$(go run $(GOFUMPT) -l cmd internal test)" || { echo 'gofumpt: run `make fmt`:'; go run $(GOFUMPT) -l cmd internal test; exit 1; }
+	@test -z "$$(go run $(GOFUMPT) -l cmd internal packaging test)" || { echo 'gofumpt: run `make fmt`:'; go run $(GOFUMPT) -l cmd internal packaging test; exit 1; }
 	go vet ./...
 	go run $(GOLANGCI) run ./...
 	./scripts/vulncheck $(VULNCHECK)
 	go mod tidy -diff
 
 fmt: ## format the code
-	go run $(GOFUMPT) -w cmd internal test
+	go run $(GOFUMPT) -w cmd internal packaging test
 
-fuzz: ## every fuzz target for FUZZTIME
-	./scripts/fuzz $(FUZZTIME)
+fuzz: ## every fuzz target for FUZZTIME, or those that FUZZ matches
+	./scripts/fuzz $(FUZZTIME) $(FUZZ)
 
 bench: ## benchmarks, into docs/benchmarks.md; figures are ratios within one run (root: all of them)
 	@./scripts/deps bench
-	go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./bench/ | tee /tmp/observability-upgrade-bench.txt
-	go test -run '^$$' -bench 'Plan|Million' -timeout 30m ./bench/ ./internal/history/ | tee -a /tmp/observability-upgrade-bench.txt
-	go test -run '^$$' -bench Downtime -benchtime 1x -timeout 60m ./test/e2e/ | tee -a /tmp/observability-upgrade-bench.txt
-	go run ./bench/report docs/benchmarks.md docs/pictures/benchmarks.svg </tmp/observability-upgrade-bench.txt
+	@mkdir -p bin
+	go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./bench/ | tee bin/bench.txt
+	go test -run '^$$' -bench 'Plan|Million' -timeout 30m ./bench/ ./internal/history/ | tee -a bin/bench.txt
+	go test -run '^$$' -bench Downtime -benchtime 1x -timeout 60m ./test/e2e/ | tee -a bin/bench.txt
+	go run ./bench/report docs/benchmarks.md docs/pictures/benchmarks.svg <bin/bench.txt
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist

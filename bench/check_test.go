@@ -85,7 +85,7 @@ func late(to, from net.Conn, delay, first time.Duration) {
 		}
 	}
 	_ = to.(*net.TCPConn).CloseWrite()
-	for range pieces { //nolint:revive // the reader must not be left waiting
+	for range pieces { // the reader must not be left waiting
 	}
 	reader.Wait()
 }

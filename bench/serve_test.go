@@ -59,7 +59,7 @@ func BenchmarkServe(b *testing.B) {
 				}
 			}
 		}
-		time.Sleep(10 * time.Second)
+		time.Sleep(12 * time.Second)
 		b.ReportMetric(mib(resident(b, cmd.Process.Pid)), "after-50-looks-MiB")
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			b.Fatal(err)

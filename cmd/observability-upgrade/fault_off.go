@@ -2,6 +2,10 @@
 
 package main
 
-import "github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+import (
+	"time"
 
-func faultGuard() hostfs.Guard { return nil }
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+)
+
+func faults() (hostfs.Guard, func() time.Time) { return nil, nil }

@@ -9,6 +9,6 @@ import (
 
 func main() {
 	o := cli.System()
-	o.Guard = faultGuard() // nil, but in builds for fault injection
+	o.Guard, o.Now = faults() // nil, but in builds for fault injection
 	os.Exit(cli.Main(os.Args, o))
 }

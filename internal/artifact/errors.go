@@ -75,7 +75,7 @@ func (e *SizeError) Error() string {
 type UnsafeArchiveError struct{ Archive, Entry, Reason string }
 
 func (e *UnsafeArchiveError) Error() string {
-	return fmt.Sprintf("%s is refused: its entry %q %s", e.Archive, e.Entry, e.Reason)
+	return fmt.Sprintf("%s is refused: its entry %.200q %s", e.Archive, e.Entry, e.Reason)
 }
 
 // NoAssetError reports a release without the wanted asset.

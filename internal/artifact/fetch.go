@@ -166,7 +166,7 @@ func (b *body) retry(err error) error {
 		return fmt.Errorf("download %s: %w (tried %d times)", b.asset.Name, err, b.tries)
 	}
 	wait := b.store.RetryBase << (b.tries - 1)
-	wait = wait/2 + rand.N(wait/2+1)
+	wait = wait/2 + rand.N(wait/2+1) //nolint:gosec // so that not all hosts ask at once; nobody gains by guessing it
 	var asked waitError
 	if errors.As(err, &asked) {
 		wait = asked.wait

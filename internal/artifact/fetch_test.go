@@ -259,7 +259,7 @@ func TestRedirectNeverGivesUpEncryption(t *testing.T) {
 	ts := httptest.NewTLSServer(http.RedirectHandler(plain.URL, http.StatusFound))
 	defer ts.Close()
 	_, err := fetchBare(t, Options{HTTP: ts.Client()}, ts.URL, program(10), nil)
-	if err == nil || !strings.Contains(err.Error(), "redirects from https") || strings.Contains(err.Error(), "tried") {
+	if err == nil || !strings.Contains(err.Error(), "drops the encryption") || strings.Contains(err.Error(), "tried") {
 		t.Fatalf("err = %v", err)
 	}
 }

@@ -3,6 +3,7 @@ package artifact
 import (
 	"bufio"
 	"bytes"
+	"crypto"
 	"errors"
 	"fmt"
 	"io"
@@ -18,15 +19,26 @@ import (
 type gpgKeys openpgp.EntityList
 
 // check verifies a detached OpenPGP signature, armoured or binary. Expired and
-// revoked keys are refused.
+// revoked keys are refused, and digests that bytes can be made for.
 func (k gpgKeys) check(signature []byte, signed io.Reader) (Signed, error) {
-	check := openpgp.CheckDetachedSignature
+	packets := io.Reader(bytes.NewReader(signature))
 	if bytes.HasPrefix(bytes.TrimSpace(signature), []byte("-----BEGIN PGP")) {
-		check = openpgp.CheckArmoredDetachedSignature
+		block, err := armor.Decode(packets)
+		if err != nil {
+			return Signed{}, err
+		}
+		if block.Type != openpgp.SignatureType {
+			return Signed{}, fmt.Errorf("expected a block of type %q, found %.80q", openpgp.SignatureType, block.Type)
+		}
+		packets = block.Body
 	}
-	signer, err := check(openpgp.EntityList(k), signed, bytes.NewReader(signature), nil)
+	sig, signer, err := openpgp.VerifyDetachedSignature(openpgp.EntityList(k), signed, packets, nil)
 	if err != nil {
 		return Signed{}, err
+	}
+	// RFC 9580, 9.5: none of these is to be accepted any more.
+	if weak := sig.Hash; weak == crypto.SHA1 || weak == crypto.MD5 || weak == crypto.RIPEMD160 {
+		return Signed{}, fmt.Errorf("it is a signature of a %s digest, which other bytes can have too; expected SHA-256 or better", weak)
 	}
 	fingerprint := fmt.Sprintf("%X", signer.PrimaryKey.Fingerprint)
 	by := fingerprint

@@ -43,9 +43,9 @@ func (j *job) run(ctx context.Context) (*Staged, error) {
 		var sum *ChecksumError
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-		case errors.As(err, &sum) && sum.Asset == j.asset.Name:
-			j.store.Logger.Warn("a cached archive was damaged; it is fetched again", "path", path)
-			if err := os.Remove(path); err != nil {
+		case errors.As(err, &sum) && sum.Asset == j.asset.Name, errors.Is(err, errNoFile):
+			j.store.Logger.Warn("a cached archive was damaged; it is fetched again", "path", path, "error", err)
+			if err := os.RemoveAll(path); err != nil {
 				return nil, err
 			}
 		default:
@@ -55,8 +55,14 @@ func (j *job) run(ctx context.Context) (*Staged, error) {
 	return j.fromNetwork(ctx)
 }
 
+// errNoFile says that something else lies where a file of the cache should be.
+var errNoFile = errors.New("it is not a regular file")
+
 func (j *job) fromCache(ctx context.Context, path string) (*Staged, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0) // a pipe has no writer to wait for
+	if errors.Is(err, unix.ELOOP) {
+		return nil, errNoFile
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +70,9 @@ func (j *job) fromCache(ctx context.Context, path string) (*Staged, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, errNoFile
 	}
 	staged, err := j.pass(ctx, f, nil, path)
 	if err != nil {
@@ -160,7 +169,10 @@ func (j *job) openPartial() (*os.File, error) {
 		return os.CreateTemp(dir, "unnamed-*")
 	}
 	path := filepath.Join(dir, d.Hex())
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EISDIR) {
+		return os.CreateTemp(dir, "unnamed-*")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +180,7 @@ func (j *job) openPartial() (*os.File, error) {
 	lerr := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	mine, merr := f.Stat()
 	there, terr := os.Lstat(path)
-	if lerr == nil && merr == nil && terr == nil && os.SameFile(mine, there) {
+	if lerr == nil && merr == nil && terr == nil && os.SameFile(mine, there) && mine.Mode().IsRegular() {
 		return f, nil
 	}
 	_ = f.Close()

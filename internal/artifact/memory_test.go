@@ -16,7 +16,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	kgzip "github.com/klauspost/compress/gzip"
 	"golang.org/x/sys/unix"
@@ -160,6 +159,12 @@ func stageAsChild(t *testing.T, url string) {
 	if _, err := s.Stage(t.Context(), bigRequest(url, size, component.Digest(os.Getenv("ARTIFACT_TEST_DIGEST")), filepath.Join(dir, "staging"))); err != nil {
 		t.Fatal(err)
 	}
+	printPeak(t)
+}
+
+// printPeak prints the peak of this process's resident memory (proc(5)).
+func printPeak(t *testing.T) {
+	t.Helper()
 	f, err := os.Open("/proc/self/status")
 	if err != nil {
 		t.Fatal(err)
@@ -170,35 +175,4 @@ func stageAsChild(t *testing.T, url string) {
 			fmt.Println(lines.Text())
 		}
 	}
-}
-
-// BenchmarkStage300MB downloads from a server in the same process, hashes,
-// unpacks and syncs. For comparison, it reports the ratio to `curl | tar xz` of
-// the same archive, which neither verifies nor keeps it.
-func BenchmarkStage300MB(b *testing.B) {
-	url, size, digest := serveBig(b)
-	b.SetBytes(size)
-	var ours time.Duration
-	for b.Loop() {
-		dir := b.TempDir()
-		start := time.Now()
-		s := New(Options{CacheDir: filepath.Join(dir, "cache")})
-		if _, err := s.Stage(b.Context(), bigRequest(url, size, digest, filepath.Join(dir, "staging"))); err != nil {
-			b.Fatal(err)
-		}
-		ours += time.Since(start)
-		b.StopTimer()
-		_ = os.RemoveAll(dir)
-		b.StartTimer()
-	}
-	if _, err := exec.LookPath("curl"); err != nil {
-		return
-	}
-	dir := b.TempDir()
-	start := time.Now()
-	cmd := exec.CommandContext(b.Context(), "sh", "-c", `curl -sf "$1" | tar xz -C "$2"`, "sh", url, dir)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		b.Fatalf("%v: %s", err, out)
-	}
-	b.ReportMetric(ours.Seconds()/float64(b.N)/time.Since(start).Seconds(), "x-curl-tar")
 }

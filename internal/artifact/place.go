@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 )
 
 // wanted is one file or tree that the component needs, with the path it has
@@ -55,7 +56,9 @@ func (u *unpacker) close() { _ = u.root.Close() }
 
 // special refuses what is neither file, directory nor link.
 func (u *unpacker) special(name, format string, args ...any) error {
-	u.ledger.entry = name
+	if _, err := u.ledger.admit(name, nodeFile); err != nil {
+		return err
+	}
 	return u.ledger.refuse(format, args...)
 }
 
@@ -68,7 +71,7 @@ func (u *unpacker) directory(name string) error {
 	if w == nil || err != nil || !w.binary.Tree {
 		return err
 	}
-	return u.mkdir(path.Join(w.binary.Name, rel))
+	return u.unplaced(name, u.mkdir(path.Join(w.binary.Name, rel)))
 }
 
 // link judges a link; only symbolic ones inside a wanted tree are made again.
@@ -93,9 +96,17 @@ func (u *unpacker) link(name, target string, symbolic bool) error {
 	}
 	dst := path.Join(w.binary.Name, rel)
 	if err := u.mkdir(path.Dir(dst)); err != nil {
-		return err
+		return u.unplaced(name, err)
 	}
-	return u.root.Symlink(target, dst)
+	return u.unplaced(name, u.root.Symlink(target, dst))
+}
+
+// unplaced names the entry that the disk did not take.
+func (u *unpacker) unplaced(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %.200q: %w", u.job.asset.Name, name, err)
 }
 
 func (u *unpacker) file(name string, mode fs.FileMode, src io.Reader) error {
@@ -189,7 +200,7 @@ func (u *unpacker) mkdir(dir string) error {
 // write stores one file below quarantine, synced, never with set-id bits.
 func (u *unpacker) write(w *wanted, dst, entry string, src io.Reader, perm fs.FileMode) error {
 	if err := u.mkdir(path.Dir(dst)); err != nil {
-		return err
+		return u.unplaced(entry, err)
 	}
 	want, listed, err := u.inside(w, entry)
 	if err != nil {
@@ -197,7 +208,7 @@ func (u *unpacker) write(w *wanted, dst, entry string, src io.Reader, perm fs.Fi
 	}
 	f, err := u.root.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
-		return err
+		return u.unplaced(entry, err)
 	}
 	defer f.Close()
 	sum := newSums(want)
@@ -253,7 +264,10 @@ func (u *unpacker) collect() ([]File, error) {
 		}
 		f := File{Name: w.binary.Name, Path: w.binary.Name, SHA256: w.sum, Size: w.size, Tree: w.binary.Tree}
 		if f.Tree {
-			f.SHA256 = ""
+			var err error
+			if f.SHA256, err = hostfs.Digest(filepath.Join(u.job.quarantine, f.Name)); err != nil {
+				return nil, err
+			}
 		} else if err := checkExecutable(filepath.Join(u.job.quarantine, f.Name), u.job.req.Arch); err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", u.job.asset.Name, f.Name, err)
 		}

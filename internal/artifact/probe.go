@@ -22,6 +22,7 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/custody"
+	"github.com/observability-upgrade/observability-upgrade/internal/sandbox"
 )
 
 // ErrVersionUnknown says that a program ran but told no version.
@@ -33,8 +34,14 @@ type ProbeSpec struct {
 	Args    []string      // default --version
 	Regexp  string        // first group is the version
 	Timeout time.Duration // default 10 s
-	// Installed marks a program that runs on this host anyway: it is asked as the
-	// caller where an unprivileged user may not run it.
+	// Tree is the directory that a program out of a tree needs to be there; it is
+	// shown with it.
+	Tree string
+	// Gaps is told which layers of the sandbox this host does not give; may be nil.
+	Gaps func([]sandbox.Gap)
+	// Installed marks a program that runs on this host anyway. It is asked without a
+	// sandbox, which takes longer than its answer: as nobody, or as the caller where
+	// that user may not run it.
 	Installed bool
 }
 
@@ -43,14 +50,12 @@ var (
 	anySemver      = regexp.MustCompile(`\bv?(\d+\.\d+\.\d+[^\s",)]*)`)
 )
 
-const (
-	nobody    = 65534
-	maxOutput = 64 << 10
-)
+const nobody = 65534
 
 // Probe runs a program for its version: bounded in time, with a bare
-// environment, both streams read (which one it is differs by version). As root
-// it runs as nobody, without new privileges, in a network namespace of its own.
+// environment, both streams read (which one it is differs by version). A new one
+// runs in a sandbox; an installed one, where the caller is root, as nobody, without
+// new privileges, in a network namespace of its own.
 func Probe(ctx context.Context, spec ProbeSpec) (component.Version, string, error) {
 	if len(spec.Args) == 0 {
 		spec.Args = []string{"--version"}
@@ -90,24 +95,20 @@ func FindVersion(out, expr string) (component.Version, error) {
 	return component.Version{}, fmt.Errorf("%w in %.120q", ErrVersionUnknown, strings.TrimSpace(out))
 }
 
-// probePrefix begins the name of a probe's home, in the directory for temporary
-// files; digits follow.
-const probePrefix = "observability-upgrade-probe-"
-
 // probeAge is how old the home of a probe is that cannot be running any more.
 const probeAge = time.Hour
 
 // ClearProbes removes the homes of probes that were killed: directories with such a
 // name that are the caller's, or as root were given to nobody, and old.
 func ClearProbes(now time.Time) error {
-	found, err := filepath.Glob(filepath.Join(os.TempDir(), probePrefix+"*"))
+	found, err := filepath.Glob(filepath.Join(os.TempDir(), sandbox.Prefix+"*"))
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, path := range found {
 		st, err := os.Lstat(path)
-		if err != nil || !st.IsDir() || now.Sub(st.ModTime()) < probeAge || strings.Trim(filepath.Base(path)[len(probePrefix):], "0123456789") != "" {
+		if err != nil || !st.IsDir() || now.Sub(st.ModTime()) < probeAge || strings.Trim(filepath.Base(path)[len(sandbox.Prefix):], "0123456789") != "" {
 			continue
 		}
 		uid := custody.UID(st)
@@ -119,12 +120,15 @@ func ClearProbes(now time.Time) error {
 }
 
 func runConfined(ctx context.Context, spec ProbeSpec) (string, error) {
+	if !spec.Installed {
+		return runSandboxed(ctx, spec)
+	}
 	f, err := os.Open(spec.Path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	home, err := os.MkdirTemp("", probePrefix)
+	home, err := os.MkdirTemp("", sandbox.Prefix)
 	if err != nil {
 		return "", err
 	}
@@ -145,7 +149,7 @@ func runConfined(ctx context.Context, spec ProbeSpec) (string, error) {
 		attr.Cloneflags = 0
 		out, err = runOnce(ctx, spec, f, home, attr)
 	}
-	if errors.Is(err, fs.ErrPermission) && spec.Installed {
+	if errors.Is(err, fs.ErrPermission) {
 		out, err = runOnce(ctx, spec, f, home, nil)
 	}
 	return out, err
@@ -179,25 +183,29 @@ func execute(ctx context.Context, spec ProbeSpec, f *os.File, home string, attr 
 		attr = &syscall.SysProcAttr{}
 	}
 	a := *attr
-	a.Setpgid = true
+	a.Setsid = true // without a terminal whose input it could fake
 	a.Pdeathsig = syscall.SIGKILL
 	cmd.SysProcAttr = &a
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	err := runUnprivileged(cmd)
 	text := out.String()
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return text, fmt.Errorf("%s did not end within %s", spec.Path, spec.Timeout)
+	}
+	return text, explainEnd(spec.Path, text, err)
+}
+
+// explainEnd words how a program that was asked for its version ended.
+func explainEnd(path, text string, err error) error {
 	var exit *exec.ExitError
 	switch {
-	case err == nil:
-		return text, nil
-	case ctx.Err() != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return text, fmt.Errorf("%s did not end within %s", spec.Path, spec.Timeout)
 	case errors.As(err, &exit):
-		return text, fmt.Errorf("it ended with %s: %.200s", exit.ProcessState, strings.TrimSpace(text))
-	case errors.Is(err, unix.EACCES) && mountedNoexec(spec.Path):
-		return text, fmt.Errorf("%w: %s is on a file system mounted noexec; move it with paths.staging in the policy, or `mount -o remount,exec`", err, filepath.Dir(spec.Path))
+		return fmt.Errorf("it ended with %s: %.200s", exit.ProcessState, strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), " | "))
+	case errors.Is(err, unix.EACCES) && mountedNoexec(path):
+		return fmt.Errorf("%w: %s is on a file system mounted noexec; move it with paths.staging in the policy, or `mount -o remount,exec`", err, filepath.Dir(path))
 	}
-	return text, err
+	return err
 }
 
 // runUnprivileged runs a command that can gain no privileges by what it executes
@@ -224,44 +232,6 @@ func runUnprivileged(cmd *exec.Cmd) error {
 func mountedNoexec(path string) bool {
 	var st unix.Statfs_t
 	return unix.Statfs(path, &st) == nil && st.Flags&unix.ST_NOEXEC != 0
-}
-
-// limited keeps the first part of what is written to it.
-type limited struct{ buf bytes.Buffer }
-
-func (l *limited) Write(p []byte) (int, error) {
-	if room := maxOutput - l.buf.Len(); room > 0 {
-		l.buf.Write(p[:min(room, len(p))])
-	}
-	return len(p), nil
-}
-
-func (l *limited) String() string { return l.buf.String() }
-
-// RunTool runs a verified tool, as the caller, on this host's configuration and
-// returns what it printed. Any exit code but 0 is an error.
-func RunTool(ctx context.Context, args []string, timeout time.Duration) (string, error) {
-	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "HOME=/nonexistent"}
-	return RunCommand(ctx, args, env, timeout)
-}
-
-// RunCommand is RunTool with an environment of the caller's choice.
-func RunCommand(ctx context.Context, args, env []string, timeout time.Duration) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = env
-	cmd.Dir = "/"
-	var out limited
-	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
-	err := cmd.Run()
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		err = fmt.Errorf("it did not end within %s", timeout)
-	}
-	return out.String(), err
 }
 
 // checkExecutable refuses what cannot run here: neither a program for this

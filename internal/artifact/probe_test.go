@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/sandbox"
 )
 
 func TestProbe(t *testing.T) {
@@ -58,12 +60,14 @@ func TestProbe(t *testing.T) {
 	}
 }
 
+// An installed program is asked as nobody, and leaves nothing behind; a new one is
+// kept in by the sandbox.
 func TestProbeIsConfined(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "who")
 	if err := os.WriteFile(path, []byte("#!/bin/sh\nid -u; id -G; grep NoNewPrivs /proc/self/status; grep -c : /proc/net/dev; sleep 600 >/dev/null 2>&1 & echo $!\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	out, err := runConfined(t.Context(), ProbeSpec{Path: path, Timeout: 5 * time.Second})
+	out, err := runConfined(t.Context(), ProbeSpec{Path: path, Timeout: 5 * time.Second, Installed: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,6 +96,88 @@ func TestProbeIsConfined(t *testing.T) {
 	}
 	if lines[4] != "1" {
 		t.Logf("this kernel gives no network namespace: %s interfaces", lines[4])
+	}
+}
+
+// A new program sees the system's own and, of a tree, what it came with.
+func TestNewProgramSeesLittle(t *testing.T) {
+	tree := t.TempDir()
+	path := filepath.Join(tree, "bin", "tool")
+	for name, text := range map[string]string{path: "#!/bin/sh\ncat " + tree + "/VERSION; ls /; ls " + filepath.Dir(tree) + "\n", filepath.Join(tree, "VERSION"): "version 1.2.3\n"} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, []byte(text), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Chmod(tree, 0o755), os.Chmod(filepath.Join(tree, "bin"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(filepath.Dir(tree), "beside"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var gaps []sandbox.Gap
+	v, out, err := Probe(t.Context(), ProbeSpec{Path: path, Tree: tree, Gaps: func(g []sandbox.Gap) { gaps = g }})
+	if len(gaps) > 0 {
+		t.Skipf("not here: %v", gaps)
+	}
+	if err != nil || v.String() != "1.2.3" {
+		t.Fatalf("%q, %v\n%s", v, err, out)
+	}
+	if strings.Contains(out, "var\n") || strings.Contains(out, "beside") {
+		t.Errorf("it sees the host:\n%s", out)
+	}
+}
+
+// A new release's tool reads the configuration, also where nobody else may, and
+// neither secrets nor the network, and it writes nothing.
+func TestNewToolIsSandboxed(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), mode)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	config, secret := write("config/x.yml", "good: yes\n", 0o600), write("secrets/token", "PLANTED\n", 0o600)
+	tool := write("staging/tool", `#!/bin/sh
+cat "$1"
+cat "$2" /etc/shadow 2>/dev/null
+echo planted 2>/dev/null >"$1"
+cat /proc/net/dev 2>/dev/null | grep -c :
+`, 0o755)
+	var gaps []sandbox.Gap
+	out, err := RunNewTool(t.Context(), NewTool{
+		Args: []string{tool, config, secret}, Show: []string{filepath.Dir(config)}, Hide: []string{filepath.Dir(secret)},
+		Timeout: time.Minute, Gaps: func(g []sandbox.Gap) { gaps = g },
+	})
+	if len(gaps) > 0 {
+		t.Skipf("not here: %v", gaps)
+	}
+	if err != nil || out != "good: yes\n1\n" {
+		t.Errorf("%v %q", err, out)
+	}
+	if b, err := os.ReadFile(config); err != nil || string(b) != "good: yes\n" {
+		t.Errorf("the configuration is %q, %v", b, err)
+	}
+}
+
+// A tool gets an environment of our choice, whatever the caller's is.
+func TestToolEnvironment(t *testing.T) {
+	for _, name := range []string{"LD_PRELOAD", "LD_LIBRARY_PATH", "http_proxy", "HTTPS_PROXY", "GITHUB_TOKEN", "BASH_ENV", "ENV", "IFS"} {
+		t.Setenv(name, "/planted")
+	}
+	t.Setenv("PATH", "/planted:"+os.Getenv("PATH"))
+	tool := filepath.Join(t.TempDir(), "tool")
+	if err := os.WriteFile(tool, []byte("#!/bin/sh\ncat /proc/$$/environ | tr '\\0' '\\n'\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := RunTool(t.Context(), []string{tool}, time.Minute)
+	if err != nil || !strings.Contains(out, "PATH=/usr/local/sbin:") || strings.Contains(out, "planted") {
+		t.Errorf("%v %s", err, out)
+	}
+	out, err = RunNewTool(t.Context(), NewTool{Args: []string{tool}, Timeout: time.Minute})
+	if err != nil || !strings.Contains(out, "PATH=/usr/local/sbin:") || strings.Contains(out, "planted") {
+		t.Errorf("%v %s", err, out)
 	}
 }
 
@@ -139,8 +225,8 @@ func TestClearProbes(t *testing.T) {
 	t.Setenv("TMPDIR", dir)
 	now := time.Now()
 	for name, age := range map[string]time.Duration{
-		probePrefix + "1": 2 * time.Hour, probePrefix + "2": time.Minute, probePrefix + "x": 2 * time.Hour, "other-3": 2 * time.Hour,
-		probePrefix + "4": 2 * time.Hour, probePrefix + "5": 2 * time.Hour,
+		sandbox.Prefix + "1": 2 * time.Hour, sandbox.Prefix + "2": time.Minute, sandbox.Prefix + "x": 2 * time.Hour, "other-3": 2 * time.Hour,
+		sandbox.Prefix + "4": 2 * time.Hour, sandbox.Prefix + "5": 2 * time.Hour,
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Join(path, "home"), 0o700); err != nil {
@@ -150,18 +236,18 @@ func TestClearProbes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Symlink(filepath.Join(dir, "other-3"), filepath.Join(dir, probePrefix+"6")); err != nil {
+	if err := os.Symlink(filepath.Join(dir, "other-3"), filepath.Join(dir, sandbox.Prefix+"6")); err != nil {
 		t.Fatal(err)
 	}
-	left := []string{probePrefix + "2", probePrefix + "6", probePrefix + "x", "other-3"}
+	left := []string{sandbox.Prefix + "2", sandbox.Prefix + "6", sandbox.Prefix + "x", "other-3"}
 	if os.Geteuid() == 0 {
-		if err := os.Chown(filepath.Join(dir, probePrefix+"4"), nobody, nobody); err != nil {
+		if err := os.Chown(filepath.Join(dir, sandbox.Prefix+"4"), nobody, nobody); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chown(filepath.Join(dir, probePrefix+"5"), 1234, 1234); err != nil {
+		if err := os.Chown(filepath.Join(dir, sandbox.Prefix+"5"), 1234, 1234); err != nil {
 			t.Fatal(err)
 		}
-		left = []string{probePrefix + "2", probePrefix + "5", probePrefix + "6", probePrefix + "x", "other-3"}
+		left = []string{sandbox.Prefix + "2", sandbox.Prefix + "5", sandbox.Prefix + "6", sandbox.Prefix + "x", "other-3"}
 	}
 	if err := ClearProbes(now); err != nil {
 		t.Fatal(err)

@@ -2,6 +2,8 @@ package artifact
 
 import (
 	"bytes"
+	"crypto"
+	_ "crypto/sha1" // for a signature that is to be refused
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
@@ -71,6 +73,11 @@ func gpgKey(t *testing.T, name string, conf *packet.Config) *openpgp.Entity {
 		conf = &packet.Config{}
 	}
 	conf.Algorithm = packet.PubKeyAlgoEdDSA
+	return gpgKeyOf(t, name, conf)
+}
+
+func gpgKeyOf(t *testing.T, name string, conf *packet.Config) *openpgp.Entity {
+	t.Helper()
 	key, err := openpgp.NewEntity(name, "", name+"@example.org", conf)
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +93,23 @@ func signGPG(t *testing.T, key *openpgp.Entity, data []byte, armoured bool, conf
 		sign = openpgp.ArmoredDetachSign
 	}
 	if err := sign(&out, key, bytes.NewReader(data), conf); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// weakGPG signs by a digest that the library makes no signatures with any more.
+func weakGPG(t *testing.T, key *openpgp.Entity, digest crypto.Hash, data []byte) []byte {
+	t.Helper()
+	id := key.PrimaryKey.KeyId
+	sig := &packet.Signature{
+		Version: key.PrimaryKey.Version, SigType: packet.SigTypeBinary, PubKeyAlgo: key.PrimaryKey.PubKeyAlgo,
+		Hash: digest, CreationTime: time.Now(), IssuerKeyId: &id, IssuerFingerprint: key.PrimaryKey.Fingerprint,
+	}
+	h := digest.New()
+	_, _ = h.Write(data)
+	var out bytes.Buffer
+	if err := errors.Join(sig.Sign(h, key.PrivateKey, &packet.Config{NonDeterministicSignaturesViaNotation: new(bool)}), sig.Serialize(&out)); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
@@ -126,8 +150,10 @@ func TestSignature(t *testing.T) {
 	long := func() time.Time { return time.Now().Add(-48 * time.Hour) }
 	good, stranger := gpgKey(t, "good", nil), gpgKey(t, "stranger", nil)
 	expired := gpgKey(t, "expired", &packet.Config{Time: long, KeyLifetimeSecs: 3600})
+	aged := gpgKey(t, "aged", &packet.Config{Time: long})
 	revoked := gpgKey(t, "revoked", nil)
 	sigRevoked := signGPG(t, revoked, sums, true, nil)
+	rsa := gpgKeyOf(t, "rsa", &packet.Config{Algorithm: packet.PubKeyAlgoRSA, RSABits: 2048})
 	if err := revoked.RevokeKey(packet.KeyCompromised, "lost", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +172,15 @@ func TestSignature(t *testing.T) {
 		"of other bytes":                {sig: signGPG(t, good, body, true, nil), keyring: keyring(t, true, good), want: "does not hold"},
 		"expired key":                   {sig: signGPG(t, expired, sums, true, &packet.Config{Time: long}), keyring: keyring(t, true, expired), want: "expired"},
 		"revoked key":                   {sig: sigRevoked, keyring: keyring(t, true, revoked), want: "revoked"},
+		"SHA-256":                       {sig: weakGPG(t, rsa, crypto.SHA256, sums), keyring: keyring(t, true, rsa)},
+		"by SHA-1":                      {sig: weakGPG(t, rsa, crypto.SHA1, sums), keyring: keyring(t, true, rsa), want: "a SHA-1 digest"},
+		"by MD5":                        {sig: bytes.Replace(weakGPG(t, rsa, crypto.SHA256, sums), []byte("\x04\x00\x01\x08"), []byte("\x04\x00\x01\x01"), 1), keyring: keyring(t, true, rsa), want: "does not hold"},
+		"expired signature":             {sig: signGPG(t, aged, sums, true, &packet.Config{Time: long, SigLifetimeSecs: 60}), keyring: keyring(t, true, aged), want: "does not hold"},
+		"from the future":               {sig: signGPG(t, good, sums, true, &packet.Config{Time: func() time.Time { return time.Now().Add(240 * time.Hour) }}), keyring: keyring(t, true, good), want: "does not hold"},
+		"of another release's file":     {sig: signGPG(t, good, sumLine([]byte("older"), "tool"), true, nil), keyring: keyring(t, true, good), want: "does not hold"},
+		"two, the first a stranger's":   {sig: append(signGPG(t, stranger, sums, false, nil), signGPG(t, good, sums, false, nil)...), keyring: keyring(t, true, good)},
 		"rubbish":                       {sig: []byte("rubbish"), keyring: keyring(t, true, good), want: "does not hold"},
+		"empty":                         {sig: nil, keyring: keyring(t, true, good), want: "does not hold"},
 		"no keyring":                    {sig: signGPG(t, good, sums, true, nil), keyring: "/nonexistent", want: "no such file"},
 		"of a file the release has not": {sig: signGPG(t, good, sums, true, nil), of: "other", keyring: keyring(t, true, good), want: "neither the archive nor the checksum file"},
 	} {
@@ -157,7 +191,7 @@ func TestSignature(t *testing.T) {
 			}, map[string][]byte{"tool": body, "sums": sums, "sig": tc.sig})
 			st, err := s.stage()
 			if tc.want == "" {
-				if err != nil || !strings.Contains(st.Signed.By, "good@example.org") {
+				if err != nil || !strings.Contains(st.Signed.By, "good@example.org") && !strings.Contains(st.Signed.By, "rsa@example.org") {
 					t.Fatalf("%+v %v", st, err)
 				}
 				return

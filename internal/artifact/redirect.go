@@ -2,19 +2,20 @@ package artifact
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/redirect"
 )
 
-// careful is the client with our rules for redirects: at another host only the
-// headers that say what is asked for go along, no credentials of whatever name,
-// and encryption is never given up on the way.
+// careful is the client with our rules for redirects: those of package redirect,
+// and at another host only the headers that say what is asked for go along, no
+// credentials of whatever name.
 func careful(c *http.Client) *http.Client {
 	own := *c
 	own.CheckRedirect = func(req *http.Request, via []*http.Request) error {
 		first, last := via[0], via[len(via)-1]
-		if last.URL.Scheme == "https" && req.URL.Scheme != "https" {
-			return permanentError{fmt.Errorf("%s redirects from https to %s://%s: refused", last.URL.Host, req.URL.Scheme, req.URL.Host)}
+		if err := redirect.Check(req.Context(), last.URL, req.URL); err != nil {
+			return permanentError{err}
 		}
 		if req.URL.Host != first.URL.Host || req.URL.Scheme != first.URL.Scheme {
 			for name := range req.Header {

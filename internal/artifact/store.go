@@ -157,7 +157,7 @@ type Staged struct {
 type File struct {
 	Name   string
 	Path   string // inside Staged.Dir
-	SHA256 string // of a binary; "" for a tree
+	SHA256 string // as it was verified; of a tree, as hostfs.Digest has it
 	Size   int64  // bytes; of all its files for a tree
 	Tree   bool
 }

@@ -2,21 +2,16 @@ package artifact
 
 import (
 	"archive/tar"
-	"archive/zip"
 	"bufio"
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"strings"
 
 	kgzip "github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
-	"github.com/ulikunitz/xz/lzma"
 )
 
 // kind is the form of an asset, by its name.
@@ -53,11 +48,9 @@ func kindOf(name string) kind {
 	return kindBare
 }
 
-// Windows that a decompressor may ask memory for.
-const (
-	maxZstdWindow = 64 << 20
-	maxXzDict     = 64 << 20 // xz -9
-)
+// maxZstdWindow is the window that a decompressor may ask memory for; zstd's own
+// limit is 128 MiB, and --ultra -22 takes it.
+const maxZstdWindow = 64 << 20
 
 // unpackStream unpacks every format that can be read front to back.
 func (u *unpacker) unpackStream(src io.Reader, k kind) error {
@@ -80,10 +73,7 @@ func (u *unpacker) unpackStream(src io.Reader, k kind) error {
 		}
 		return u.tar(u.gauge.unpacked(z))
 	case kindTarXz:
-		if err := checkXz(in); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		z, err := xz.NewReader(in)
+		z, err := xz.NewReader(&dictGuard{in: in})
 		if err != nil {
 			return fmt.Errorf("%s is not xz: %w", name, err)
 		}
@@ -100,45 +90,6 @@ func (u *unpacker) unpackStream(src io.Reader, k kind) error {
 	}
 }
 
-// checkXz refuses a dictionary beyond maxXzDict, which the library would
-// allocate unasked. The dictionary stands in the first block's header (XZ file
-// format 1.2, section 3.1: a size byte, flags, optional sizes, filters; LZMA2 is
-// filter 0x21 with one byte of properties). What is malformed is left for the
-// library to name.
-func checkXz(in *bufio.Reader) error {
-	const streamHeader = 12
-	head, _ := in.Peek(streamHeader + 1024)
-	if len(head) < streamHeader+2 || head[streamHeader] == 0 {
-		return nil
-	}
-	block := head[streamHeader:]
-	block = block[:min(len(block), (int(block[0])+1)*4)]
-	flags, rest := block[1], block[2:]
-	skip := bitSet(flags, 0x40) + bitSet(flags, 0x80) // compressed and uncompressed size
-	for range skip {
-		_, n := binary.Uvarint(rest)
-		if n <= 0 {
-			return nil
-		}
-		rest = rest[n:]
-	}
-	if len(rest) < 3 || rest[0] != 0x21 || rest[1] != 1 {
-		return nil
-	}
-	dict, err := lzma.DecodeDictCap(rest[2])
-	if err == nil && dict > maxXzDict {
-		return fmt.Errorf("it needs a dictionary of %d bytes to unpack, the limit is %d", dict, maxXzDict)
-	}
-	return nil
-}
-
-func bitSet(flags, bit byte) int {
-	if flags&bit != 0 {
-		return 1
-	}
-	return 0
-}
-
 func looksLikeHTML(head []byte) bool {
 	head = bytes.ToLower(bytes.TrimSpace(head))
 	return bytes.HasPrefix(head, []byte("<!doctype html")) || bytes.HasPrefix(head, []byte("<html"))
@@ -153,8 +104,19 @@ func (u *unpacker) single(src io.Reader) error {
 	return u.store(u.wanted[0], u.wanted[0].binary.Name, src)
 }
 
+// tar unpacks an archive and reads on to the end of src, where the packing has
+// its own checksum.
 func (u *unpacker) tar(src io.Reader) error {
-	tr := tar.NewReader(src)
+	if err := u.entries(tar.NewReader(src)); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, src); err != nil {
+		return fmt.Errorf("%s, after the archive's end: %w", u.job.asset.Name, err)
+	}
+	return nil
+}
+
+func (u *unpacker) entries(tr *tar.Reader) error {
 	for {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
@@ -181,56 +143,4 @@ func (u *unpacker) tar(src io.Reader) error {
 			return err
 		}
 	}
-}
-
-func (u *unpacker) unpackZip(file string) error {
-	z, err := zip.OpenReader(file)
-	if err != nil && !errors.Is(err, zip.ErrInsecurePath) {
-		return fmt.Errorf("%s: %w", u.job.asset.Name, err)
-	}
-	defer z.Close()
-	st, err := os.Stat(file)
-	if err != nil {
-		return err
-	}
-	u.gauge.in = st.Size()
-	for _, f := range z.File {
-		mode := f.Mode()
-		switch {
-		case mode.IsDir():
-			err = u.directory(f.Name)
-		case mode&fs.ModeSymlink != 0:
-			err = u.zipLink(f)
-		case mode.IsRegular():
-			err = u.zipFile(f)
-		default:
-			err = u.special(f.Name, "is a device, pipe or of another special type (%s)", mode)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (u *unpacker) zipFile(f *zip.File) error {
-	r, err := f.Open()
-	if err != nil {
-		return fmt.Errorf("%s: %s: %w", u.job.asset.Name, f.Name, err)
-	}
-	defer r.Close()
-	return u.file(f.Name, f.Mode(), u.gauge.contents(r))
-}
-
-func (u *unpacker) zipLink(f *zip.File) error {
-	r, err := f.Open()
-	if err != nil {
-		return fmt.Errorf("%s: %s: %w", u.job.asset.Name, f.Name, err)
-	}
-	defer r.Close()
-	target, err := io.ReadAll(io.LimitReader(u.gauge.contents(r), maxName+1))
-	if err != nil {
-		return fmt.Errorf("%s: %s: %w", u.job.asset.Name, f.Name, err)
-	}
-	return u.link(f.Name, string(target), true)
 }

@@ -303,8 +303,12 @@ func sumLong(ctx context.Context, path string, tell func(int64)) (string, error)
 		return "", err
 	}
 	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
 	sum := sha256.New()
-	for buf := make([]byte, 1<<20); ; {
+	for buf := make([]byte, min(st.Size()+1, 1<<20)); ; {
 		if err := ctx.Err(); err != nil {
 			return "", err
 		}

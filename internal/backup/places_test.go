@@ -344,3 +344,37 @@ func TestRestoreAfterTheServiceCameInBetween(t *testing.T) {
 		t.Fatalf("only %d effects were tried", tried)
 	}
 }
+
+// The service was started in between, on what was in place already, and wrote to it
+// without changing names or sizes, as databases do.
+func TestRestoreAfterTheServiceWroteInBetween(t *testing.T) {
+	wrote := 0
+	for n := 1; ; n++ {
+		dir, crashed := t.TempDir(), false
+		fill(t, dir, tsdb)
+		want := read(t, dir)
+		set := newSet(t, dir)
+		fill(t, dir, map[string]string{"wal/00000001": "another log"})
+		_ = RestoreData(t.Context(), &hostfs.Host{Guard: stopAt(n, &crashed)}, set, quiet)
+		if !crashed {
+			break
+		}
+		path := filepath.Join(dir, "wal/00000001")
+		if have, err := os.ReadFile(path); err == nil && string(have) == tsdb["wal/00000001"] {
+			wrote++
+			fill(t, dir, map[string]string{"wal/00000001": strings.Repeat("x", len(have))})
+		}
+		if err := RestoreData(t.Context(), &hostfs.Host{}, set, quiet); err != nil {
+			t.Fatalf("killed at effect %d: %v", n, err)
+		}
+		if err := DropReplaced(&hostfs.Host{}, dir); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, read(t, dir)); d != "" {
+			t.Fatalf("killed at effect %d: -before +restored\n%s", n, d)
+		}
+	}
+	if wrote == 0 {
+		t.Fatal("it was never in place when the power was cut")
+	}
+}

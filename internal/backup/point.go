@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -217,6 +218,16 @@ func IsStamp(name string) bool {
 		return true
 	}
 	return len(rest) > 1 && rest[0] == '_' && strings.Trim(rest[1:], "0123456789") == ""
+}
+
+// splitStamp takes a name that IsStamp accepts apart: its second, and which of
+// that second it is, from 1.
+func splitStamp(name string) (stamp string, n int) {
+	stamp, rest := name[:len(StampLayout)], name[len(StampLayout):]
+	if n, err := strconv.Atoi(strings.TrimPrefix(rest, "_")); err == nil {
+		return stamp, n
+	}
+	return stamp, 1
 }
 
 // Before reports whether a point was taken before another, by their names. What

@@ -64,6 +64,14 @@ func (d *DataSet) restore(ctx context.Context, h *hostfs.Host, tell func(int64))
 		}
 	}
 	misplaced = d.inPlace()
+	if misplaced == nil && begun {
+		// The service may have been started on what was in place already, and have
+		// written to it: names and sizes do not tell.
+		misplaced, err = d.sameContent(ctx, tell)
+		if err != nil {
+			return nil, err
+		}
+	}
 	for _, r := range all {
 		if misplaced == nil {
 			err = r.dropEarlier(h)
@@ -239,6 +247,28 @@ func (d *DataSet) inPlace() error {
 	return nil
 }
 
+// sameContent proves that the files in place, but for those shared by hard links,
+// have the content that was copied. differs says which has not.
+func (d *DataSet) sameContent(ctx context.Context, tell func(int64)) (differs, err error) {
+	for _, p := range d.parts() {
+		for name, want := range d.sums {
+			rel, err := filepath.Rel(p.prefix, name)
+			if err != nil || !filepath.IsLocal(rel) {
+				continue // of another part
+			}
+			path := filepath.Join(p.path, rel)
+			switch got, err := sumLong(ctx, path, tell); {
+			case err != nil:
+				return nil, err
+			case got != want:
+				return fmt.Errorf("%s was put back, and has been written to since: expected sha256 %s, found %s; what was there before is kept in %s",
+					path, want, got, filepath.Join(p.path, restoreDir)), nil
+			}
+		}
+	}
+	return nil, nil
+}
+
 // dropEarlier removes what earlier restores put aside: now that this one is seen
 // in place, that is of no more use.
 func (r *restore) dropEarlier(h *hostfs.Host) error {
@@ -254,6 +284,13 @@ func (r *restore) dropEarlier(h *hostfs.Host) error {
 		}
 	}
 	return nil
+}
+
+// Restoring reports whether a restore of a directory has begun to move data and not
+// ended.
+func Restoring(path string) bool {
+	_, err := os.Lstat(filepath.Join(path, restoreDir, "copied"))
+	return err == nil
 }
 
 // DropReplaced removes what a restore put aside in a directory. Where a restore

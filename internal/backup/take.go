@@ -44,14 +44,42 @@ type Request struct {
 }
 
 // Reserve picks the name of the next point: the time in UTC, with a number added
-// where that second is taken in one of the directories. Nothing is created.
+// where that second is taken in one of the directories. Points and runs are put in
+// order by their names, so where the clock was set back, and there is one of a
+// later time, the name is that time's with the next number. Nothing is created.
 func Reserve(now time.Time, dirs ...string) string {
-	stamp := now.UTC().Format(StampLayout)
-	name := stamp
-	for n := 2; Taken(name, dirs...); n++ {
-		name = fmt.Sprintf("%s_%d", stamp, n)
+	stamp, n := now.UTC().Format(StampLayout), 1
+	if last := newest(dirs); last != "" && !Before(last, stamp) {
+		stamp, n = splitStamp(last)
+		n++
 	}
-	return name
+	for ; ; n++ {
+		name := stamp
+		if n > 1 {
+			name = fmt.Sprintf("%s_%d", stamp, n)
+		}
+		if !Taken(name, dirs...) {
+			return name
+		}
+	}
+}
+
+// newest is the last of the names in directories; "" where there is none. A
+// directory that may not be looked into has none: whoever writes there will be told.
+func newest(dirs []string) string {
+	last := ""
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			if IsStamp(e.Name()) && (last == "" || CompareStamps(e.Name(), last) > 0) {
+				last = e.Name()
+			}
+		}
+	}
+	return last
 }
 
 // Taken reports whether one of the directories has an entry of that name. One that
@@ -74,11 +102,12 @@ func Take(ctx context.Context, h *hostfs.Host, name string, req Request) (*Point
 	if st, err := os.Lstat(req.Dir); err != nil || !st.IsDir() {
 		return nil, fmt.Errorf("backup directory %s is not a directory; rm it or make it one", req.Dir)
 	}
-	if err := h.MkdirAll(path, 0o700); err != nil {
-		return nil, err
-	}
 	t := &taker{host: h, path: path, used: map[string]bool{}}
-	point, err := t.take(ctx, name, req)
+	var point *Point
+	err := h.MkdirAll(path, 0o700) // which may have made it and not synced it
+	if err == nil {
+		point, err = t.take(ctx, name, req)
+	}
 	if err != nil {
 		if !errors.Is(err, hostfs.ErrCrashed) {
 			err = errors.Join(err, h.RemoveAll(path))

@@ -334,7 +334,7 @@ func parseHexAddr(text string) (netip.Addr, uint16, bool) {
 		if err != nil {
 			return netip.Addr{}, 0, false
 		}
-		raw = append(raw, byte(w), byte(w>>8), byte(w>>16), byte(w>>24))
+		raw = append(raw, byte(w), byte(w>>8), byte(w>>16), byte(w>>24)) //nolint:gosec // the bytes of a number, one by one
 	}
 	a, ok := netip.AddrFromSlice(raw)
 	return a.Unmap(), uint16(port), ok

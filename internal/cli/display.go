@@ -42,9 +42,9 @@ func (d *display) line(format string, args ...any) {
 	if d.g.quiet || d.g.records {
 		return
 	}
-	msg := fmt.Sprintf(format, args...) + "\n"
+	msg := quoted(fmt.Sprintf(format, args...)) + "\n"
 	if d.bars != nil {
-		_, _ = d.bars.Write([]byte(msg))
+		_, _ = d.bars.Write(harmless([]byte(msg)))
 		return
 	}
 	_, _ = io.WriteString(d.g.Err, msg)
@@ -58,7 +58,7 @@ func (d *display) notice(msg string) {
 		return
 	}
 	if d.g.quiet { // a warning is no progress: it is shown all the same
-		fmt.Fprintf(d.g.Err, "note: %s\n", msg)
+		fmt.Fprintf(d.g.Err, "note: %s\n", quoted(msg))
 		return
 	}
 	d.line("note: %s", msg)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/notify"
@@ -91,7 +92,7 @@ func (g *global) exit(ctx context.Context, err error) int {
 	if err == nil {
 		return exitOK
 	}
-	n, hint := classify(ctx, err)
+	n, hint := judge(ctx, err)
 	msg := err.Error()
 	if ctx.Err() != nil {
 		msg = plain(msg)
@@ -118,7 +119,7 @@ func (g *global) exit(ctx context.Context, err error) int {
 	if g.records {
 		return n
 	}
-	fmt.Fprintf(g.Err, "error: %s\n", msg)
+	fmt.Fprintf(g.Err, "error: %s\n", quoted(msg))
 	if hint != "" {
 		fmt.Fprintf(g.Err, "next:  %s\n", hint)
 	}
@@ -133,8 +134,21 @@ type errorDocument struct {
 }
 
 func errorOf(ctx context.Context, err error) *errorDocument {
-	code, hint := classify(ctx, err)
+	code, hint := judge(ctx, err)
 	return &errorDocument{Code: code, Message: err.Error(), Hint: hint}
+}
+
+// judge is classify, with what to type first where a file system is the cause.
+func judge(ctx context.Context, err error) (code int, hint string) {
+	code, hint = classify(ctx, err)
+	remedy := hostfs.Remedy(err)
+	switch {
+	case remedy == "" || strings.HasPrefix(hint, remedy) || strings.HasPrefix(hint, "mount ") || strings.HasPrefix(hint, "df "):
+		return code, hint
+	case code == exitRollback:
+		return code, remedy + "; mend what it shows, then: observability-upgrade recover"
+	}
+	return code, remedy + "; mend what it shows, and run the same command again"
 }
 
 // classify is the one place that turns an error into an exit code and a hint.

@@ -10,6 +10,7 @@ import (
 // output is standard output or standard error. A reader that goes away, as
 // `head` does, ends nothing: what is written afterwards is dropped, and the exit
 // code still tells how the command ended. Any other error of writing is returned.
+// Nothing that is written steers a terminal; each piece of text is written whole.
 type output struct {
 	to   io.Writer
 	gone atomic.Bool
@@ -20,12 +21,15 @@ func (o *output) Write(p []byte) (int, error) {
 	if o.gone.Load() {
 		return len(p), nil
 	}
-	n, err := o.to.Write(p)
+	_, err := o.to.Write(harmless(p))
 	if errors.Is(err, syscall.EPIPE) {
 		o.gone.Store(true)
 		return len(p), nil
 	}
-	return n, err
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // unread reports whether nobody reads standard output any more.

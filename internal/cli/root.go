@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -38,6 +39,8 @@ type IO struct {
 	Program  string       // path of this program, for processes that go on without it
 	Journal  string       // socket of the journal that Err is connected to; "" where it is not
 	Guard    hostfs.Guard // fault injection in tests
+
+	Now func() time.Time // the clock that runs, backups and holds go by; time.Now when nil
 }
 
 // System is the process's own IO.
@@ -303,7 +306,7 @@ func (g *global) openFor(ctx context.Context, needs stack.Needs) (*stack.Stack, 
 	g.closers = append(g.closers, t)
 	s, err := stack.Open(ctx, stack.Options{
 		Root: layout.Root(g.root), Env: g.Env, Logger: g.logger, Progress: d, Events: d.event, Notice: d.notice, Tracer: t,
-		Build: Version().Version, Program: g.Program, Guard: g.Guard, Here: g.here, Needs: needs,
+		Build: Version().Version, Program: g.Program, Guard: g.Guard, Now: g.Now, Here: g.here, Needs: needs,
 		ExitCode: func(err error) int { n, _ := classify(ctx, err); return n },
 	})
 	return s, d, err

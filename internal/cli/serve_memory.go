@@ -16,8 +16,9 @@ import (
 )
 
 // quietAfter is how long nobody must have asked for anything before what the
-// answers took is given back. Scrapes come more often.
-const quietAfter = 2 * time.Minute
+// answers took is given back: less than scrapes are apart, since to give back and
+// to get again takes a few milliseconds.
+const quietAfter = 10 * time.Second
 
 // frugal gives back memory when nobody has asked for a while.
 type frugal struct {

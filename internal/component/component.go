@@ -162,6 +162,9 @@ type Process struct {
 type Config struct {
 	Paths []string   `yaml:"paths,omitempty" json:"paths,omitempty"`
 	Check [][]string `yaml:"check,omitempty" json:"check,omitempty"`
+	// The new tools need what the sandbox denies, as a name server or a file to write:
+	// they run as the caller.
+	Unconfined bool `yaml:"unconfined,omitempty" json:"unconfined,omitempty"`
 }
 
 // Health says what a healthy component answers.

@@ -32,7 +32,7 @@ func ParseVersion(s string) (Version, error) {
 		err = errors.New("it does not begin with a number") // the library takes a second "v"
 	}
 	if err != nil {
-		return Version{}, fmt.Errorf("version %q: %w", s, err)
+		return Version{}, fmt.Errorf("version %.80q: %w", s, err)
 	}
 	v := Version{text: text, sem: sem}
 	if n, ok := strings.CutPrefix(sem.Metadata(), "security-"); ok {

@@ -361,12 +361,12 @@ func unset(env func(string) string, names ...string) func(string) string {
 
 // without removes the key that a path of maps leads to.
 func without(n *yamlfile.Node, path ...string) *yamlfile.Node {
-	switch next := n.Get(path[0]); {
+	switch next := n.Get(path[0]); { //nolint:gosec // a path has a key at least
 	case next == nil:
 		return n
 	case len(path) == 1:
-		return n.Without(path[0])
+		return n.Without(path[0]) //nolint:gosec // as above
 	default:
-		return n.With(path[0], without(next, path[1:]...))
+		return n.With(path[0], without(next, path[1:]...)) //nolint:gosec // as above
 	}
 }

@@ -69,7 +69,10 @@ func (e *NewerError) Error() string {
 // Open opens the history for writing, creating and migrating it. The error may
 // be a CorruptError or a NewerError.
 func Open(ctx context.Context, path string) (*DB, error) {
-	if err := create(path); err != nil {
+	var corrupt *CorruptError
+	if err := create(path); errors.As(err, &corrupt) {
+		return nil, corrupt
+	} else if err != nil {
 		return nil, fmt.Errorf("history database: %w", err)
 	}
 	d, err := open(path, "rw", url.Values{"_pragma": {"journal_mode(WAL)"}})
@@ -93,7 +96,7 @@ func create(path string) error {
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, fs.ErrExist) {
-		return nil
+		return regular(path)
 	}
 	if err != nil {
 		return err
@@ -108,9 +111,13 @@ func create(path string) error {
 // OpenReadOnly opens the history for reading and changes nothing; a missing file
 // is an empty history. The error may be a CorruptError or a NewerError.
 func OpenReadOnly(ctx context.Context, path string) (*DB, error) {
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	var corrupt *CorruptError
+	switch err := regular(path); {
+	case errors.Is(err, fs.ErrNotExist):
 		return &DB{path: path}, nil
-	} else if err != nil {
+	case errors.As(err, &corrupt):
+		return nil, corrupt
+	case err != nil:
 		return nil, fmt.Errorf("history database: %w", err)
 	}
 	d, err := open(path, readMode(path), url.Values{"_pragma": {"query_only(1)"}})
@@ -121,6 +128,19 @@ func OpenReadOnly(ctx context.Context, path string) (*DB, error) {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// regular reports, as a CorruptError, what is there and is no file: SQLite calls it
+// an error of the disk.
+func regular(path string) error {
+	st, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !st.Mode().IsRegular() {
+		return &CorruptError{path, fmt.Errorf("it is not a regular file (%s)", st.Mode().Type())}
+	}
+	return nil
 }
 
 // readMode chooses how to read. Reading a WAL database needs its shared memory

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // The test binary also plays a second process: it writes 50 rows and then waits
@@ -482,5 +483,41 @@ func TestMoveAsideTakesTheLogAlong(t *testing.T) {
 	want := fmt.Sprintf("`mv %[1]s %[1]s.corrupt && mv %[1]s-wal %[1]s.corrupt-wal`", path)
 	if !strings.Contains(e.Error(), want) {
 		t.Errorf("got %s, want %s", e, want)
+	}
+}
+
+// A program that keeps the database locked is waited for a while, and then told of.
+func TestLockedForGood(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits as long as a writer does; not with -short")
+	}
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "history.db")
+	d, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	other, err := sql.Open("sqlite", "file:"+path+"?_pragma=locking_mode(EXCLUSIVE)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	conn, err := other.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(t.Context(), "BEGIN EXCLUSIVE"); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if _, err := Open(t.Context(), path); err == nil || !strings.Contains(err.Error(), "another process has had it locked for 10s (`fuser ") {
+		t.Fatalf("err = %v", err)
+	}
+	if took := time.Since(start); took > 3*busyTimeout {
+		t.Fatalf("it took %s", took)
 	}
 }

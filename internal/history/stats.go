@@ -101,6 +101,7 @@ func (d *DB) perComponent(ctx context.Context, tx *sql.Tx, f Filter) ([]Stat, er
 	took := "CASE WHEN status = 'success' THEN " + duration + " END"
 	down := "CASE WHEN " + downtime + " > 0 THEN " + downtime + " END"
 	where, args := d.where(f)
+	//nolint:gosec // took, down and where are made of constants; what was asked for is in args
 	rows, err := tx.QueryContext(ctx, `SELECT component, COUNT(*), SUM(status = 'success'), SUM(status = 'failed'), SUM(status = 'rolled_back'),
   COUNT(`+took+`), SUM(`+took+`), MAX(`+took+`), COUNT(`+down+`), SUM(`+down+`), MAX(`+down+`),
   CAST(MAX(timestamp) FILTER (WHERE status = 'success') AS TEXT), CAST(MAX(timestamp) FILTER (WHERE status <> 'success') AS TEXT)

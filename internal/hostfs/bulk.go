@@ -1,6 +1,7 @@
 package hostfs
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -9,11 +10,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
-// Bulk says how a directory of data is copied.
+// Bulk says how a directory of data is copied. Its functions are called one at a
+// time.
 type Bulk struct {
 	// Skip leaves out an entry, with all below it; rel is relative to the source.
 	Skip func(rel string) bool
@@ -27,8 +32,6 @@ type Bulk struct {
 	Stop func() error
 	// Tell hears of bytes as they are done.
 	Tell func(bytes int64)
-
-	buf []byte // what is read at a time
 }
 
 // Bulked is what CopyBulk made.
@@ -45,95 +48,147 @@ type Bulked struct {
 // CopyBulk copies a directory of many files from src to dst, which must not
 // exist, and syncs the file system once at the end instead of each file (Linux'
 // syncfs). Content is shared by reflink where the file system can, and read once
-// for its digest. src must be a directory itself, not a link to one: a copy of
+// for its digest, which several processors do at a time. src must be a directory itself, not a link to one: a copy of
 // the link would hold nothing. Sockets, pipes and devices are left out: they hold
 // no data.
 func (h *Host) CopyBulk(src, dst string, b Bulk) (Bulked, error) {
-	out := Bulked{Sums: map[string]string{}}
-	b.buf = make([]byte, 1<<20)
 	if err := h.Check("copy", dst); err != nil {
-		return out, err
+		return Bulked{Sums: map[string]string{}}, err
 	}
-	if st, err := os.Lstat(src); err != nil {
-		return out, err
+	c := &bulkCopy{Bulk: b, host: h, src: src, dst: dst, out: Bulked{Sums: map[string]string{}}}
+	if err := c.run(); err != nil {
+		return c.out, fmt.Errorf("copy %s to %s: %w", src, dst, explained(err, src, dst))
+	}
+	return c.out, syncDir(filepath.Dir(dst))
+}
+
+// atOnce is how many files are copied at a time: more would only wait for the disk.
+const atOnce = 4
+
+// bulkCopy is one copy at work.
+type bulkCopy struct {
+	Bulk
+	host     *Host
+	src, dst string
+	buffers  sync.Pool
+	broken   context.Context // done once a file could not be copied
+
+	mu  sync.Mutex // held for out and for what Bulk asks and tells
+	out Bulked
+}
+
+func (c *bulkCopy) run() error {
+	if st, err := os.Lstat(c.src); err != nil {
+		return err
 	} else if !st.IsDir() {
-		return out, fmt.Errorf("copy %s to %s: expected a directory, found a %s", src, dst, kind(st.Mode()))
+		return fmt.Errorf("expected a directory, found a %s", kind(st.Mode()))
 	}
-	var dirs []string
-	err := filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
+	c.buffers.New = func() any { b := make([]byte, 1<<20); return &b }
+	g, ctx := errgroup.WithContext(context.Background())
+	c.broken = ctx
+	g.SetLimit(min(atOnce, runtime.GOMAXPROCS(0)))
+	dirs, err := c.walk(g)
+	if first := g.Wait(); first != nil {
+		err = first // what the walk and the others ended by
+	}
+	if err != nil {
+		return err
+	}
+	for i := len(dirs) - 1; i >= 0; i-- {
+		from := filepath.Join(c.src, dirs[i])
+		st, err := os.Lstat(from)
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(src, path)
+		if err := copyAttrs(from, filepath.Join(c.dst, dirs[i]), st, nil); err != nil {
+			return err
+		}
+	}
+	return c.host.syncFS(c.dst)
+}
+
+// walk makes all that is no regular file, has g copy those, and returns the
+// directories, whose attributes are to be set last.
+func (c *bulkCopy) walk(g *errgroup.Group) (dirs []string, err error) {
+	return dirs, filepath.WalkDir(c.src, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if err := b.stopped(); err != nil {
+		rel, err := filepath.Rel(c.src, path)
+		if err != nil {
 			return err
 		}
-		if rel != "." && b.Skip != nil && b.Skip(rel) {
+		if err := c.stopped(); err != nil {
+			return err
+		}
+		if rel != "." && c.asks(c.Skip, rel) {
 			if d.IsDir() {
 				return fs.SkipDir
 			}
 			return nil
 		}
+		to := filepath.Join(c.dst, rel)
 		if d.IsDir() {
 			dirs = append(dirs, rel)
-			return os.Mkdir(filepath.Join(dst, rel), 0o700)
+			return os.Mkdir(to, 0o700)
 		}
 		st, err := d.Info()
 		if err != nil {
 			return err
 		}
-		return b.entry(path, filepath.Join(dst, rel), rel, st, &out)
-	})
-	for i := len(dirs) - 1; err == nil && i >= 0; i-- {
-		from := filepath.Join(src, dirs[i])
-		var st fs.FileInfo
-		if st, err = os.Lstat(from); err == nil {
-			err = copyAttrs(from, filepath.Join(dst, dirs[i]), st, nil)
-		}
-	}
-	if err == nil {
-		err = syncFS(dst)
-	}
-	if err != nil {
-		return out, fmt.Errorf("copy %s to %s: %w", src, dst, err)
-	}
-	return out, syncDir(filepath.Dir(dst))
-}
-
-// entry copies one that is no directory.
-func (b *Bulk) entry(src, dst, rel string, st fs.FileInfo, out *Bulked) error {
-	switch {
-	case st.Mode().IsRegular():
-		if b.Immutable != nil && b.Immutable(rel) && os.Link(src, dst) == nil {
-			out.Linked++
-			out.Bytes += st.Size()
-			out.Shared += st.Size()
-			b.tell(st.Size())
-			return nil
-		}
-		n, sum, err := b.file(src, dst, st)
-		if err != nil {
-			return err
-		}
-		out.Bytes += n
-		out.Sums[rel] = sum
-	case st.Mode()&fs.ModeSymlink != 0:
-		if b.Link != nil {
-			if err := b.Link(rel); err != nil {
+		switch {
+		case st.Mode().IsRegular():
+			g.Go(func() error { return c.regular(path, to, rel, st) })
+		case st.Mode()&fs.ModeSymlink != 0:
+			if err := c.mayLink(rel); err != nil {
 				return err
 			}
+			return copyEntry(path, to, st, nil)
 		}
-		return copyEntry(src, dst, st, nil)
+		return nil
+	})
+}
+
+func (c *bulkCopy) asks(question func(rel string) bool, rel string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return question != nil && question(rel)
+}
+
+func (c *bulkCopy) mayLink(rel string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.Link == nil {
+		return nil
 	}
+	return c.Link(rel)
+}
+
+// regular shares or copies one regular file.
+func (c *bulkCopy) regular(src, dst, rel string, st fs.FileInfo) error {
+	if c.asks(c.Immutable, rel) && os.Link(src, dst) == nil {
+		c.mu.Lock()
+		c.out.Linked++
+		c.out.Bytes += st.Size()
+		c.out.Shared += st.Size()
+		c.mu.Unlock()
+		c.tell(st.Size())
+		return nil
+	}
+	n, sum, err := c.file(src, dst, st)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out.Bytes += n
+	c.out.Sums[rel] = sum
 	return nil
 }
 
 // file copies a regular file with its attributes, unsynced, and returns how much
 // was read and its digest.
-func (b *Bulk) file(src, dst string, st fs.FileInfo) (int64, string, error) {
+func (c *bulkCopy) file(src, dst string, st fs.FileInfo) (int64, string, error) {
 	in, err := os.OpenFile(src, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return 0, "", err
@@ -147,9 +202,9 @@ func (b *Bulk) file(src, dst string, st fs.FileInfo) (int64, string, error) {
 	sum := sha256.New()
 	var n int64
 	if unix.IoctlFileClone(int(out.Fd()), int(in.Fd())) == nil {
-		n, err = b.read(out, sum) // what the copy holds
+		n, err = c.read(out, sum) // what the copy holds
 	} else {
-		n, err = b.read(in, io.MultiWriter(out, sum))
+		n, err = c.read(in, io.MultiWriter(out, sum))
 	}
 	if err != nil {
 		return n, "", err
@@ -161,31 +216,40 @@ func (b *Bulk) file(src, dst string, st fs.FileInfo) (int64, string, error) {
 }
 
 // read hands all that from holds to to, in pieces large enough for a disk.
-func (b *Bulk) read(from io.Reader, to io.Writer) (int64, error) {
-	return io.CopyBuffer(io.MultiWriter(to, meter{b}), struct{ io.Reader }{from}, b.buf)
+func (c *bulkCopy) read(from io.Reader, to io.Writer) (int64, error) {
+	buf, _ := c.buffers.Get().(*[]byte)
+	defer c.buffers.Put(buf)
+	return io.CopyBuffer(io.MultiWriter(to, meter{c}), struct{ io.Reader }{from}, *buf)
 }
 
 // meter counts what passes, and ends it when the copy is to stop.
-type meter struct{ b *Bulk }
+type meter struct{ c *bulkCopy }
 
 func (m meter) Write(p []byte) (int, error) {
-	if err := m.b.stopped(); err != nil {
+	if err := m.c.stopped(); err != nil {
 		return 0, err
 	}
-	m.b.tell(int64(len(p)))
+	m.c.tell(int64(len(p)))
 	return len(p), nil
 }
 
-func (b *Bulk) stopped() error {
-	if b.Stop == nil {
+func (c *bulkCopy) stopped() error {
+	if err := c.broken.Err(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.Stop == nil {
 		return nil
 	}
-	return b.Stop()
+	return c.Stop()
 }
 
-func (b *Bulk) tell(n int64) {
-	if b.Tell != nil {
-		b.Tell(n)
+func (c *bulkCopy) tell(n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.Tell != nil {
+		c.Tell(n)
 	}
 }
 
@@ -208,11 +272,14 @@ func (h *Host) SyncAll(path string) error {
 	if err := h.Check("sync", path); err != nil {
 		return err
 	}
-	return syncFS(path)
+	return h.syncFS(path)
 }
 
 // syncFS makes all that was written to the file system of path durable.
-func syncFS(path string) error {
+func (h *Host) syncFS(path string) error {
+	if h != nil && h.SyncFS != nil {
+		return h.SyncFS(path)
+	}
 	d, err := os.Open(path)
 	if err != nil {
 		return err
@@ -237,5 +304,5 @@ func (h *Host) Adopt(src, dst string) error {
 	if err := copyAttrs(src, dst, st, nil); err != nil {
 		return err
 	}
-	return syncFS(dst)
+	return h.syncFS(dst)
 }

@@ -57,6 +57,32 @@ func TestCopyBulkStops(t *testing.T) {
 	}
 }
 
+// A file that cannot be copied ends the copy of the others, by its own error.
+func TestCopyBulkFails(t *testing.T) {
+	src, dst := t.TempDir(), filepath.Join(t.TempDir(), "dst")
+	for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
+		if err := os.WriteFile(filepath.Join(src, name), make([]byte, 8<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var told int64
+	_, err := new(Host).CopyBulk(src, dst, Bulk{
+		Skip: func(rel string) bool {
+			if rel == "b" { // somebody takes its place
+				_ = os.Mkdir(filepath.Join(dst, rel), 0o700)
+			}
+			return false
+		},
+		Tell: func(n int64) { told += n },
+	})
+	if !errors.Is(err, os.ErrExist) {
+		t.Errorf("%v", err)
+	}
+	if told >= 40<<20 {
+		t.Error("the others were copied whole")
+	}
+}
+
 // A copy of a link to a directory would hold nothing, and look like one.
 func TestCopyBulkOfALink(t *testing.T) {
 	dir := t.TempDir()

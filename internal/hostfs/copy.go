@@ -46,7 +46,7 @@ func (h *Host) Copy(src, dst, like string) error {
 		err = copyEntry(src, dst, st, nil)
 	}
 	if err != nil {
-		return fmt.Errorf("copy %s to %s: %w", src, dst, err)
+		return fmt.Errorf("copy %s to %s: %w", src, dst, explained(err, src, dst))
 	}
 	return syncDir(filepath.Dir(dst))
 }
@@ -191,8 +191,8 @@ const (
 )
 
 // copyXattrs copies the extended attributes but for those in except. One that
-// cannot be set is an error only where it matters to a running service:
-// capabilities, security labels and access lists.
+// the file system cannot have, or the caller may not set, is an error only where it
+// matters to a running service: capabilities, security labels and access lists.
 func copyXattrs(src, dst string, except []string) error {
 	names, err := xattr.LList(src)
 	if err != nil {
@@ -213,7 +213,8 @@ func copyXattrs(src, dst string, except []string) error {
 			continue
 		}
 		if err := xattr.LSet(dst, name, value); err != nil {
-			if strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.") {
+			unable := errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM)
+			if unable && (strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.")) {
 				continue
 			}
 			return fmt.Errorf("keep extended attribute %s: %w", name, err)

@@ -25,7 +25,13 @@ var ErrCrashed = errors.New("simulated crash")
 
 // Host performs effects on the file system. The zero value is ready to use and
 // has no guard. It holds no state and may be used from several goroutines.
-type Host struct{ Guard Guard }
+type Host struct {
+	Guard Guard
+	// SyncFS makes all that was written to the file system of a path durable; nil is
+	// syncfs(2). A file system in user space is not told of that call (FUSE passes it
+	// on only for virtiofs), so whoever runs on one says here how it is done.
+	SyncFS func(path string) error
+}
 
 // Check announces an effect that is not a file operation, such as stopping a
 // service, to the guard.
@@ -45,6 +51,8 @@ func (h *Host) MkdirAll(path string, perm fs.FileMode) error {
 			return nil
 		}
 		return &fs.PathError{Op: "mkdir", Path: path, Err: unix.ENOTDIR}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err // it may be there: a disk that fails does not tell
 	}
 	if parent := filepath.Dir(path); parent != path {
 		if err := h.MkdirAll(parent, perm); err != nil {
@@ -129,25 +137,56 @@ func likeExisting(f *os.File, path string, perm fs.FileMode) error {
 }
 
 // Append adds data to the end of path in one write and syncs it; the file is
-// created with perm where it is missing.
+// created with perm where it is missing. When that fails the file is made as long
+// as it was: what was not acknowledged does not stay in front of what follows.
 func (h *Host) Append(path string, data []byte, perm fs.FileMode) error {
 	if err := h.Check("append", path); err != nil {
 		return err
 	}
-	_, statErr := os.Lstat(path)
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, perm)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if _, err := f.Write(data); err != nil {
-		return fmt.Errorf("append to %s: %w", path, err)
+	before, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(data); err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("append to %s: %w", path, err), f.Truncate(before.Size()))
+	}
+	if before.Size() == 0 { // it may be new, or what made it had failed
+		return syncDir(filepath.Dir(path))
+	}
+	return nil
+}
+
+// Truncate cuts a file to a size in bytes that it has at least, and syncs it. It
+// needs no space.
+func (h *Host) Truncate(path string, size int64) error {
+	if err := h.Check("truncate", path); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if st.Size() < size {
+		return fmt.Errorf("cut %s to %d bytes: it has only %d", path, size, st.Size())
+	}
+	if err := f.Truncate(size); err != nil {
+		return err
 	}
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", path, err)
-	}
-	if errors.Is(statErr, fs.ErrNotExist) {
-		return syncDir(filepath.Dir(path))
 	}
 	return nil
 }
@@ -278,6 +317,30 @@ func (h *Host) RemoveAll(path string) error {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// RemoveAllIn removes what is at rel below dir, durably, where dir belongs to
+// somebody who may be hostile: no link leads the removal out of dir, whenever it is
+// put there.
+func (h *Host) RemoveAllIn(dir, rel string) error {
+	path := filepath.Join(dir, rel)
+	if err := h.Check("remove", path); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := root.RemoveAll(rel); err != nil {
+		return err
+	}
+	above, err := root.Open(filepath.Dir(rel))
+	if err != nil {
+		return err
+	}
+	defer above.Close()
+	return above.Sync()
 }
 
 // Beside is the hidden name in the same directory under which a run keeps a

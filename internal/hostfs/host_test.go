@@ -338,3 +338,33 @@ func TestMkdirAllWhateverTheUmask(t *testing.T) {
 		t.Errorf("%v %v", st.Mode(), err)
 	}
 }
+
+// A link that somebody puts into their directory does not lead a removal out of it.
+func TestRemoveAllInStaysInside(t *testing.T) {
+	base := t.TempDir()
+	data, victim := filepath.Join(base, "data"), filepath.Join(base, "victim")
+	for _, dir := range []string{filepath.Join(data, "real", "x"), filepath.Join(victim, "x")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("../victim", filepath.Join(data, "link")); err != nil {
+		t.Fatal(err)
+	}
+	h := &Host{}
+	if err := h.RemoveAllIn(data, "link/x"); err == nil {
+		t.Error("a link out was followed")
+	}
+	if err := h.RemoveAllIn(data, "../victim"); err == nil {
+		t.Error("a path out was followed")
+	}
+	if _, err := os.Lstat(filepath.Join(victim, "x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.RemoveAllIn(data, "real/x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(filepath.Join(data, "real", "x")); !os.IsNotExist(err) {
+		t.Fatalf("it is still there: %v", err)
+	}
+}

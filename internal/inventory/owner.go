@@ -37,9 +37,8 @@ func PackageOwners(ctx context.Context, root layout.Root, paths []string) (map[s
 		if err != nil {
 			return nil, err
 		}
-		for _, line := range strings.Split(out, "\n") {
-			pkg, path, ok := strings.Cut(line, ": ")
-			if p, asked := back[path]; ok && asked && !strings.HasPrefix(pkg, "diversion by") {
+		for inside, pkg := range dpkgOwners(out) {
+			if p, asked := back[inside]; asked {
 				owners[p] = pkg
 			}
 		}
@@ -56,6 +55,19 @@ func PackageOwners(ctx context.Context, root layout.Root, paths []string) (map[s
 		}
 	}
 	return owners, nil
+}
+
+// dpkgOwners reads what `dpkg-query -S` prints: "PACKAGE: PATH" a line, and lines of
+// diversions, which own nothing.
+func dpkgOwners(out string) map[string]string {
+	owners := map[string]string{}
+	for line := range strings.SplitSeq(out, "\n") {
+		pkg, path, ok := strings.Cut(line, ": ")
+		if ok && !strings.HasPrefix(pkg, "diversion by") {
+			owners[path] = pkg
+		}
+	}
+	return owners
 }
 
 func isDir(path string) bool {

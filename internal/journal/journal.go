@@ -64,6 +64,8 @@ type Writer struct {
 	host *hostfs.Host
 	path string
 	seq  int
+	size int64 // of what is acknowledged
+	torn bool  // an Append failed, and may have left a part of its record
 	now  func() time.Time
 }
 
@@ -86,22 +88,23 @@ func Reopen(host *hostfs.Host, path string, now func() time.Time) (*Writer, []Re
 	if err != nil {
 		return nil, nil, err
 	}
-	data, err := os.ReadFile(path)
+	st, err := os.Stat(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	if good < len(data) {
-		if err := host.WriteFile(path, data[:good], 0o600); err != nil {
+	if int64(good) < st.Size() {
+		if err := host.Truncate(path, int64(good)); err != nil { // which works on a full disk
 			return nil, nil, err
 		}
 	}
-	return &Writer{host: host, path: path, seq: len(records), now: now}, records, nil
+	return &Writer{host: host, path: path, seq: len(records), size: int64(good), now: now}, records, nil
 }
 
 // Path is the journal's file.
 func (w *Writer) Path() string { return w.path }
 
-// Append writes one record; when it returns nil the record is on disk.
+// Append writes one record; when it returns nil the record is on disk. What an Append
+// that failed may have left is cut off first: a record after it would be lost with it.
 func (w *Writer) Append(kind string, data any) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -114,10 +117,27 @@ func (w *Writer) Append(kind string, data any) error {
 		return fmt.Errorf("journal %s: %w", kind, err)
 	}
 	buf := fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(line, castagnoli), line)
-	if err := w.host.Append(w.path, buf, 0o600); err != nil {
+	if err := w.mend(); err != nil {
 		return fmt.Errorf("journal %s: %w", w.path, err)
 	}
+	if err := w.host.Append(w.path, buf, 0o600); err != nil {
+		w.torn = !errors.Is(err, hostfs.ErrCrashed)
+		return errors.Join(fmt.Errorf("journal %s: %w", w.path, err), w.mend())
+	}
 	w.seq++
+	w.size += int64(len(buf))
+	return nil
+}
+
+// mend cuts off what an Append that failed has left.
+func (w *Writer) mend() error {
+	if !w.torn {
+		return nil
+	}
+	if err := w.host.Truncate(w.path, w.size); err != nil && (w.size > 0 || !errors.Is(err, fs.ErrNotExist)) {
+		return fmt.Errorf("cut off a record that could not be written: %w", err)
+	}
+	w.torn = false
 	return nil
 }
 

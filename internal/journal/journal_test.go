@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -54,8 +55,7 @@ func TestTornTailAtEveryByte(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	two := write(t, 2)
-	twoLen := func() int { b, _ := os.ReadFile(two); return len(b) }()
+	twoLen := bytes.LastIndexByte(data[:len(data)-1], '\n') + 1
 	for cut := twoLen + 1; cut < len(data); cut++ {
 		if err := os.WriteFile(path, data[:cut], 0o600); err != nil {
 			t.Fatal(err)
@@ -87,6 +87,44 @@ func TestDamageIsReported(t *testing.T) {
 	var damaged *DamagedError
 	if _, err := Read(path); !errors.As(err, &damaged) || damaged.Line != 1 {
 		t.Fatalf("err = %v, want DamagedError at line 1", err)
+	}
+}
+
+// A record that could not be written whole, as on a full disk, takes no record with
+// it that is written once there is space again.
+func TestAppendAfterOneThatFailed(t *testing.T) {
+	for _, left := range []string{"", "0000", "12345678 {\"seq\":2", "whole"} {
+		w, err := Create(&hostfs.Host{}, t.TempDir(), "run1", time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Append("begin", nil); err != nil {
+			t.Fatal(err)
+		}
+		if size := w.size; left == "whole" { // it was written, and could not be synced
+			if err := w.Append("lost", nil); err != nil {
+				t.Fatal(err)
+			}
+			w.seq, w.size, left = 1, size, ""
+		}
+		f, err := os.OpenFile(w.path, os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(left); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		w.torn = true
+		for _, kind := range []string{"stop", "undo"} {
+			if err := w.Append(kind, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		recs, err := Read(w.path)
+		if err != nil || len(recs) != 3 || recs[1].Kind != "stop" || recs[2].Kind != "undo" {
+			t.Errorf("after %q: %+v, %v", left, recs, err)
+		}
 	}
 }
 

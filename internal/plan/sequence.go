@@ -243,7 +243,7 @@ func (w *walk) search(pretty bool) bool {
 func (w *walk) key() string {
 	var b []byte
 	for _, i := range w.group {
-		b = binary.AppendUvarint(b, uint64(w.at[i]))
+		b = binary.AppendUvarint(b, uint64(w.at[i])) //nolint:gosec // an index
 	}
 	return string(b)
 }

@@ -69,8 +69,8 @@ func (c *checker) checkFileSystems(ctx context.Context) finding {
 func (v *volume) checkSpace() component.Check {
 	want := v.bytes * 6 / 5 // the specification's margin of 20 %
 	if want > v.Bytes {
-		return fail(DiskSpace, "", "df -h "+v.dir, "the file system of %s: expected at least %s free, found %s",
-			v.dir, plan.Bytes(want), plan.Bytes(v.Bytes))
+		return fail(DiskSpace, "", "df -h "+v.dir, "the file system of %s: expected at least %s free, found %s: %s are missing",
+			v.dir, plan.Bytes(want), plan.Bytes(v.Bytes), plan.Bytes(want-v.Bytes))
 	}
 	return ok(DiskSpace, "", "%s: needs %s, has %s", v.dir, plan.Bytes(want), plan.Bytes(v.Bytes))
 }
@@ -81,7 +81,8 @@ func (v *volume) checkInodes() component.Check {
 	case !v.CountsFiles:
 		return ok(Inodes, "", "%s: its file system has no fixed number", v.dir)
 	case want > v.Files:
-		return fail(Inodes, "", "df -i "+v.dir, "the file system of %s: expected at least %d inodes free, found %d", v.dir, want, v.Files)
+		return fail(Inodes, "", "df -i "+v.dir, "the file system of %s: expected at least %d inodes free, found %d: %d are missing",
+			v.dir, want, v.Files, want-v.Files)
 	}
 	return ok(Inodes, "", "%s: needs %d, has %d", v.dir, want, v.Files)
 }

@@ -23,7 +23,7 @@ func TestText(t *testing.T) {
 	for name, checks := range map[string][]component.Check{
 		"well": Run(t.Context(), well).Checks,
 		"troubled": {
-			fail(DiskSpace, "", "df -h /var", "the file system of /var: expected at least 1.2 GB free, found 300 MB"),
+			fail(DiskSpace, "", "df -h /var", "the file system of /var: expected at least 1.2 GB free, found 300 MB: 900 MB are missing"),
 			ok(DiskSpace, "", "/tmp: needs 400 MB, has 2.0 GB"),
 			ok(ServiceHealth, "prometheus", "healthy"),
 			fail(ServiceHealth, "loki", "observability-upgrade restart --component=loki", "expected it healthy before the upgrade, found service: loki.service is failed (exit-code), expected running"),

@@ -51,6 +51,9 @@ type Swap struct {
 	Tree   bool        `json:"tree,omitempty"`
 }
 
+// unfinished is where a copy for Beside is made.
+func (s *Swap) unfinished() string { return s.Beside + ".part" }
+
 // Change is everything a run does to one component. It is journaled whole, so
 // that recovery needs nothing but the journal and the backup point.
 type Change struct {
@@ -100,6 +103,10 @@ func (c *Change) Set() string {
 
 // key names one change of a run: a component may be changed more than once.
 func (c *Change) key() string { return c.Set() + " " + c.From.String() + " " + c.To.String() }
+
+func (c *Change) planned() Planned {
+	return Planned{Name: c.Component, Instance: c.Instance, From: c.From.String(), To: c.To.String()}
+}
 
 // title is the change in words.
 func (c *Change) title() string {

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -205,17 +207,44 @@ func (r *running) snapshot(d *Data, ch Change) backup.DataSource {
 			Error string
 		}
 		jsonErr := json.Unmarshal(body, &doc)
-		if status != 200 || jsonErr != nil || doc.Data.Name == "" || !filepath.IsLocal(doc.Data.Name) {
+		if status != 200 || jsonErr != nil || !snapshotName.MatchString(doc.Data.Name) {
 			reason := doc.Error
 			if reason == "" {
 				reason = fmt.Sprintf("it answered %d %.100q", status, body)
 			}
 			return hostfs.Bulked{}, &noSnapshotError{reason}
 		}
-		dir := filepath.Join(set.Path, "snapshots", doc.Data.Name)
-		got, err := backup.ImageCopy(dir)(ctx, h, set, tell)
-		return got, errors.Join(err, h.RemoveAll(dir))
+		name := filepath.Join("snapshots", doc.Data.Name)
+		if err := ownDirectories(set.Path, name); err != nil {
+			return hostfs.Bulked{}, &noSnapshotError{err.Error()}
+		}
+		got, err := backup.ImageCopy(filepath.Join(set.Path, name))(ctx, h, set, tell)
+		return got, errors.Join(err, h.RemoveAllIn(set.Path, name))
 	}
+}
+
+// snapshotName is what Prometheus calls a snapshot: a time and a number.
+var snapshotName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+
+// ownDirectories insists that name below dir, and each part of its path, is a
+// directory and no link. The answer that names it and the directory are the
+// component's, which may be hostile: what it leads to is read and removed by root.
+func ownDirectories(dir, name string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for part := name; part != "."; part = filepath.Dir(part) {
+		st, err := root.Lstat(part)
+		if err != nil {
+			return err
+		}
+		if !st.IsDir() {
+			return fmt.Errorf("%s: expected a directory, found %s", filepath.Join(dir, part), st.Mode().Type())
+		}
+	}
+	return nil
 }
 
 // putData puts the data of an older backup point in place, with the old version.
@@ -269,20 +298,34 @@ func (r *running) takeBack(ctx context.Context, ch Change) (bool, error) {
 	return err == nil, err
 }
 
+// restoring reports whether data was being put back when a run was cut off: what is
+// there may be half of it.
+func (r *running) restoring(ch Change) bool {
+	if ch.Data == nil {
+		return false
+	}
+	return slices.ContainsFunc(ch.Data.dirs(), backup.Restoring)
+}
+
+// dirs are the directories that hold data, or that it is put back to.
+func (d *Data) dirs() []string {
+	dirs := slices.Clone(d.Restores)
+	if d.Path != "" {
+		dirs = append(dirs, d.Path)
+	}
+	for _, pl := range d.Places {
+		dirs = append(dirs, pl.Path)
+	}
+	return dirs
+}
+
 // clearData removes what a restore put aside in the directories of the data.
 func (r *running) clearData(ch Change) error {
 	if ch.Data == nil {
 		return nil
 	}
-	dirs := slices.Clone(ch.Data.Restores)
-	if ch.Data.Path != "" {
-		dirs = append(dirs, ch.Data.Path)
-	}
-	for _, pl := range ch.Data.Places {
-		dirs = append(dirs, pl.Path)
-	}
 	var err error
-	for _, dir := range dirs {
+	for _, dir := range ch.Data.dirs() {
 		err = errors.Join(err, backup.DropReplaced(r.Host, dir))
 	}
 	return err

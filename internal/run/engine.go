@@ -54,6 +54,16 @@ type Header struct {
 	Components   []Planned `json:"components"`
 	ProgramBuild string    `json:"program,omitempty"`
 	Manager      string    `json:"service_manager,omitempty"` // systemd | process
+	// Instances are the changes of instances: one that the run had not come to may
+	// start at boot from files that it shares with one that was being changed.
+	Instances []Change `json:"instances,omitempty"`
+}
+
+// public is the header as onlookers are told it: what recovery needs besides is
+// theirs to read nowhere.
+func (h Header) public() *Header {
+	h.Instances = nil
+	return &h
 }
 
 // Planned is a component as the run meant to change it.
@@ -124,13 +134,21 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 	stamp := e.name(req.ID, now)
 	req.Changes = nameCopies(req.Changes)
 	r := e.newRunning()
-	r.req = req
+	r.req, r.began = req, now
+	started := now.UTC()
+	if at, ok := backup.StampTime(stamp); ok && at.After(started) {
+		// History is in the order of time, as the names of runs are.
+		r.behind, started = at.Sub(started), at
+	}
 	r.head = Header{
-		ID: stamp, Operation: req.Operation, Trigger: req.Trigger, StartedAt: now.UTC(), PID: os.Getpid(),
+		ID: stamp, Operation: req.Operation, Trigger: req.Trigger, StartedAt: started, PID: os.Getpid(),
 		BackupPath: filepath.Join(e.Root.Backups(), stamp), StagingDirs: req.StagingDirs, ProgramBuild: e.Build, Manager: e.Manager,
 	}
 	for _, ch := range req.Changes {
-		r.head.Components = append(r.head.Components, Planned{Name: ch.Component, Instance: ch.Instance, From: ch.From.String(), To: ch.To.String()})
+		r.head.Components = append(r.head.Components, ch.planned())
+		if ch.Rolling != nil && !ch.remote() {
+			r.head.Instances = append(r.head.Instances, ch)
+		}
 	}
 	if req.Named != nil {
 		req.Named(r.head.ID, r.head.BackupPath)
@@ -140,9 +158,15 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 		return r.result(StatusFailed), err
 	}
 	if err := r.note(StepBegin, r.head); err != nil {
+		if !errors.Is(err, hostfs.ErrCrashed) {
+			_ = e.Host.Remove(r.journal.Path()) // a journal without a record is one of no run
+		}
 		return r.result(StatusFailed), err
 	}
-	r.tell(Event{Step: StepBegin, Begin: &r.head, Plan: req.Plan})
+	r.tell(Event{Step: StepBegin, Begin: r.head.public(), Plan: req.Plan})
+	if r.behind > wishAge {
+		r.warn("the clock is %s behind the run before this one, which is named after that one's time so that their order stays right; is it set right? timedatectl", r.behind.Round(time.Second))
+	}
 	return r.execute(ctx)
 }
 
@@ -151,11 +175,14 @@ type running struct {
 	*Engine
 	req      Request
 	head     Header
+	began    time.Time     // by the clock, which may be behind StartedAt
+	behind   time.Duration // by so much
 	journal  *journal.Writer
 	point    *backup.Point
 	outcomes []Outcome
 	warnings []string
 	stuck    bool    // an undo could not restore the files: the journal stays open
+	unsure   bool    // the journal may say, or not, that a change is committed
 	working  *Change // the one at work, for its events
 
 	// By Change.key:
@@ -200,6 +227,9 @@ func (r *running) execute(ctx context.Context) (Result, error) {
 		status := StatusFailed
 		if ctx.Err() != nil {
 			status = StatusCancelled
+		}
+		if _, left := os.Lstat(r.head.BackupPath); left == nil && r.point == nil {
+			r.stuck = true // a backup point that could not be removed: recovery does
 		}
 		res, finErr := r.finish(status)
 		return res, errors.Join(err, finErr)
@@ -311,7 +341,8 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 	start := r.Now()
 	r.working = &ch
 	out := Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: Failed}
-	err := r.note(stepChange, ch)
+	journaled := r.note(stepChange, ch)
+	err := journaled
 	if err == nil {
 		err = r.prepare(ctx, ch)
 		if err != nil && !errors.Is(err, hostfs.ErrCrashed) {
@@ -328,6 +359,10 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 			return out, err
 		}
 		err = fmt.Errorf("%s: prepare: %w; nothing of it was changed", ch.Set(), err)
+		if journaled != nil {
+			// The journal knows nothing of it, so there is nothing to close there.
+			return out, errors.Join(err, r.Recorder.Record(ctx, r.head, ch, out))
+		}
 		return out, errors.Join(err, r.close(ctx, ch, &out))
 	}
 	err = r.cutOver(ctx, ch, &out, start)
@@ -396,6 +431,7 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 	out.Duration = Seconds(r.Now().Sub(start))
 	if err := r.note(stepCommitted, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); err != nil {
 		out.Status = Failed
+		r.unsure = true
 		return err
 	}
 	return r.close(context.WithoutCancel(ctx), ch, out)
@@ -477,6 +513,11 @@ func (r *running) stopSwapStart(ctx context.Context, ch Change) (time.Time, erro
 		return down, nil
 	}
 	if ch.TakeBack {
+		// What a power cut leaves in place starts at boot: from here on that must not
+		// be the old version, which cannot read what the new one writes.
+		if err := r.Host.SyncDirs(paths(ch)...); err != nil {
+			return down, err
+		}
 		if err := r.intend(ctx, ch, StepStart); err != nil {
 			return down, err
 		}

@@ -1,4 +1,4 @@
-package run
+package run_test
 
 import (
 	"context"
@@ -16,28 +16,30 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+	. "github.com/observability-upgrade/observability-upgrade/internal/run"
+	"github.com/observability-upgrade/observability-upgrade/internal/run/runtest"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
 
 func TestUpgrade(t *testing.T) {
-	w := newWorld(t)
-	w.install("prom", "1.0.0")
-	w.install("am", "0.1.0")
-	req := w.upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}, "prom", "am")
-	res, err := w.engine(nil).Execute(t.Context(), req)
+	w := runtest.New(t)
+	w.Install("prom", "1.0.0")
+	w.Install("am", "0.1.0")
+	req := w.Upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}, "prom", "am")
+	res, err := w.Engine(nil).Execute(t.Context(), req)
 	if err != nil || res.Status != StatusSuccess {
 		t.Fatalf("status %s, %v", res.Status, err)
 	}
-	at := w.whole("upgrade", map[string][]string{"prom": {"1.0.0", "2.0.0"}, "am": {"0.1.0", "0.2.0"}})
+	at := whole(t, w, "upgrade", map[string][]string{"prom": {"1.0.0", "2.0.0"}, "am": {"0.1.0", "0.2.0"}})
 	if at["prom"] != "2.0.0" || at["am"] != "0.2.0" {
 		t.Fatalf("versions %v", at)
 	}
-	f, err := state.Load(w.root.State())
+	f, err := state.Load(w.Root.State())
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := f.Components["prom"]
-	sum, _ := hostfs.Digest(w.bin("prom"))
+	sum, _ := hostfs.Digest(w.Bin("prom"))
 	if c.PreviousVersion != "1.0.0" || c.Checksum != sum || len(c.Backups) != 1 || c.Backups[0].Version != "1.0.0" {
 		t.Fatalf("state of prom: %+v", c)
 	}
@@ -49,20 +51,20 @@ func TestUpgrade(t *testing.T) {
 // Each way a new version can fail must end with the old one running, exit
 // status rolled_back, evidence kept and the failed version remembered.
 func TestFailureRollsBack(t *testing.T) {
-	for _, word := range []string{wordNoStart, wordNotReady, wordDies} {
+	for _, word := range []string{runtest.WordNoStart, runtest.WordNotReady, runtest.WordDies} {
 		t.Run(word, func(t *testing.T) {
-			w := newWorld(t)
-			w.install("prom", "1.0.0")
-			w.install("am", "0.1.0")
-			req := w.upgrade(map[string]string{"prom": "prom 2.0.0 " + word, "am": "am 0.2.0"}, "prom", "am")
-			res, err := w.engine(nil).Execute(t.Context(), req)
+			w := runtest.New(t)
+			w.Install("prom", "1.0.0")
+			w.Install("am", "0.1.0")
+			req := w.Upgrade(map[string]string{"prom": "prom 2.0.0 " + word, "am": "am 0.2.0"}, "prom", "am")
+			res, err := w.Engine(nil).Execute(t.Context(), req)
 			if err == nil || res.Status != StatusRolledBack {
 				t.Fatalf("status %s, %v", res.Status, err)
 			}
 			if res.Components[0].Status != RolledBack || res.Components[1].Status != NotAttempted {
 				t.Fatalf("components: %+v", res.Components)
 			}
-			at := w.whole(word, map[string][]string{"prom": {"1.0.0"}, "am": {"0.1.0"}})
+			at := whole(t, w, word, map[string][]string{"prom": {"1.0.0"}, "am": {"0.1.0"}})
 			if at["prom"] != "1.0.0" {
 				t.Fatal("not rolled back")
 			}
@@ -71,10 +73,10 @@ func TestFailureRollsBack(t *testing.T) {
 			if err != nil || json.Unmarshal(data, &ev) != nil {
 				t.Fatalf("evidence: %v", err)
 			}
-			if ev.To != "2.0.0" || ev.Reason == "" || len(ev.Logs) == 0 || ev.Digests[w.bin("prom")] != req.Changes[0].Swaps[0].New {
+			if ev.To != "2.0.0" || ev.Reason == "" || len(ev.Logs) == 0 || ev.Digests[w.Bin("prom")] != req.Changes[0].Swaps[0].New {
 				t.Fatalf("evidence: %+v", ev)
 			}
-			f, err := state.Load(w.root.State())
+			f, err := state.Load(w.Root.State())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -82,7 +84,7 @@ func TestFailureRollsBack(t *testing.T) {
 			if len(bad) != 1 || bad[0].Version != "2.0.0" || bad[0].Reason == "" {
 				t.Fatalf("failed versions: %+v", bad)
 			}
-			db, err := history.OpenReadOnly(t.Context(), w.root.History())
+			db, err := history.OpenReadOnly(t.Context(), w.Root.History())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -105,13 +107,13 @@ func TestBaseline(t *testing.T) {
 	}{
 		{"", nil, StatusRollbackFail},
 		{"", []string{"metric"}, StatusSuccess},
-		{wordNotReady, []string{"metric"}, StatusRolledBack},
+		{runtest.WordNotReady, []string{"metric"}, StatusRolledBack},
 	} {
-		w := newWorld(t)
-		w.install("prom", "1.0.0")
-		req := w.upgrade(map[string]string{"prom": "prom 2.0.0 " + tt.word}, "prom")
+		w := runtest.New(t)
+		w.Install("prom", "1.0.0")
+		req := w.Upgrade(map[string]string{"prom": "prom 2.0.0 " + tt.word}, "prom")
 		req.Changes[0].Health.Spec.Health.ExpectedMetric, req.Changes[0].Health.Excused = "never_there", tt.excused
-		res, err := w.engine(nil).Execute(t.Context(), req)
+		res, err := w.Engine(nil).Execute(t.Context(), req)
 		if res.Status != tt.status || (err == nil) != (tt.status == StatusSuccess) {
 			t.Fatalf("%q, excused %v: status %s, %v", tt.word, tt.excused, res.Status, err)
 		}
@@ -122,25 +124,25 @@ func TestBaseline(t *testing.T) {
 }
 
 func TestContinueOnFailure(t *testing.T) {
-	w := newWorld(t)
-	w.install("prom", "1.0.0")
-	w.install("am", "0.1.0")
-	req := w.upgrade(map[string]string{"prom": "prom 2.0.0 " + wordNoStart, "am": "am 0.2.0"}, "prom", "am")
+	w := runtest.New(t)
+	w.Install("prom", "1.0.0")
+	w.Install("am", "0.1.0")
+	req := w.Upgrade(map[string]string{"prom": "prom 2.0.0 " + runtest.WordNoStart, "am": "am 0.2.0"}, "prom", "am")
 	req.ContinueOnFailure = true
-	res, err := w.engine(nil).Execute(t.Context(), req)
+	res, err := w.Engine(nil).Execute(t.Context(), req)
 	if err == nil || res.Status != StatusRolledBack || res.Components[1].Status != Upgraded {
 		t.Fatalf("%+v, %v", res, err)
 	}
-	w.whole("continue", map[string][]string{"prom": {"1.0.0"}, "am": {"0.1.0", "0.2.0"}})
+	whole(t, w, "continue", map[string][]string{"prom": {"1.0.0"}, "am": {"0.1.0", "0.2.0"}})
 }
 
 // A step whose stone failed is not attempted, nor one that no longer fits.
 func TestContinueAfterStone(t *testing.T) {
-	w := newWorld(t)
-	w.install("prom", "1.0.0")
-	w.install("am", "0.1.0")
-	w.install("node", "1.0.0")
-	req := w.steps("prom 2.0.0 "+wordNoStart, "prom 3.0.0", "am 0.2.0", "node 2.0.0")
+	w := runtest.New(t)
+	w.Install("prom", "1.0.0")
+	w.Install("am", "0.1.0")
+	w.Install("node", "1.0.0")
+	req := w.Steps("prom 2.0.0 "+runtest.WordNoStart, "prom 3.0.0", "am 0.2.0", "node 2.0.0")
 	req.ContinueOnFailure = true
 	req.Allow = func(ch Change, at map[string]component.Version) error {
 		if at["prom"].String() != "1.0.0" {
@@ -151,7 +153,7 @@ func TestContinueAfterStone(t *testing.T) {
 		}
 		return nil
 	}
-	res, err := w.engine(nil).Execute(t.Context(), req)
+	res, err := w.Engine(nil).Execute(t.Context(), req)
 	if err == nil || !strings.Contains(err.Error(), "prom 2.0.0 → 3.0.0 was not attempted: its step to 2.0.0 failed") || !strings.Contains(err.Error(), "am 0.2.0 needs prom 3.x") {
 		t.Errorf("%v", err)
 	}
@@ -163,31 +165,31 @@ func TestContinueAfterStone(t *testing.T) {
 	if s := strings.Join(got, "; "); s != want {
 		t.Errorf("got %s\nwant %s", s, want)
 	}
-	w.whole("continued", map[string][]string{"prom": {"1.0.0"}, "am": {"0.1.0"}, "node": {"1.0.0", "2.0.0"}})
+	whole(t, w, "continued", map[string][]string{"prom": {"1.0.0"}, "am": {"0.1.0"}, "node": {"1.0.0", "2.0.0"}})
 }
 
 // A cancelled context undoes the component at work and starts nothing more.
 func TestCancelUndoes(t *testing.T) {
 	for _, at := range []Step{StepStop, StepSwap, StepStart, StepHealth} {
 		t.Run(string(at), func(t *testing.T) {
-			w := newWorld(t)
-			w.install("prom", "1.0.0")
-			w.install("am", "0.1.0")
+			w := runtest.New(t)
+			w.Install("prom", "1.0.0")
+			w.Install("am", "0.1.0")
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			e := w.engine(nil)
+			e := w.Engine(nil)
 			e.Report = func(ev Event) {
 				if ev.Step == at && !ev.Done {
 					cancel()
 				}
 			}
-			req := w.upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}, "prom", "am")
+			req := w.Upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}, "prom", "am")
 			res, err := e.Execute(ctx, req)
 			if err == nil || res.Status != StatusInterrupted {
 				t.Fatalf("status %s, %v", res.Status, err)
 			}
-			w.whole(string(at), map[string][]string{"prom": {"1.0.0"}, "am": {"0.1.0"}})
-			f, err := state.Load(w.root.State())
+			whole(t, w, string(at), map[string][]string{"prom": {"1.0.0"}, "am": {"0.1.0"}})
+			f, err := state.Load(w.Root.State())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -199,15 +201,15 @@ func TestCancelUndoes(t *testing.T) {
 }
 
 func TestCancelBeforeAnything(t *testing.T) {
-	w := newWorld(t)
-	w.install("prom", "1.0.0")
+	w := runtest.New(t)
+	w.Install("prom", "1.0.0")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	res, err := w.engine(nil).Execute(ctx, w.upgrade(map[string]string{"prom": "prom 2.0.0"}, "prom"))
-	if err == nil || res.Status != StatusCancelled || w.stops != 0 {
-		t.Fatalf("status %s, %v, %d stops", res.Status, err, w.stops)
+	res, err := w.Engine(nil).Execute(ctx, w.Upgrade(map[string]string{"prom": "prom 2.0.0"}, "prom"))
+	if err == nil || res.Status != StatusCancelled || w.Stops != 0 {
+		t.Fatalf("status %s, %v, %d stops", res.Status, err, w.Stops)
 	}
-	w.whole("cancelled", map[string][]string{"prom": {"1.0.0"}})
+	whole(t, w, "cancelled", map[string][]string{"prom": {"1.0.0"}})
 }
 
 // scenario is one run for the crash tests.
@@ -218,22 +220,22 @@ type scenario struct {
 
 var scenarios = []scenario{
 	{"upgrade", []string{"prom 2.0.0", "am 0.2.0"}},
-	{"rollback", []string{"prom 2.0.0", "am 0.2.0 " + wordNoStart}},
+	{"rollback", []string{"prom 2.0.0", "am 0.2.0 " + runtest.WordNoStart}},
 	{"stepping stone", []string{"prom 2.0.0", "am 0.2.0", "prom 3.0.0"}},
-	{"stepping stone, then failure", []string{"prom 2.0.0", "prom 3.0.0 " + wordNoStart}},
+	{"stepping stone, then failure", []string{"prom 2.0.0", "prom 3.0.0 " + runtest.WordNoStart}},
 }
 
 var allowed = map[string][]string{"prom": {"1.0.0", "2.0.0", "3.0.0"}, "am": {"0.1.0", "0.2.0"}}
 
-func crashedWorld(t *testing.T, sc scenario, n int) (*world, *crashAt) {
+func crashedWorld(t *testing.T, sc scenario, n int) (*runtest.World, *runtest.CrashAt) {
 	t.Helper()
-	w := newWorld(t)
-	w.install("prom", "1.0.0")
-	w.install("am", "0.1.0")
-	c := &crashAt{n: n}
-	_, err := w.engine(c.guard).Execute(t.Context(), w.steps(sc.steps...))
-	if c.crashed() && !errors.Is(err, hostfs.ErrCrashed) {
-		t.Fatalf("crash at %d (%s): the run went on: %v", n, c.op, err)
+	w := runtest.New(t)
+	w.Install("prom", "1.0.0")
+	w.Install("am", "0.1.0")
+	c := &runtest.CrashAt{N: n}
+	_, err := w.Engine(c.Guard).Execute(t.Context(), w.Steps(sc.steps...))
+	if c.Crashed() && !errors.Is(err, hostfs.ErrCrashed) {
+		t.Fatalf("crash at %d (%s): the run went on: %v", n, c.Op, err)
 	}
 	return w, c
 }
@@ -246,16 +248,16 @@ func TestKillAtEveryOperation(t *testing.T) {
 			tried := 0
 			for n := 1; ; n++ {
 				w, c := crashedWorld(t, sc, n)
-				if !c.crashed() {
+				if !c.Crashed() {
 					break
 				}
 				tried++
-				what := fmt.Sprintf("killed at effect %d (%s)", n, c.op)
-				if _, err := w.engine(nil).Recover(t.Context()); err != nil {
+				what := fmt.Sprintf("killed at effect %d (%s)", n, c.Op)
+				if _, err := w.Engine(nil).Recover(t.Context()); err != nil {
 					t.Fatalf("%s: recover: %v", what, err)
 				}
-				w.whole(what, allowed)
-				again, err := w.engine(nil).Recover(t.Context())
+				whole(t, w, what, allowed)
+				again, err := w.Engine(nil).Recover(t.Context())
 				if err != nil || len(again) != 0 {
 					t.Fatalf("%s: a second recovery found something: %v %v", what, again, err)
 				}
@@ -279,27 +281,27 @@ func TestKillDuringRecovery(t *testing.T) {
 			tried := 0
 			for n := 1; ; n += stride {
 				probe, c := crashedWorld(t, sc, n)
-				if !c.crashed() {
+				if !c.Crashed() {
 					break
 				}
-				count := &crashAt{}
-				if _, err := probe.engine(count.guard).Recover(t.Context()); err != nil {
+				count := &runtest.CrashAt{}
+				if _, err := probe.Engine(count.Guard).Recover(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				for m := 1; m <= count.count; m++ {
+				for m := 1; m <= count.Count; m++ {
 					w, _ := crashedWorld(t, sc, n)
-					second := &crashAt{n: m}
-					_, err := w.engine(second.guard).Recover(t.Context())
+					second := &runtest.CrashAt{N: m}
+					_, err := w.Engine(second.Guard).Recover(t.Context())
 					// The intents are written while the service stops, so the first kill may
 					// come upon them in another order, and leave less to recover.
-					if errors.Is(err, hostfs.ErrCrashed) != second.crashed() {
+					if errors.Is(err, hostfs.ErrCrashed) != second.Crashed() {
 						t.Fatalf("kill %d then %d: %v", n, m, err)
 					}
-					what := fmt.Sprintf("killed at effect %d (%s), then in recovery at %d (%s)", n, c.op, m, second.op)
-					if _, err := w.engine(nil).Recover(t.Context()); err != nil {
+					what := fmt.Sprintf("killed at effect %d (%s), then in recovery at %d (%s)", n, c.Op, m, second.Op)
+					if _, err := w.Engine(nil).Recover(t.Context()); err != nil {
 						t.Fatalf("%s: %v", what, err)
 					}
-					w.whole(what, allowed)
+					whole(t, w, what, allowed)
 					tried++
 				}
 			}
@@ -313,9 +315,9 @@ func TestKillDuringRecovery(t *testing.T) {
 func TestErrorAtEveryOperation(t *testing.T) {
 	boom := errors.New("input/output error")
 	for n := 1; ; n++ {
-		w := newWorld(t)
-		w.install("prom", "1.0.0")
-		w.install("am", "0.1.0")
+		w := runtest.New(t)
+		w.Install("prom", "1.0.0")
+		w.Install("am", "0.1.0")
 		var mu sync.Mutex
 		count, op := 0, ""
 		guard := func(o, target string) error {
@@ -328,26 +330,26 @@ func TestErrorAtEveryOperation(t *testing.T) {
 			}
 			return nil
 		}
-		res, err := w.engine(guard).Execute(t.Context(), w.steps(scenarios[0].steps...))
+		res, err := w.Engine(guard).Execute(t.Context(), w.Steps(scenarios[0].steps...))
 		if op == "" {
 			break
 		}
-		what := fmt.Sprintf("error at effect %d (%s), run %s", n, strings.TrimPrefix(op, string(w.root)), res.Status)
+		what := fmt.Sprintf("error at effect %d (%s), run %s", n, strings.TrimPrefix(op, string(w.Root)), res.Status)
 		if err == nil && len(res.Warnings) == 0 && res.Status != StatusSuccess {
 			t.Fatalf("%s: the error was swallowed", what)
 		}
-		if _, err := w.engine(nil).Recover(t.Context()); err != nil {
+		if _, err := w.Engine(nil).Recover(t.Context()); err != nil {
 			t.Fatalf("%s: recover: %v", what, err)
 		}
-		w.whole(what, allowed)
+		whole(t, w, what, allowed)
 	}
 }
 
 // An undo that cannot write leaves the journal open and says that a person is
 // needed; once the cause is gone, recover mends it.
 func TestUndoThatCannotRestore(t *testing.T) {
-	w := newWorld(t)
-	w.install("prom", "1.0.0")
+	w := runtest.New(t)
+	w.Install("prom", "1.0.0")
 	var mu sync.Mutex
 	full := false
 	guard := func(op, target string) error {
@@ -361,19 +363,19 @@ func TestUndoThatCannotRestore(t *testing.T) {
 		}
 		return nil
 	}
-	res, err := w.engine(guard).Execute(t.Context(), w.upgrade(map[string]string{"prom": "prom 2.0.0 " + wordNoStart}, "prom"))
+	res, err := w.Engine(guard).Execute(t.Context(), w.Upgrade(map[string]string{"prom": "prom 2.0.0 " + runtest.WordNoStart}, "prom"))
 	var rb *RollbackError
 	if !errors.As(err, &rb) || rb.Restored || res.Status != StatusRollbackFail {
 		t.Fatalf("status %s, %v", res.Status, err)
 	}
-	in, err := FindInterrupted(w.root.JournalDir())
+	in, err := FindInterrupted(w.Root.JournalDir())
 	if err != nil || in == nil || in.Component != "prom" {
 		t.Fatalf("interrupted = %+v, %v", in, err)
 	}
-	if _, err := w.engine(nil).Recover(t.Context()); err != nil {
+	if _, err := w.Engine(nil).Recover(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.whole("after the cause is gone", map[string][]string{"prom": {"1.0.0"}})
+	whole(t, w, "after the cause is gone", map[string][]string{"prom": {"1.0.0"}})
 }
 
 // A run is called what its plan was called when it was shown, unless that is taken
@@ -395,18 +397,18 @@ func TestNameOfARun(t *testing.T) {
 		"nothing was shown": {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			w.install("prom", "1.0.0")
+			w := runtest.New(t)
+			w.Install("prom", "1.0.0")
 			if tt.taken != "" {
-				if err := os.MkdirAll(w.root.Path(tt.taken, tt.wish), 0o700); err != nil {
+				if err := os.MkdirAll(w.Root.Path(tt.taken, tt.wish), 0o700); err != nil {
 					t.Fatal(err)
 				}
 			}
-			req := w.steps("prom 2.0.0")
+			req := w.Steps("prom 2.0.0")
 			plan := map[string]string{"id": tt.wish}
 			req.ID, req.Plan = tt.wish, plan
 			req.Named = func(id, path string) { plan["id"], plan["backup_path"] = id, path }
-			res, err := w.engine(nil).Execute(t.Context(), req)
+			res, err := w.Engine(nil).Execute(t.Context(), req)
 			if err != nil || (res.ID == tt.wish) != tt.kept || filepath.Base(res.BackupPath) != res.ID {
 				t.Fatalf("%s, %s, wish %s, %v", res.ID, res.BackupPath, tt.wish, err)
 			}

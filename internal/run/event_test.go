@@ -1,10 +1,13 @@
-package run
+package run_test
 
 import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
 	"testing"
+
+	. "github.com/observability-upgrade/observability-upgrade/internal/run"
+	"github.com/observability-upgrade/observability-upgrade/internal/run/runtest"
 )
 
 // told runs an engine and returns the events it told and the records it logged.
@@ -37,11 +40,11 @@ func told(t *testing.T, e *Engine, do func(*Engine)) (events []Event, records []
 // At info there is one record of each step, and an error where it failed; keys
 // that say nothing are not there.
 func TestSteps(t *testing.T) {
-	w := newWorld(t)
-	w.install("prom", "1.0.0")
-	w.install("am", "0.1.0")
-	req := w.upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0 " + wordNotReady}, "prom", "am")
-	_, records := told(t, w.engine(nil), func(e *Engine) {
+	w := runtest.New(t)
+	w.Install("prom", "1.0.0")
+	w.Install("am", "0.1.0")
+	req := w.Upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0 " + runtest.WordNotReady}, "prom", "am")
+	_, records := told(t, w.Engine(nil), func(e *Engine) {
 		if res, err := e.Execute(t.Context(), req); err == nil || res.Status != StatusRolledBack {
 			t.Fatalf("%s %v", res.Status, err)
 		}
@@ -81,10 +84,10 @@ func TestSteps(t *testing.T) {
 // A recovery says that it is one.
 func TestRecoveryTold(t *testing.T) {
 	w, c := crashedWorld(t, scenarios[0], 30)
-	if !c.crashed() {
+	if !c.Crashed() {
 		t.Fatal("it did not crash")
 	}
-	events, _ := told(t, w.engine(nil), func(e *Engine) {
+	events, _ := told(t, w.Engine(nil), func(e *Engine) {
 		if _, err := e.Recover(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -116,7 +116,8 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 	if ended != "" {
 		return nil, r.journal.Close(filepath.Join(e.Root.RunsDir(), r.head.ID, "journal"))
 	}
-	r.tell(Event{Step: StepBegin, Begin: &r.head, Recovery: true, Detail: "recovery of an interrupted run"})
+	r.began = r.head.StartedAt
+	r.tell(Event{Step: StepBegin, Begin: r.head.public(), Recovery: true, Detail: "recovery of an interrupted run"})
 	var failure error
 	takenBack := half(r.head.Operation, order, r.unreached(order))
 	settled := map[*progress]Outcome{}
@@ -125,6 +126,7 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 			p.committed, p.recorded, p.stopped = nil, nil, true
 			p.reason = interruptedBetween
 		}
+		r.unsure = takenBack[p] // the journal says that it is committed
 		out, err := r.settle(ctx, p)
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return nil, err
@@ -132,6 +134,12 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 		failure = errors.Join(failure, err)
 		settled[p] = out
 	}
+	r.unsure = false
+	order, err = r.mendBooted(ctx, order, settled)
+	if errors.Is(err, hostfs.ErrCrashed) {
+		return nil, err
+	}
+	failure = errors.Join(failure, err)
 	for _, p := range order {
 		r.outcomes = append(r.outcomes, settled[p])
 	}
@@ -228,13 +236,17 @@ func (r *running) settle(ctx context.Context, p *progress) (Outcome, error) {
 	}
 	out := Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: NotAttempted, Error: interruptedBefore}
 	if !p.stopped {
-		if err := r.clearBeside(ch); err != nil {
-			return out, err
+		err := r.clearBeside(ch)
+		if err == nil {
+			err = r.readmit(ctx, ch)
 		}
-		if err := r.readmit(ctx, ch); err != nil {
-			return out, err
+		if err == nil {
+			err = r.note(stepRecorded, note{Component: ch.Component, Instance: ch.Instance, Outcome: &out})
 		}
-		return out, r.note(stepRecorded, note{Component: ch.Component, Instance: ch.Instance, Outcome: &out})
+		if err != nil {
+			return out, r.leaveOpen(err)
+		}
+		return out, nil
 	}
 	out.Error, out.Started = p.reason, p.started
 	if out.Error == "" {
@@ -281,8 +293,7 @@ func (r *running) addUnreached() {
 func (r *running) unreached(order []*progress) []Planned {
 	begun := map[Planned]bool{}
 	for _, p := range order {
-		ch := p.change
-		begun[Planned{ch.Component, ch.Instance, ch.From.String(), ch.To.String()}] = true
+		begun[p.change.planned()] = true
 	}
 	var out []Planned
 	for _, pl := range r.head.Components {

@@ -10,6 +10,9 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 )
 
+// notClosed is told of a run whose journal stays open.
+const notClosed = "the run is not closed: what it could not do or record is done by the next command that changes something, or by: observability-upgrade recover"
+
 // status is the run's, in the contract's words.
 func (r *running) status(ctx context.Context) string {
 	var failed, rolled bool
@@ -50,6 +53,7 @@ func (r *running) finish(status string) (Result, error) {
 
 func (r *running) conclude(res *Result) error {
 	if r.stuck {
+		res.Warnings = append(res.Warnings, notClosed)
 		return nil
 	}
 	ctx := context.Background()
@@ -67,16 +71,22 @@ func (r *running) conclude(res *Result) error {
 			res.Warnings = append(res.Warnings, fmt.Sprintf("staging: %v", err))
 		}
 	}
-	if err := r.note(StepEnd, note{Status: res.Status}); err != nil {
-		return err
+	err := r.note(StepEnd, note{Status: res.Status})
+	if err == nil {
+		err = r.journal.Close(filepath.Join(r.Root.RunsDir(), r.head.ID, "journal"))
 	}
-	return r.journal.Close(filepath.Join(r.Root.RunsDir(), r.head.ID, "journal"))
+	if err != nil && !errors.Is(err, hostfs.ErrCrashed) {
+		// All is done and recorded: that the run cannot be closed undoes nothing.
+		res.Warnings = append(res.Warnings, fmt.Sprintf("after the run: %v; %s", err, notClosed))
+		return nil
+	}
+	return err
 }
 
 func (r *running) result(status string) Result {
 	res := Result{
 		ID: r.head.ID, Operation: r.head.Operation, Trigger: r.head.Trigger, StartedAt: r.head.StartedAt, Status: status,
-		Components: append([]Outcome{}, r.outcomes...), Duration: Seconds(r.Now().Sub(r.head.StartedAt)), Warnings: r.warnings,
+		Components: append([]Outcome{}, r.outcomes...), Duration: Seconds(max(0, r.Now().Sub(r.began))), Warnings: r.warnings,
 	}
 	if r.point != nil {
 		res.BackupPath = r.point.Path

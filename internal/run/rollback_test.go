@@ -1,100 +1,45 @@
-package run
+package run_test
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
-	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+	. "github.com/observability-upgrade/observability-upgrade/internal/run"
+	"github.com/observability-upgrade/observability-upgrade/internal/run/runtest"
 )
-
-// back makes the request that takes the newest upgrade back, configuration
-// included.
-func (w *world) back() Request {
-	w.t.Helper()
-	points, err := backup.List(w.root.Backups())
-	if err != nil || len(points) == 0 {
-		w.t.Fatalf("no backup to go back to: %v", err)
-	}
-	p := points[len(points)-1]
-	db, err := history.OpenReadOnly(w.t.Context(), w.root.History())
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer db.Close()
-	_, rows, err := db.LastSuccessfulRun(w.t.Context())
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	// The shape is that of an upgrade; only where the bytes come from differs.
-	req := w.upgrade(map[string]string{"prom": "prom 1.0.0", "am": "am 0.1.0"}, "prom", "am")
-	req.Operation, req.StagingDirs, req.ContinueOnFailure = Rollback, nil, true
-	for i := range req.Changes {
-		ch := &req.Changes[i]
-		for _, r := range rows {
-			if r.Component == ch.Component {
-				ch.Undoes = append(ch.Undoes, r.ID)
-			}
-		}
-		c, ok := p.Component(ch.Component)
-		if !ok {
-			w.t.Fatalf("the backup has no %s", ch.Component)
-		}
-		ch.To = component.MustParseVersion(c.Version)
-		ch.Swaps = nil
-		for _, it := range c.Items {
-			stored, path := p.File(it), it.Path
-			if it.Kind == backup.Config {
-				stored, path = filepath.Join(stored, "config.yml"), filepath.Join(path, "config.yml")
-			}
-			was, err := hostfs.Digest(path)
-			if err != nil {
-				w.t.Fatal(err)
-			}
-			want, err := hostfs.Digest(stored)
-			if err != nil {
-				w.t.Fatal(err)
-			}
-			if was != want {
-				ch.Swaps = append(ch.Swaps, Swap{Kind: it.Kind, Name: it.Name, Path: path, Source: stored, Beside: hostfs.Beside(path, "new"), Old: was, New: want})
-			}
-		}
-	}
-	return req
-}
 
 // upgraded is a world in which both components were upgraded and their
 // configuration changed afterwards.
-func upgraded(t *testing.T) *world {
+func upgraded(t *testing.T) *runtest.World {
 	t.Helper()
-	w := newWorld(t)
-	w.install("prom", "1.0.0")
-	w.install("am", "0.1.0")
-	res, err := w.engine(nil).Execute(t.Context(), w.upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}, "prom", "am"))
+	w := runtest.New(t)
+	w.Install("prom", "1.0.0")
+	w.Install("am", "0.1.0")
+	res, err := w.Engine(nil).Execute(t.Context(), w.Upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}, "prom", "am"))
 	if err != nil || res.Status != StatusSuccess {
 		t.Fatalf("%s %v", res.Status, err)
 	}
-	w.write(w.root.Path("etc/prom/config.yml"), "config of 2.0.0\n", 0o644)
+	w.Write(w.Root.Path("etc/prom/config.yml"), "config of 2.0.0\n", 0o644)
 	return w
 }
 
 func TestRollback(t *testing.T) {
 	w := upgraded(t)
-	res, err := w.engine(nil).Execute(t.Context(), w.back())
+	res, err := w.Engine(nil).Execute(t.Context(), w.Back())
 	if err != nil || res.Status != StatusSuccess || res.Components[0].Status != RolledBack {
 		t.Fatalf("%+v %v", res, err)
 	}
-	at := w.whole("rollback", allowed)
+	at := whole(t, w, "rollback", allowed)
 	if at["prom"] != "1.0.0" || at["am"] != "0.1.0" {
 		t.Fatalf("at %v", at)
 	}
-	if points, err := backup.List(w.root.Backups()); err != nil || len(points) != 2 || points[0].Manifest.Operation != "rollback" {
+	if points, err := backup.List(w.Root.Backups()); err != nil || len(points) != 2 || points[0].Manifest.Operation != "rollback" {
 		t.Fatalf("the rollback took no backup point of its own: %v", err)
 	}
 }
@@ -105,17 +50,17 @@ func TestKillAtEveryOperationOfARollback(t *testing.T) {
 	tried := 0
 	for n := 1; ; n++ {
 		w := upgraded(t)
-		c := &crashAt{n: n}
-		_, err := w.engine(c.guard).Execute(t.Context(), w.back())
-		if !c.crashed() {
+		c := &runtest.CrashAt{N: n}
+		_, err := w.Engine(c.Guard).Execute(t.Context(), w.Back())
+		if !c.Crashed() {
 			break
 		}
 		if !errors.Is(err, hostfs.ErrCrashed) {
-			t.Fatalf("kill %d (%s): %v", n, c.op, err)
+			t.Fatalf("kill %d (%s): %v", n, c.Op, err)
 		}
 		tried++
-		what := fmt.Sprintf("rollback killed at effect %d (%s)", n, c.op)
-		results, err := w.engine(nil).Recover(t.Context())
+		what := fmt.Sprintf("rollback killed at effect %d (%s)", n, c.Op)
+		results, err := w.Engine(nil).Recover(t.Context())
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
@@ -124,13 +69,13 @@ func TestKillAtEveryOperationOfARollback(t *testing.T) {
 				t.Fatalf("%s: recovered as %+v", what, res)
 			}
 		}
-		at := w.whole(what, allowed)
-		conf, err := hostfs.Digest(w.root.Path("etc/prom/config.yml"))
+		at := whole(t, w, what, allowed)
+		conf, err := hostfs.Digest(w.Root.Path("etc/prom/config.yml"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.write(w.root.Path("expected"), "config of "+at["prom"]+"\n", 0o644)
-		if want, _ := hostfs.Digest(w.root.Path("expected")); conf != want {
+		w.Write(w.Root.Path("expected"), "config of "+at["prom"]+"\n", 0o644)
+		if want, _ := hostfs.Digest(w.Root.Path("expected")); conf != want {
 			t.Fatalf("%s: prom is at %s, its configuration is of the other version", what, at["prom"])
 		}
 	}
@@ -148,13 +93,13 @@ func TestCancelOfARollback(t *testing.T) {
 			w := upgraded(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			e := w.engine(nil)
+			e := w.Engine(nil)
 			e.Report = func(ev Event) {
 				if ev.Step == at && !ev.Done {
 					cancel()
 				}
 			}
-			res, err := e.Execute(ctx, w.back())
+			res, err := e.Execute(ctx, w.Back())
 			var needed *RollbackError
 			if err == nil || errors.As(err, &needed) || res.Status != StatusInterrupted {
 				t.Fatalf("status %s, %v", res.Status, err)
@@ -162,7 +107,7 @@ func TestCancelOfARollback(t *testing.T) {
 			if c := res.Components[0]; c.Status != Failed || !c.Healthy || c.Error != "interrupted by a signal; it was undone: prom is back at 2.0.0 and healthy" {
 				t.Fatalf("%+v", c)
 			}
-			if at := w.whole(string(at), allowed); at["prom"] != "2.0.0" || at["am"] != "0.2.0" {
+			if at := whole(t, w, string(at), allowed); at["prom"] != "2.0.0" || at["am"] != "0.2.0" {
 				t.Fatalf("at %v", at)
 			}
 		})
@@ -172,13 +117,13 @@ func TestCancelOfARollback(t *testing.T) {
 // A rollback to a version that does not get healthy is undone too, but a person
 // must know: the way back is blocked.
 func TestRollbackToAnUnhealthyVersion(t *testing.T) {
-	w := newWorld(t)
-	w.install("prom", "1.0.0 "+wordNotReady)
-	w.install("am", "0.1.0")
-	if res, err := w.engine(nil).Execute(t.Context(), w.upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}, "prom", "am")); err != nil {
+	w := runtest.New(t)
+	w.Install("prom", "1.0.0 "+runtest.WordNotReady)
+	w.Install("am", "0.1.0")
+	if res, err := w.Engine(nil).Execute(t.Context(), w.Upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}, "prom", "am")); err != nil {
 		t.Fatalf("%+v %v", res, err)
 	}
-	res, err := w.engine(nil).Execute(t.Context(), w.back())
+	res, err := w.Engine(nil).Execute(t.Context(), w.Back())
 	if err == nil || res.Status != StatusRollbackFail {
 		t.Fatalf("%+v %v", res, err)
 	}
@@ -186,7 +131,7 @@ func TestRollbackToAnUnhealthyVersion(t *testing.T) {
 	if c.Status != RollbackFailed || !c.Healthy || !strings.Contains(c.Error, "503") || !strings.HasSuffix(c.Error, "it was undone: prom is back at 2.0.0 and healthy") {
 		t.Fatalf("%+v", c)
 	}
-	if at := w.whole("unhealthy", allowed); at["prom"] != "2.0.0" {
+	if at := whole(t, w, "unhealthy", allowed); at["prom"] != "2.0.0" {
 		t.Fatalf("at %v", at)
 	}
 }
@@ -197,7 +142,7 @@ func TestUndoOfARollbackInHistory(t *testing.T) {
 	w := upgraded(t)
 	successes := func() []history.Upgrade {
 		t.Helper()
-		db, err := history.OpenReadOnly(t.Context(), w.root.History())
+		db, err := history.OpenReadOnly(t.Context(), w.Root.History())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -209,11 +154,11 @@ func TestUndoOfARollbackInHistory(t *testing.T) {
 		return rows
 	}
 	before := successes()
-	res, err := w.engine(nil).Execute(t.Context(), w.back())
+	res, err := w.Engine(nil).Execute(t.Context(), w.Back())
 	if err != nil || len(before) != 2 || len(successes()) != 0 {
 		t.Fatalf("%+v %v: %+v", res, err, successes())
 	}
-	req := w.upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}, "prom", "am")
+	req := w.Upgrade(map[string]string{"prom": "prom 2.0.0", "am": "am 0.2.0"}, "prom", "am")
 	req.Operation, req.StagingDirs = Rollback, nil
 	for i := range req.Changes {
 		for _, r := range before {
@@ -222,7 +167,7 @@ func TestUndoOfARollbackInHistory(t *testing.T) {
 			}
 		}
 	}
-	if res, err := w.engine(nil).Execute(t.Context(), req); err != nil || len(res.Components) != 2 {
+	if res, err := w.Engine(nil).Execute(t.Context(), req); err != nil || len(res.Components) != 2 {
 		t.Fatalf("%+v %v", res, err)
 	}
 	if after := successes(); len(after) != 2 || after[0].RollbackTimestamp != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/balancer"
@@ -228,4 +229,52 @@ func half(op Operation, order []*progress, unreached []Planned) map[*progress]bo
 		}
 	}
 	return out
+}
+
+// mendBooted brings back instances that the interrupted run had not touched, where
+// the power was cut: they started at boot from the files that they share with one
+// that was being changed, which are the old ones again. One that runs the old
+// version is left alone. It returns order with those that the run had not begun.
+func (r *running) mendBooted(ctx context.Context, order []*progress, settled map[*progress]Outcome) ([]*progress, error) {
+	at, touched := map[Planned]*progress{}, map[string]bool{}
+	for _, p := range order {
+		at[p.change.planned()] = p
+		for _, s := range p.change.Swaps {
+			touched[s.Path] = touched[s.Path] || p.stopped
+		}
+	}
+	var failure error
+	for _, ch := range r.head.Instances {
+		p := at[ch.planned()]
+		shares := slices.ContainsFunc(ch.Swaps, func(s Swap) bool { return touched[s.Path] })
+		if p != nil && p.stopped || !shares || !ch.WasActive {
+			continue
+		}
+		// Where another failed for itself, the files are the new ones for good.
+		if inPlace, err := r.oldInPlace(ch); err != nil {
+			return order, r.leaveOpen(err)
+		} else if !inPlace || r.untouched(ctx, ch) {
+			continue
+		}
+		// From here on it is as if the run had come to it.
+		if p == nil {
+			p = &progress{change: ch}
+			order = append(order, p)
+			if err := r.note(stepChange, ch); err != nil {
+				return order, r.leaveOpen(err)
+			}
+		}
+		if err := r.drain(ctx, ch); errors.Is(err, hostfs.ErrCrashed) {
+			return order, err
+		} else if err != nil {
+			r.warn("%s could not be taken out of the balancer while it is restarted: %v", ch.Set(), err)
+		}
+		p.stopped, p.recorded, p.undone, p.reason = true, nil, nil, interruptedBetween
+		out, err := r.settle(ctx, p)
+		if errors.Is(err, hostfs.ErrCrashed) {
+			return order, err
+		}
+		failure, settled[p] = errors.Join(failure, err), out
+	}
+	return order, failure
 }

@@ -44,7 +44,7 @@ func (r *running) place(ctx context.Context, ch Change) error {
 			return err
 		}
 		if got != s.New {
-			return fmt.Errorf("%s: copied bytes have sha256 %s, expected %s", s.Beside, got, s.New)
+			return fmt.Errorf("%s: copied bytes have sha256 %s, expected %s; %s was changed since it was verified", s.Beside, got, s.New, s.Source)
 		}
 	}
 	return nil
@@ -263,8 +263,10 @@ func (r *running) target(ch Change, version string) (health.Target, error) {
 // clearBeside removes what a finished change left beside its files.
 func (r *running) clearBeside(ch Change) error {
 	for _, s := range ch.Swaps {
-		if err := r.Host.RemoveAll(s.Beside); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		for _, path := range []string{s.Beside, s.unfinished()} {
+			if err := r.Host.RemoveAll(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
 	}
 	return nil

@@ -42,7 +42,7 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 		return r.undoRestart(ctx, ch, out, start)
 	}
 	out.Evidence = r.saveEvidence(ctx, ch, out.Error)
-	if err := r.note(StepUndo, note{Component: ch.Component, Instance: ch.Instance, Reason: out.Error, Started: out.Started}); err != nil {
+	if err := r.noteUndo(StepUndo, ch, note{Reason: out.Error, Started: out.Started}); err != nil {
 		return err
 	}
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Detail: "back to " + ch.From.String(), Reason: out.Error})
@@ -82,10 +82,35 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 			return errors.Join(err, r.Recorder.Record(ctx, r.head, ch, *out))
 		}
 	}
-	if noteErr := r.note(stepUndone, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); noteErr != nil {
+	if noteErr := r.noteUndo(stepUndone, ch, note{Outcome: out}); noteErr != nil {
 		return errors.Join(err, noteErr)
 	}
 	return errors.Join(err, r.close(ctx, ch, out))
+}
+
+// noteUndo journals a step of an undo. A journal that cannot be written, on a disk
+// that is full or broken, must not leave a service stopped: the undo goes by what
+// is on disk, and without its record recovery only does it once more. So the run
+// goes on, and its journal stays open.
+func (r *running) noteUndo(step Step, ch Change, n note) error {
+	n.Component, n.Instance = ch.Component, ch.Instance
+	err := r.note(step, n)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, hostfs.ErrCrashed) || step == StepUndo && r.unsure {
+		return r.leaveOpen(err)
+	}
+	if !r.stuck {
+		r.warn("%s: %v; it is undone all the same", ch.Set(), err)
+	}
+	return r.leaveOpen(nil)
+}
+
+// leaveOpen keeps the journal open for the next recovery.
+func (r *running) leaveOpen(err error) error {
+	r.stuck = true
+	return err
 }
 
 // tellLeft warns of instances that run the new version from memory, now that the
@@ -145,7 +170,7 @@ func (r *running) drainAgain(ctx context.Context, ch Change) error {
 // undoRestart makes sure that a service whose restart failed was at least
 // started, and puts its instance back where it works.
 func (r *running) undoRestart(ctx context.Context, ch Change, out *Outcome, start time.Time) error {
-	if err := r.note(StepUndo, note{Component: ch.Component, Instance: ch.Instance, Reason: out.Error}); err != nil {
+	if err := r.noteUndo(StepUndo, ch, note{Reason: out.Error}); err != nil {
 		return err
 	}
 	var err error
@@ -163,7 +188,7 @@ func (r *running) undoRestart(ctx context.Context, ch Change, out *Outcome, star
 	if errors.Is(err, hostfs.ErrCrashed) {
 		return err
 	}
-	if noteErr := r.note(stepUndone, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); noteErr != nil {
+	if noteErr := r.noteUndo(stepUndone, ch, note{Outcome: out}); noteErr != nil {
 		return errors.Join(err, noteErr)
 	}
 	return errors.Join(err, r.close(ctx, ch, out))
@@ -171,12 +196,22 @@ func (r *running) undoRestart(ctx context.Context, ch Change, out *Outcome, star
 
 // restore puts the old bytes back and proves the old version healthy. A service
 // that never stopped and runs the old bytes is left alone.
+//
+// The power may fail in between, and what is in place then starts at boot, before
+// anything is recovered. So at no moment a version lies there that cannot read the
+// data: going down the data comes first, going up the files do.
 func (r *running) restore(ctx context.Context, ch Change, ready func(time.Time)) (restored bool, err error) {
 	inPlace, err := r.oldInPlace(ch)
 	if err != nil {
 		return false, err
 	}
-	if inPlace && r.untouched(ctx, ch) {
+	if ch.TakeBack && !inPlace && !r.dirty[ch.key()] {
+		if err := r.startedMeanwhile(ctx, ch); err != nil {
+			return false, err
+		}
+	}
+	touched := ch.TakeBack && r.dirty[ch.key()] || r.restoring(ch)
+	if inPlace && !touched && r.untouched(ctx, ch) {
 		return true, nil
 	}
 	if ch.hasService() {
@@ -184,30 +219,22 @@ func (r *running) restore(ctx context.Context, ch Change, ready func(time.Time))
 			return false, err
 		}
 	}
-	for i := len(ch.Swaps) - 1; i >= 0; i-- {
-		if err := r.putBack(ch, ch.Swaps[i]); err != nil {
-			return false, err
-		}
-	}
-	if err := r.Host.SyncDirs(paths(ch)...); err != nil {
-		return false, err
-	}
-	if err := r.restoreConfig(ch); err != nil {
-		return false, err
-	}
-	if ch.touchesUnits() {
-		if err := r.daemonReload(ctx); err != nil {
-			return false, err
-		}
-	}
-	taken := false
-	if ch.TakeBack && r.dirty[ch.key()] {
+	taken, down := false, ch.From.Less(ch.To)
+	if touched && down {
 		if taken, err = r.takeBack(ctx, ch); err != nil {
 			return false, err
 		}
-		if !taken {
-			return true, &NotStartedError{Component: ch.Set(), Old: ch.From.String(), New: ch.To.String()}
+	}
+	if err := r.putAllBack(ctx, ch); err != nil {
+		return false, err
+	}
+	if touched && !down {
+		if taken, err = r.takeBack(ctx, ch); err != nil {
+			return false, err
 		}
+	}
+	if touched && !taken {
+		return true, &NotStartedError{Component: ch.Set(), Old: ch.From.String(), New: ch.To.String()}
 	}
 	if !ch.hasService() || !ch.WasActive {
 		return true, nil
@@ -230,6 +257,48 @@ func (r *running) restore(ctx context.Context, ch Change, ready func(time.Time))
 	}
 	r.warn("%v; its data was put back as it was before the run", lost)
 	return true, r.startOld(ctx, ch, ready)
+}
+
+// startedMeanwhile looks whether somebody else, such as the boot of the host, started
+// the new version that a run had only put in place, and journals that it did: once
+// the old files are back nobody could tell.
+func (r *running) startedMeanwhile(ctx context.Context, ch Change) error {
+	if !ch.hasService() {
+		return nil
+	}
+	for _, s := range ch.Swaps {
+		if s.Path != ch.Executable {
+			continue
+		}
+		if got, err := hostfs.Digest(s.Path); err != nil || got == s.Old {
+			return err
+		}
+	}
+	st, err := r.Services.Status(ctx, ch.Service)
+	if err != nil || !st.Active && !st.Activating && !st.Failed {
+		return err
+	}
+	r.dirty[ch.key()] = true
+	return r.note(StepStart, note{Component: ch.Component, Instance: ch.Instance})
+}
+
+// putAllBack makes all files of a stopped component what they were, durably.
+func (r *running) putAllBack(ctx context.Context, ch Change) error {
+	for i := len(ch.Swaps) - 1; i >= 0; i-- {
+		if err := r.putBack(ch, ch.Swaps[i]); err != nil {
+			return err
+		}
+	}
+	if err := r.Host.SyncDirs(paths(ch)...); err != nil {
+		return err
+	}
+	if err := r.restoreConfig(ch); err != nil {
+		return err
+	}
+	if ch.touchesUnits() {
+		return r.daemonReload(ctx)
+	}
+	return nil
 }
 
 // startOld starts the old version and proves it healthy and its data there.
@@ -323,20 +392,24 @@ func (r *running) fetchOld(ch Change, s Swap) error {
 	if stored == "" {
 		return fmt.Errorf("%s: the old content is neither beside it nor in backup %s", s.Path, p.Timestamp)
 	}
-	if err := r.Host.RemoveAll(s.Beside); err != nil {
+	// Under another name until it is complete: what lies beside is known by its
+	// content, and a copy that was cut off may have that and not its mode.
+	for _, path := range []string{s.unfinished(), s.Beside} {
+		if err := r.Host.RemoveAll(path); err != nil {
+			return err
+		}
+	}
+	if err := r.Host.Copy(stored, s.unfinished(), ""); err != nil {
 		return err
 	}
-	if err := r.Host.Copy(stored, s.Beside, ""); err != nil {
-		return err
-	}
-	got, err := hostfs.Digest(s.Beside)
+	got, err := hostfs.Digest(s.unfinished())
 	if err != nil {
 		return err
 	}
 	if got != s.Old {
 		return fmt.Errorf("%s: the backup of it in %s has sha256 %s, expected %s", s.Path, p.Timestamp, got, s.Old)
 	}
-	return nil
+	return r.Host.Rename(s.unfinished(), s.Beside)
 }
 
 func (r *running) backupPoint() (*backup.Point, error) {

@@ -433,14 +433,12 @@ func (s *Stack) swaps(p *prepared, placed map[string]string) ([]run.Swap, error)
 				return nil, err
 			}
 		}
-		sum, err := hostfs.Digest(f.Path)
-		if err != nil {
-			return nil, err
-		}
+		// What was verified, whatever lies there by now: placing reads back what it
+		// copied, and refuses anything else.
 		swaps = append(swaps, run.Swap{
-			Kind: backup.Binary, Name: f.Name, Path: path, Source: f.Path, Beside: hostfs.Beside(path, "new"), Old: old, New: sum, Tree: f.Tree,
+			Kind: backup.Binary, Name: f.Name, Path: path, Source: f.Path, Beside: hostfs.Beside(path, "new"), Old: old, New: f.SHA256, Tree: f.Tree,
 		})
-		placed[path] = sum
+		placed[path] = f.SHA256
 	}
 	if len(swaps) == 0 {
 		return nil, fmt.Errorf("none of its binaries (%v) is installed", p.in.Binaries)

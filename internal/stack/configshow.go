@@ -63,7 +63,7 @@ func EffectiveConfig(root layout.Root, env func(string) string) (*Effective, err
 	}
 	own := matrix.Root
 	matrix.Add(config.Knowledge())
-	variables := map[string]string{
+	variables := map[string]string{ //nolint:gosec // names of settings and variables, no values
 		"upstream.github.api_url": "OBSERVABILITY_UPGRADE_GITHUB_API_URL", "upstream.gitlab.api_url": "OBSERVABILITY_UPGRADE_GITLAB_API_URL",
 		"upstream.github.token": "GITHUB_TOKEN",
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
+	"github.com/observability-upgrade/observability-upgrade/internal/sandbox"
 )
 
 // prepared is a step whose new files are staged, verified, probed and checked.
@@ -117,7 +118,11 @@ func (s *Stack) checkVersion(ctx context.Context, p *prepared) error {
 	if !ok {
 		return fmt.Errorf("the archive holds no %s", main.Name)
 	}
-	got, out, err := artifact.Probe(ctx, artifact.ProbeSpec{Path: filepath.Join(f.Path, c.Version.Path), Args: c.Version.Args, Regexp: c.Version.Regexp})
+	spec := artifact.ProbeSpec{Path: filepath.Join(f.Path, c.Version.Path), Args: c.Version.Args, Regexp: c.Version.Regexp, Gaps: s.sandboxGaps}
+	if f.Tree {
+		spec.Tree = f.Path
+	}
+	got, out, err := artifact.Probe(ctx, spec)
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", f.Name, strings.Join(c.Version.Args, " "), err)
 	}
@@ -134,24 +139,66 @@ func firstLine(s string) string {
 }
 
 // checkConfig runs the definition's config.check commands; a command that names
-// a binary of the component is the new, staged one.
+// a binary of the component is the new, staged one, in a sandbox.
 func (s *Stack) checkConfig(ctx context.Context, p *prepared) error {
 	c := p.in.Component
 	vars := component.Vars{Name: c.Name, Version: p.step.To.String(), Root: s.Root.Prefix(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 	for _, words := range c.Config.Check {
 		args := vars.ExpandAll(words)
-		tool := args[0]
+		tool, staged := args[0], false
 		for _, f := range p.staged.Files {
 			if f.Name == filepath.Base(tool) && (f.Name == tool || tool == p.in.Binaries[f.Name] || isInstall(c, s.Root.Path, tool)) {
-				args[0] = f.Path
+				args[0], staged = f.Path, true
 			}
 		}
-		res, err := artifact.RunTool(ctx, args, 60*time.Second)
+		var res string
+		var err error
+		if staged && !c.Config.Unconfined {
+			res, err = artifact.RunNewTool(ctx, s.newTool(p, args, vars))
+		} else {
+			res, err = artifact.RunTool(ctx, args, configCheckLimit)
+		}
 		if err != nil {
 			return fmt.Errorf("`%s`: %w%s", strings.Join(vars.ExpandAll(words), " "), err, indent(res))
 		}
 	}
 	return nil
+}
+
+const configCheckLimit = 60 * time.Second
+
+// newTool is how a new tool sees the host: with the component's configuration,
+// wherever it lies, and without what this program keeps.
+func (s *Stack) newTool(p *prepared, args []string, vars component.Vars) artifact.NewTool {
+	t := artifact.NewTool{
+		Args: args, Timeout: configCheckLimit, Gaps: s.sandboxGaps,
+		Hide: []string{s.Root.SecretsDir(), s.Root.Lib(), s.Root.Backups(), s.Root.Cache()},
+	}
+	if !s.Root.IsHost() {
+		t.Show = append(t.Show, s.Root.Prefix())
+	}
+	for _, path := range p.in.Component.Config.Paths {
+		t.Show = append(t.Show, s.Root.Path(vars.Expand(path)))
+	}
+	for _, f := range p.staged.Files {
+		if f.Tree {
+			t.Show = append(t.Show, f.Path)
+		}
+	}
+	return t
+}
+
+// sandboxGaps tells, once, what this host does not give to keep new programs in.
+func (s *Stack) sandboxGaps(missing []sandbox.Gap) {
+	if s.gapsTold {
+		return
+	}
+	s.gapsTold = true
+	words := make([]string, len(missing))
+	for i, g := range missing {
+		words[i] = g.String()
+	}
+	s.Notice(fmt.Sprintf("new programs are tried with less protection than there could be; this host does not give: %s; see docs/security.md", strings.Join(words, ", ")))
 }
 
 func isInstall(c *component.Component, root func(...string) string, tool string) bool {

@@ -260,7 +260,13 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 		return nil
 	}
 	plan.Changes = append(plan.Changes, changes...)
-	plan.subjects = append(plan.subjects, s.subject(in))
+	kept := s.subject(in)
+	// A program that is gone, and comes back by this rollback, is not there to keep.
+	kept.Binaries = slices.DeleteFunc(kept.Binaries, func(b backup.Source) bool {
+		_, err := os.Lstat(b.Path)
+		return errors.Is(err, fs.ErrNotExist)
+	})
+	plan.subjects = append(plan.subjects, kept)
 	return nil
 }
 

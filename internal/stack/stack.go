@@ -104,6 +104,7 @@ type Stack struct {
 	neighbours []*inventory.Installed   // what is installed, as far as it was looked for
 	salvaged   bool                     // the policy could not be read whole
 	cacheBad   bool                     // it was told that the cache is not used
+	gapsTold   bool                     // it was told what the sandbox for new programs lacks
 }
 
 // Open reads the configuration and connects to the service manager. Errors in
@@ -228,6 +229,7 @@ func newTransport() *http.Transport {
 	// All questions to a forge go through what few connections are open first
 	// (HTTP/2); a mirror that speaks HTTP/1.1 is asked over so many at a time.
 	t.MaxConnsPerHost, t.MaxIdleConnsPerHost = 8, 8
+	t.MaxResponseHeaderBytes = 1 << 20 // of one answer; the default is 10 MiB
 	return t
 }
 

@@ -219,12 +219,16 @@ func (s *Stack) AutoEnable(ctx context.Context, o AutoOptions) ([]string, error)
 			o.Schedule = []string{"*-*-* 03:00:00"}
 		}
 	}
-	changed, err := timer.Write(s.host, s.unitDir(), timer.Options{Program: o.Program, Policy: o.Policy, Schedule: o.Schedule, Delay: o.Delay})
+	units := timer.Options{Program: o.Program, Policy: o.Policy, Schedule: o.Schedule, Delay: o.Delay}
+	for _, dir := range []string{"usr/local/lib", "usr/lib", "lib"} { // as systemd looks for them, after /etc
+		units.Installed = append(units.Installed, s.Root.Path(dir, "systemd/system"))
+	}
+	changed, err := timer.Write(s.host, s.unitDir(), units)
 	if err != nil {
 		return changed, foreignUnit(err)
 	}
 	if !onHost {
-		links, err := timer.Enable(s.host, s.unitDir())
+		links, err := timer.Enable(s.host, s.unitDir(), units)
 		if len(changed)+len(links) > 0 {
 			s.Notice("the units below " + s.unitDir() + " run once a systemd starts there; this host's own was not asked")
 		}

@@ -37,6 +37,20 @@ type Options struct {
 	Policy   string        // patch_only | minor | any
 	Schedule []string      // calendar expressions, systemd.time(7)
 	Delay    time.Duration // up to so much is waited, at random, so that not all hosts run at once
+	// Installed are directories of units that packages install: where one has the
+	// recovery unit, that is the unit to enable.
+	Installed []string
+}
+
+// installed is the recovery unit that a package installed; "" where none did.
+func (o Options) installed() string {
+	for _, dir := range o.Installed {
+		path := filepath.Join(dir, Recovery)
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return ""
 }
 
 // Files renders the units, by name.
@@ -95,15 +109,22 @@ KillMode=mixed
 
 // hardening is what the job leaves room for. Not possible: ProtectSystem and
 // read-only paths (binaries and units are replaced wherever they are installed),
-// NoNewPrivileges (new binaries are run as another user to ask their version),
-// PrivateTmp (the staging directory is where people look for it), UMask (others
-// read the state, and directories are made with what it leaves), RestrictSUIDSGID,
-// MemoryDenyWriteExecute and CapabilityBoundingSet (binaries keep their modes,
-// owners and capabilities, and run as they are), ProtectProc (which file a service
-// executes is read from /proc). The namespaces are those of artifact.Probe.
+// UMask (others read the state, and directories are made with what it leaves),
+// RestrictSUIDSGID and MemoryDenyWriteExecute (binaries keep their modes and run as
+// they are), ProtectProc (which file a service executes is read from /proc), a list
+// of allowed calls (the commands of hooks are the administrator's). The namespaces
+// and the mounts are those of the sandbox for new programs. Of the capabilities,
+// CAP_SYS_ADMIN makes that sandbox, CAP_SYS_PTRACE reads which file a process
+// executes, and CAP_NET_BIND_SERVICE and CAP_NET_RAW are there for installed
+// programs whose files have them: without them they could not be started at all.
 const hardening = `# Root is needed: it replaces binaries wherever they are, keeps their owners and
 # capabilities, controls units, and runs new binaries in namespaces of their own.
+# The commands of hooks have what is left here; a drop-in gives them more.
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_SETFCAP CAP_KILL
+CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_SETPCAP CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_NET_BIND_SERVICE CAP_NET_RAW
+NoNewPrivileges=yes
 ProtectHome=yes
+PrivateTmp=yes
 PrivateDevices=yes
 PrivateMounts=yes
 ProtectKernelTunables=yes
@@ -112,8 +133,9 @@ ProtectKernelLogs=yes
 ProtectControlGroups=yes
 ProtectClock=yes
 ProtectHostname=yes
+KeyringMode=private
 RestrictRealtime=yes
-RestrictNamespaces=net ipc
+RestrictNamespaces=net ipc mnt pid
 LockPersonality=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 SystemCallArchitectures=native
@@ -153,9 +175,10 @@ func (e *ForeignError) Error() string {
 	return fmt.Sprintf("%s was not written by this program and is left alone", e.Path)
 }
 
-// Write places the units in a directory and reports which of them changed. The
-// recovery unit that is there already, as installation puts it, is kept. On a
-// ForeignError nothing was written.
+// Write places the units in a directory and reports which of them changed. A
+// recovery unit that is there already, as installation puts it, is kept; where a
+// package has one, none is put before it, for it would stay as it is when the package
+// is upgraded, and when it is removed. On a ForeignError nothing was written.
 func Write(h *hostfs.Host, dir string, o Options) (changed []string, err error) {
 	files := Files(o)
 	for _, name := range []string{Timer, Service} {
@@ -166,6 +189,9 @@ func Write(h *hostfs.Host, dir string, o Options) (changed []string, err error) 
 	for _, name := range []string{Service, Timer, Recovery} {
 		path := filepath.Join(dir, name)
 		old, err := own(path)
+		if name == Recovery && err == nil && old == nil && o.installed() != "" {
+			continue
+		}
 		var foreign *ForeignError
 		if errors.As(err, &foreign) {
 			continue // the recovery unit of the installation
@@ -192,8 +218,8 @@ var wants = map[string]string{Timer: "timers.target.wants", Recovery: "multi-use
 
 // Enable links the timer and the recovery unit into the targets that want them, as
 // `systemctl --root=DIR enable` does: for a root that no systemd runs in now. It
-// reports which links were new.
-func Enable(h *hostfs.Host, dir string) (changed []string, err error) {
+// reports which links were new. Of the options it needs Installed.
+func Enable(h *hostfs.Host, dir string, o Options) (changed []string, err error) {
 	for _, unit := range []string{Timer, Recovery} {
 		link := filepath.Join(dir, wants[unit], unit)
 		if _, err := os.Lstat(link); err == nil {
@@ -202,7 +228,13 @@ func Enable(h *hostfs.Host, dir string) (changed []string, err error) {
 		if err := h.MkdirAll(filepath.Dir(link), 0o755); err != nil {
 			return changed, err
 		}
-		if err := h.Link(filepath.Join("..", unit), link); err != nil {
+		target := filepath.Join("..", unit)
+		if _, err := os.Lstat(filepath.Join(dir, unit)); errors.Is(err, fs.ErrNotExist) {
+			if target, err = filepath.Rel(filepath.Dir(link), o.installed()); err != nil {
+				return changed, fmt.Errorf("no unit %s to enable: %w", unit, err)
+			}
+		}
+		if err := h.Link(target, link); err != nil {
 			return changed, err
 		}
 		changed = append(changed, link)

@@ -7,12 +7,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 )
@@ -67,7 +70,7 @@ func (c cache) load(k cacheKey) (entry, bool) {
 		return entry{}, false
 	}
 	path := c.path(k)
-	raw, err := os.ReadFile(path)
+	raw, err := read(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) { // or another user's
 		return entry{}, false
 	}
@@ -85,6 +88,28 @@ func (c cache) load(k cacheKey) (entry, bool) {
 	}
 	e.CheckedAt = st.ModTime()
 	return e, true
+}
+
+// maxEntry bounds what is read of a file: an answer in base64, and what is around.
+const maxEntry = 2 * maxBody
+
+// read reads a regular file and nothing else that may lie in its place.
+func read(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !st.Mode().IsRegular():
+		return nil, errors.New("it is not a regular file")
+	case st.Size() > maxEntry:
+		return nil, fmt.Errorf("it has %d bytes, at most %d are read", st.Size(), maxEntry)
+	}
+	return io.ReadAll(io.LimitReader(f, maxEntry))
 }
 
 func decodeEntry(raw []byte, k cacheKey) (entry, error) {

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"golang.org/x/sync/errgroup"
 
@@ -299,7 +300,12 @@ type rawAsset struct {
 	size              int64
 }
 
+// list asks the place that a component is published at. Its answers may be many;
+// together they have maxListing.
 func (c *Client) list(ctx context.Context, comp *component.Component) (listing, error) {
+	limit := max(maxListing*c.opts.Timeout, time.Minute)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the list is not complete after %s", limit))
+	defer cancel()
 	switch comp.Source.Type {
 	case component.SourceGitHub:
 		return c.listGitHub(ctx, comp)
@@ -392,6 +398,14 @@ func (c *Client) assets(comp *component.Component, tag string, raws []rawAsset) 
 		if err != nil || local != (u.Scheme == "file") || !local && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 			return nil, fmt.Errorf("release %s: asset %s: address %q is not an http or https URL", tag, raw.name, raw.url)
 		}
+		if u.Scheme == "http" && c.encrypted(comp) {
+			// What is read over an open line could be changed together with its checksum.
+			if comp.Source.Type != component.SourceGitLab {
+				return nil, fmt.Errorf("release %s: asset %s: address %q is not encrypted, the list of releases is", tag, raw.name, raw.url)
+			}
+			c.log.Warn("a link without encryption is left out: the list of releases came with it", "component", comp.Name, "tag", tag, "link", raw.name)
+			continue // links are the project's own: one may not spoil all releases
+		}
 		if raw.size < 0 {
 			return nil, fmt.Errorf("release %s: asset %s: size %d is negative", tag, raw.name, raw.size)
 		}
@@ -409,8 +423,16 @@ func (c *Client) assets(comp *component.Component, tag string, raws []rawAsset) 
 	return out, nil
 }
 
+// encrypted reports whether a component's releases are listed over https.
+func (c *Client) encrypted(comp *component.Component) bool {
+	base := map[component.SourceType]string{
+		component.SourceGitHub: c.opts.GitHubURL, component.SourceGitLab: c.opts.GitLabURL, component.SourceGrafana: c.opts.GrafanaURL,
+	}[comp.Source.Type]
+	return strings.HasPrefix(strings.ToLower(base), "https://")
+}
+
 // validName reports whether s can name a file in a directory.
 func validName(s string) bool {
 	return s != "" && s != "." && s != ".." && len(s) <= 255 &&
-		!strings.ContainsFunc(s, func(r rune) bool { return r == '/' || r == '\\' || r < 0x20 || r == 0x7f })
+		!strings.ContainsFunc(s, func(r rune) bool { return r == '/' || r == '\\' || !unicode.IsPrint(r) })
 }

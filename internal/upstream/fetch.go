@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/redirect"
 )
 
 const (
@@ -19,7 +21,9 @@ const (
 	maxTries     = 3               // requests for one answer
 	maxWait      = 2 * time.Second // longest wait for a rate limit before it is reported instead
 	maxRedirects = 5
-	defaultPause = time.Minute // when a rate limit does not say how long it lasts
+	defaultPause = time.Minute    // when a rate limit does not say how long it lasts
+	maxListing   = 6              // timeouts of one request that all pages of a list may take together
+	maxPause     = 24 * time.Hour // longest that a host is not asked for what it once answered
 )
 
 // request is one question to an upstream.
@@ -213,6 +217,9 @@ func (c *Client) refuse(resp *http.Response, u *url.URL, unknown func(int, time.
 	if wait := until.Sub(now); wait <= maxWait {
 		return &pauseError{RetryAfterError: &backoff.RetryAfterError{Duration: max(wait, 0)}, err: err}
 	}
+	if until.Sub(now) > maxPause { // until a wrong clock's year 2500, nobody would ask again
+		until = now.Add(maxPause)
+	}
 	c.mu.Lock()
 	c.blocked[origin(u)] = &refusal{status: resp.StatusCode, until: until, message: status.Error()}
 	c.mu.Unlock()
@@ -318,17 +325,17 @@ type redirectError struct{ reason string }
 
 func (e *redirectError) Error() string { return e.reason }
 
-// checkRedirect follows a few redirects, never from https to http, and takes
-// the tokens off at the first one that leaves the host. net/http does that for
+// checkRedirect follows a few redirects, by the rules of package redirect, and
+// takes the tokens off at the first one that leaves the host. net/http does that for
 // Authorization alone, and not for subdomains.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	from := via[len(via)-1].URL
 	to := origin(req.URL)
-	switch {
-	case len(via) > maxRedirects:
+	if len(via) > maxRedirects {
 		return &redirectError{fmt.Sprintf("more than %d redirects, the last to %s", maxRedirects, to)}
-	case from.Scheme == "https" && req.URL.Scheme != "https":
-		return &redirectError{"redirect from https to " + to + " refused: it drops the encryption"}
+	}
+	if err := redirect.Check(req.Context(), from, req.URL); err != nil {
+		return &redirectError{err.Error()}
 	}
 	if pinned, ok := req.Context().Value(pinnedKey{}).(bool); ok && pinned && !strings.EqualFold(req.URL.Hostname(), from.Hostname()) {
 		return &redirectError{"redirect to another host, " + to + ", refused: a mirror is only followed on its own host"}

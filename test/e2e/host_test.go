@@ -27,6 +27,9 @@ import (
 
 const program = "/usr/local/bin/observability-upgrade"
 
+// releaseAddress is where the release server listens in the container.
+const releaseAddress = "127.0.0.1:8081"
+
 // built holds what all tests share: the kit and the program, built once.
 var built struct {
 	once sync.Once
@@ -78,6 +81,7 @@ type host struct {
 	t        testing.TB
 	ctx      context.Context
 	kit      *rig.Kit
+	bin      string // the program, where it is not at the constant's path
 	releases string // directory that the server serves
 	server   *releaseserver.Server
 }
@@ -93,26 +97,36 @@ func newHost(t testing.TB, install map[string]string, offer map[string][]string)
 func newHostWith(t testing.TB, o rig.Options, install map[string]string, offer map[string][]string) *host {
 	t.Helper()
 	kit, bin := shared(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+	limit := 15 * time.Minute
+	if campaign() {
+		limit = 2 * time.Hour
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
 	h := &host{t: t, ctx: ctx, kit: kit, releases: t.TempDir()}
 	h.Container = kit.Start(ctx, t, o)
 	h.check(h.InstallStack(ctx, install))
 	h.check(h.CopyIn(bin, program, 0o755))
-	h.check(kit.ReleaseDir(h.releases, offer))
-	h.server = releaseserver.New(releaseserver.Options{Dir: h.releases})
-	l, err := h.Listen(ctx, "tcp", "127.0.0.1:8081")
-	h.check(err)
-	srv := &http.Server{Handler: h.server, ReadHeaderTimeout: 10 * time.Second}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = srv.Serve(l) }()
-	t.Cleanup(func() { _ = srv.Close(); <-done })
+	h.offer(offer)
 	h.file("/etc/observability/upgrade-policy.yaml", "upstream: {github: {api_url: \"http://127.0.0.1:8081\"}, cache_ttl: 0s}\n"+
 		"timeouts: {stop: 30s, start: 30s, health: 30s}\nretention: {backups: 50}\n")
 	for name := range install {
 		h.settle(name, "1s")
 	}
 	return h
+}
+
+// offer serves releases of the lines given at releaseAddress.
+func (h *host) offer(lines map[string][]string) {
+	h.t.Helper()
+	h.check(h.kit.ReleaseDir(h.releases, lines))
+	h.server = releaseserver.New(releaseserver.Options{Dir: h.releases})
+	l, err := h.Listen(h.ctx, "tcp", releaseAddress)
+	h.check(err)
+	srv := &http.Server{Handler: h.server, ReadHeaderTimeout: 10 * time.Second}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Serve(l) }()
+	h.t.Cleanup(func() { _ = srv.Close(); <-done })
 }
 
 func (h *host) settle(component, d string) {
@@ -135,7 +149,11 @@ func (h *host) file(path, content string) {
 // upgrade runs the program and insists on its exit code.
 func (h *host) upgrade(code int, args ...string) rig.Result {
 	h.t.Helper()
-	res, err := h.Run(h.ctx, append([]string{program}, args...)...)
+	bin := program
+	if h.bin != "" {
+		bin = h.bin
+	}
+	res, err := h.Run(h.ctx, append([]string{bin}, args...)...)
 	h.check(err)
 	if res.ExitCode != code {
 		h.t.Fatalf("%v: exit code %d, want %d\n%s", args, res.ExitCode, code, res)
@@ -333,7 +351,7 @@ func (h *host) publish(component, repo, version string, files map[string]string)
 	dir := filepath.Join(h.releases, "github", repo, "v"+version)
 	h.check(os.MkdirAll(dir, 0o755))
 	path := filepath.Join(dir, top+".tar.gz")
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may be a link to the rig's own
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may be a link to that of the cache
 		h.t.Fatal(err)
 	}
 	h.check(os.WriteFile(path, data, 0o644))

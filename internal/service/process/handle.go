@@ -94,7 +94,7 @@ func (h *handle) wait(ctx context.Context, timeout time.Duration) (bool, error) 
 	conn, err := h.f.SyscallConn()
 	if err == nil {
 		err = conn.Read(func(fd uintptr) bool {
-			n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+			n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) //nolint:gosec // a file descriptor
 			return n > 0
 		})
 	}

@@ -14,7 +14,7 @@ import (
 // The marks a process and all it starts carry in their environment.
 const (
 	nameVar  = "OBSERVABILITY_UPGRADE_SERVICE"
-	tokenVar = "OBSERVABILITY_UPGRADE_SERVICE_TOKEN"
+	tokenVar = "OBSERVABILITY_UPGRADE_SERVICE_TOKEN" //nolint:gosec // the name of a variable; what is in it is drawn anew for each process
 )
 
 // proc is what tells one process from another that later has its number. See

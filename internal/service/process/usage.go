@@ -33,8 +33,8 @@ func (m *Manager) Usage(ctx context.Context, s service.Service) (service.Usage, 
 	u.At = time.Now()
 	u.Limit(service.GroupsOf(r.PID))
 	for _, p := range procs {
-		u.CPU += time.Duration(p.cpu) * time.Second / ticksPerSecond
-		u.Memory += p.pages * uint64(os.Getpagesize())
+		u.CPU += time.Duration(p.cpu) * time.Second / ticksPerSecond //nolint:gosec // 292 years
+		u.Memory += p.pages * uint64(os.Getpagesize())               //nolint:gosec // positive
 	}
 	return u, nil
 }

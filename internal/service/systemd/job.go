@@ -31,7 +31,7 @@ func (m *Manager) submit(ctx context.Context, unit, verb string, start func(conn
 	err := m.do(ctx, func(conn *dbus.Conn) error {
 		j.done = make(chan string, 1) // systemd's answer must not block anybody
 		id, err := start(conn, j.done)
-		j.id = uint32(id)
+		j.id = uint32(id) //nolint:gosec // a job has a uint32 on the bus: org.freedesktop.systemd1(5)
 		return err
 	})
 	if err != nil {

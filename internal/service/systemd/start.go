@@ -168,7 +168,7 @@ func watch(pid int, timeout time.Duration) (bool, error) {
 		return false, err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(max(timeout, 0).Milliseconds()))
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(max(timeout, 0).Milliseconds())) //nolint:gosec // a file descriptor
 	if errors.Is(err, unix.EINTR) {
 		return false, nil
 	}

@@ -198,7 +198,7 @@ func (m *Manager) Signal(ctx context.Context, s service.Service, sig syscall.Sig
 	if u.mainPID() == 0 {
 		return &service.NotRunningError{Unit: s.Unit}
 	}
-	err = m.do(ctx, func(conn *dbus.Conn) error { return conn.KillUnitWithTarget(ctx, s.Unit, dbus.Main, int32(sig)) })
+	err = m.do(ctx, func(conn *dbus.Conn) error { return conn.KillUnitWithTarget(ctx, s.Unit, dbus.Main, int32(sig)) }) //nolint:gosec // signals end at 64
 	if err != nil {
 		return refused(s.Unit, "signal", err)
 	}

@@ -142,7 +142,7 @@ func (m *Manager) status(u unit) service.Status {
 		st.InvocationID = fmt.Sprintf("%x", id)
 	}
 	if usec, ok := u.props["ExecMainStartTimestamp"].(uint64); ok && usec > 0 {
-		st.StartedAt = time.UnixMicro(int64(usec))
+		st.StartedAt = time.UnixMicro(int64(usec)) //nolint:gosec // the year 294247
 	}
 	if len(st.ExecStart) > 0 {
 		st.ExecPath = st.ExecStart[0]

@@ -27,7 +27,7 @@ func (m *Manager) Usage(ctx context.Context, s service.Service) (service.Usage, 
 		return service.Usage{}, fmt.Errorf("systemd does not account for the processor time of %s (CPUAccounting=)", s.Label())
 	}
 	use := service.HostLimits()
-	use.At, use.CPU = time.Now(), time.Duration(cpu)
+	use.At, use.CPU = time.Now(), time.Duration(cpu) //nolint:gosec // 292 years
 	var groups []service.Group
 	if name := u.str("ControlGroup"); strings.Trim(name, "/") != "" { // the root group is never a unit's
 		groups = service.NamedGroups(name)

@@ -41,6 +41,9 @@ func (c *Container) Command(ctx context.Context, args ...string) *exec.Cmd {
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8",
 	}, args...)
 	cmd := exec.CommandContext(ctx, "nsenter", all...)
+	// As one of a login has: the kernel shares the processor out among sessions
+	// (sched(7), autogroup), and a hundred containers' commands are not one of them.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Cancel = func() error {
 		return errors.Join(c.Kill(cmd, syscall.SIGKILL), cmd.Process.Kill())
 	}

@@ -1,0 +1,4 @@
+package run
+
+// PruneRuns removes old runs.
+var PruneRuns = (*Books).pruneRuns
