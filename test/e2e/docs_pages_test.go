@@ -208,7 +208,7 @@ var recovery = document{
 // blockOf is the block of the page that holds a text.
 func blockOf(r *reader, language, text string) string {
 	r.t.Helper()
-	for _, b := range blocks(r.t, r.page.name) {
+	for _, b := range documentBlocks(r.t, r.page.name) {
 		if b.Language == language && strings.Contains(b.Text, text) {
 			return b.Text
 		}

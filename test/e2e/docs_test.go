@@ -50,7 +50,7 @@ var hosts = map[string]struct {
 	"many":  {newFleet, []document{fleet, discovery}},
 	"runs":  {func(t *testing.T) *host { return newHost(t, old, newer) }, []document{dataCopies, history}},
 	"down":  {func(t *testing.T) *host { return newHost(t, map[string]string{"prometheus": "2.42"}, newer) }, []document{recovery}},
-	"desk":  {func(t *testing.T) *host { return newHost(t, map[string]string{"prometheus": "2.42"}, newer) }, []document{configuration, components, airGapped, notifications, signatures, unattended}},
+	"desk":  {func(t *testing.T) *host { return newHost(t, map[string]string{"prometheus": "2.42"}, newer) }, []document{configuration, components, airGapped, notifications, signatures, security, unattended}},
 	"views": {func(t *testing.T) *host { return newHost(t, old, newer) }, []document{health, vulnerabilities, statusPage, logsAndTraces, monitoring}},
 }
 
@@ -86,7 +86,7 @@ func TestDocumentationIsFollowed(t *testing.T) {
 	for _, name := range names {
 		shown := map[string]bool{}
 		acts := false
-		for _, b := range blocks(t, name) {
+		for _, b := range documentBlocks(t, name) {
 			acts = acts || b.File != "" || b.Language == "ini"
 			if b.Language == "ini" && b.File == "" {
 				t.Errorf("%s: the first line does not say which file it is", b.Where())
