@@ -367,3 +367,10 @@ var monitoring = document{
 		}},
 	},
 }
+
+var security = document{
+	name: "docs/security.md",
+	setup: func(r *reader) {
+		r.upgrade(0, "auto-enable", "--policy=patch_only")
+	},
+}

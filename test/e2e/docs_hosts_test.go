@@ -144,7 +144,7 @@ func TestFleetByAnsible(t *testing.T) {
 		quoted = append(quoted, "'"+a+"'")
 	}
 	var playbook string
-	for _, b := range blocks(t, "docs/fleet.md") {
+	for _, b := range documentBlocks(t, "docs/fleet.md") {
 		if strings.HasPrefix(b.Text, "# upgrade.yml\n") {
 			playbook = b.Text
 		}

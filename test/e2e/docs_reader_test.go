@@ -64,7 +64,7 @@ func (r *reader) follow(d document) {
 	if d.setup != nil {
 		d.setup(r)
 	}
-	for _, b := range blocks(r.t, d.name) {
+	for _, b := range documentBlocks(r.t, d.name) {
 		r.setEnv = ""
 		for text, file := range d.files {
 			if strings.Contains(b.Text, text) {
@@ -258,8 +258,8 @@ func is(text string) func(*reader) string { return func(*reader) string { return
 
 func noted(name string) func(*reader) string { return func(r *reader) string { return r.notes[name] } }
 
-// blocks are those of a document.
-func blocks(t testing.TB, name string) []doctest.Block {
+// documentBlocks are those of a document.
+func documentBlocks(t testing.TB, name string) []doctest.Block {
 	t.Helper()
 	out, err := doctest.Blocks(repository, name)
 	if err != nil {

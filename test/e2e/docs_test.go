@@ -27,6 +27,11 @@ var elsewhere = map[string]map[string]string{
 	"docs/fleet.md": {
 		"ansible-playbook -i hosts.ini upgrade.yml": "on a machine with Ansible: TestFleetByAnsible",
 	},
+	"docs/hostile-input.md": {
+		"go test ./internal/artifact ./internal/upstream -run 'Hostile|Bombs|Many'": "on the machine that builds; `make unit` runs them",
+		"go test ./test/script -run 'TestEveryFault|TestHostileReleases'":           "on the machine that builds; `make unit` runs them",
+		"make fuzz FUZZTIME=10m FUZZ='artifact'":                                    "takes 10 minutes a target; `make fuzz` runs all",
+	},
 	"docs/signatures.md": {
 		"cosign trusted-root create --with-default-services --out trusted_root.json": "asks Sigstore on the Internet; TestPublicSigstore in internal/artifact verifies by a root that was made so",
 	},
@@ -34,6 +39,7 @@ var elsewhere = map[string]map[string]string{
 
 // others are documents that other tests follow, or that are not instructions.
 var others = map[string]string{
+	"docs/campaign.md":      "for the machine that builds; `make unit` runs a slice of the campaign",
 	"docs/install.md":       "TestPackages (packages_test.go) follows it on fresh hosts",
 	"docs/releasing.md":     "TestPackages (packages_test.go) follows it",
 	"docs/specification.md": "how the program was asked for; reference.md says what it does",
@@ -50,7 +56,7 @@ var hosts = map[string]struct {
 	"many":  {newFleet, []document{fleet, discovery}},
 	"runs":  {func(t *testing.T) *host { return newHost(t, old, newer) }, []document{dataCopies, history}},
 	"down":  {func(t *testing.T) *host { return newHost(t, map[string]string{"prometheus": "2.42"}, newer) }, []document{recovery}},
-	"desk":  {func(t *testing.T) *host { return newHost(t, map[string]string{"prometheus": "2.42"}, newer) }, []document{configuration, components, airGapped, notifications, signatures, unattended}},
+	"desk":  {func(t *testing.T) *host { return newHost(t, map[string]string{"prometheus": "2.42"}, newer) }, []document{configuration, components, airGapped, notifications, signatures, security, unattended}},
 	"views": {func(t *testing.T) *host { return newHost(t, old, newer) }, []document{health, vulnerabilities, statusPage, logsAndTraces, monitoring}},
 }
 
@@ -86,7 +92,7 @@ func TestDocumentationIsFollowed(t *testing.T) {
 	for _, name := range names {
 		shown := map[string]bool{}
 		acts := false
-		for _, b := range blocks(t, name) {
+		for _, b := range documentBlocks(t, name) {
 			acts = acts || b.File != "" || b.Language == "ini"
 			if b.Language == "ini" && b.File == "" {
 				t.Errorf("%s: the first line does not say which file it is", b.Where())
