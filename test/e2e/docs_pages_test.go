@@ -88,7 +88,7 @@ var firstUpgrade = document{
 			r.notes["apply"] = r.lastRun()
 		}},
 		command("history"): {says: "success"},
-		command("verify"):  {says: "healthy"},
+		command("verify"):  {says: "healthy", first: (*reader).waitSampled},
 		command("rollback", "--list"): {after: func(r *reader) {
 			if !strings.Contains(r.told, r.notes["apply"]) {
 				r.t.Errorf("no %s in %s", r.notes["apply"], r.told)

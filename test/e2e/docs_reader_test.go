@@ -250,9 +250,6 @@ func (r *reader) secret(name, value string) {
 // answer is a step at which the reader says yes.
 func answer(says string) step { return step{types: "y\n", says: says} }
 
-// fails is a step that ends with an exit code on purpose.
-func fails(code int, why string) step { return step{code: code, why: why} }
-
 // is a fixed word, noted one that a step remembered.
 func is(text string) func(*reader) string { return func(*reader) string { return text } }
 

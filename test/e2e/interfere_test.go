@@ -252,7 +252,8 @@ func TestClockJumps(t *testing.T) {
 		}
 	}
 	t.Log(ids)
-	if out := h.upgrade(0, "apply", "--yes"); !strings.Contains(out.Stdout, "the clock is ") {
+	// Only there a run began while the clock was ahead.
+	if out := h.upgrade(0, "apply", "--yes"); campaign() && !strings.Contains(out.Stdout, "the clock is ") {
 		t.Errorf("nobody is told that the clock is behind: %s", out)
 	}
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -147,13 +148,13 @@ func TestRollbackTo(t *testing.T) {
 func (h *host) wrapped(run string) {
 	h.t.Helper()
 	r := h.release("prometheus", "2.53")
-	for _, b := range []string{"prometheus", "promtool"} {
-		h.check(h.MkdirAll("/opt/real"))
-		h.check(h.CopyIn(r.Dir+"/"+b, "/opt/real/"+b, 0o755))
-	}
+	h.check(h.MkdirAll("/opt/real"))
+	h.check(h.CopyIn(r.Dir+"/prometheus", "/opt/real/prometheus", 0o755))
+	promtool, err := os.ReadFile(r.Dir + "/promtool")
+	h.check(err)
 	h.publish("prometheus", "prometheus/prometheus", r.Version, map[string]string{
-		"prometheus": "#!/bin/sh\n[ \"$1\" = --version ] && exec /opt/real/prometheus --version\n" + run + "\n",
-		"promtool":   "#!/bin/sh\nexec /opt/real/promtool \"$@\"\n",
+		"prometheus": "#!/bin/sh\n[ \"$1\" = --version ] && { echo prometheus, version " + r.Version + "; exit; }\n" + run + "\n",
+		"promtool":   string(promtool),
 	})
 }
 

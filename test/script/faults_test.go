@@ -306,7 +306,7 @@ func TestHostileReleases(t *testing.T) {
 		"the version before":         {renamed(t, old, "1.0.0", "1.1.0"), "expected 1.1.0, the downloaded pulse says 1.0.0"},
 		"a version of its own":       {program("#!/bin/sh\necho pulse, version 9.9.9\n"), "says 9.9.9"},
 		"no version":                 {program("#!/bin/sh\necho '\x1b[2J'\n"), "it tells no version"},
-		"a version without end":      {program("#!/bin/sh\nexec yes\n"), "did not end within|tells no version"},
+		"a version without end":      {program("#!/bin/sh\nexec yes\n"), "it printed more than 16 MiB"},
 		"a program that hangs":       {program("#!/bin/sh\nsleep 1000\n"), "did not end within"},
 		"a program that fails":       {program("#!/bin/sh\necho no >&2\nexit 3\n"), "exit status 3"},
 	} {
