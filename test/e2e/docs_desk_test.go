@@ -176,7 +176,7 @@ var health = document{
 		r.file("/etc/observability/keys/ca.pem", string(r.certificate().PEM))
 	},
 	steps: map[string]step{
-		command("verify"):                  {says: "(?s)prometheus.*healthy"},
+		command("verify"):                  {says: "(?s)prometheus.*healthy", first: (*reader).waitSampled},
 		command("verify", "--integration"): {says: "(?i)alertmanager"},
 		command("restart", "--all"):        {says: "(?s)prometheus.*healthy"},
 	},
