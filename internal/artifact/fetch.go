@@ -34,6 +34,7 @@ type body struct {
 	cancel context.CancelCauseFunc
 	conn   context.Context // of the connection
 	tries  int
+	last   error // of the try before this one
 }
 
 var (
@@ -97,7 +98,7 @@ func (b *body) readConn(p []byte) (int, error) {
 func (b *body) Read(p []byte) (int, error) {
 	for {
 		if err := b.ctx.Err(); err != nil {
-			return 0, err
+			return 0, b.ranOut(err)
 		}
 		if b.size > 0 && b.offset > b.size {
 			return 0, &SizeError{Asset: b.asset.Name, Expected: b.size, Got: b.offset}
@@ -119,7 +120,7 @@ func (b *body) Read(p []byte) (int, error) {
 		n, err := b.readConn(p)
 		if n > 0 {
 			b.offset += int64(n)
-			b.tries = 0
+			b.tries, b.last = 0, nil
 			b.count(int64(n))
 			if b.size > 0 && b.offset > b.size {
 				return 0, &SizeError{Asset: b.asset.Name, Expected: b.size, Got: b.offset}
@@ -157,11 +158,15 @@ func (e waitError) Unwrap() error { return e.error }
 
 // retry waits before the next try, or returns the error when there is none.
 func (b *body) retry(err error) error {
+	if b.ctx.Err() != nil {
+		return b.ranOut(err)
+	}
 	var permanent permanentError
-	if errors.As(err, &permanent) || b.ctx.Err() != nil {
+	if errors.As(err, &permanent) {
 		return fmt.Errorf("download %s: %w", b.asset.Name, err)
 	}
 	b.tries++
+	b.last = err
 	if b.tries >= b.store.Retries {
 		return fmt.Errorf("download %s: %w (tried %d times)", b.asset.Name, err, b.tries)
 	}
@@ -176,10 +181,19 @@ func (b *body) retry(err error) error {
 	defer t.Stop()
 	select {
 	case <-b.ctx.Done():
-		return b.ctx.Err()
+		return b.ranOut(b.ctx.Err())
 	case <-t.C:
 		return nil
 	}
+}
+
+// ranOut is the error of a try that our own end of time cut off: what ailed the
+// try before it is what there is to mend.
+func (b *body) ranOut(err error) error {
+	if b.last == nil {
+		return fmt.Errorf("download %s: %w", b.asset.Name, err)
+	}
+	return fmt.Errorf("download %s: %w (tried %d times): %w", b.asset.Name, b.last, b.tries, err)
 }
 
 func (b *body) connect() error {

@@ -15,6 +15,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/service"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
@@ -53,6 +54,10 @@ type Swap struct {
 
 // unfinished is where a copy for Beside is made.
 func (s *Swap) unfinished() string { return s.Beside + ".part" }
+
+// What a file's digest is before and after the swap.
+func before(s Swap) string { return s.Old }
+func after(s Swap) string  { return s.New }
 
 // Change is everything a run does to one component. It is journaled whole, so
 // that recovery needs nothing but the journal and the backup point.
@@ -103,6 +108,17 @@ func (c *Change) Set() string {
 
 // key names one change of a run: a component may be changed more than once.
 func (c *Change) key() string { return c.Set() + " " + c.From.String() + " " + c.To.String() }
+
+// filesAre reports whether all its files have the digests that of tells. It is false
+// where that cannot be known.
+func (c *Change) filesAre(of func(Swap) string) bool {
+	for _, s := range c.Swaps {
+		if have, err := hostfs.Digest(s.Path); err != nil || have != of(s) {
+			return false
+		}
+	}
+	return true
+}
 
 func (c *Change) planned() Planned {
 	return Planned{Name: c.Component, Instance: c.Instance, From: c.From.String(), To: c.To.String()}

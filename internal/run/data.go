@@ -103,7 +103,7 @@ func (r *running) fingerprint(ctx context.Context, ch Change) error {
 	if missing := print.Missing(); missing != "" {
 		r.Logger.Info("not part of the fingerprint", "component", ch.Component, "missing", missing)
 	}
-	return r.note(StepFingerprint, note{Component: ch.Component, Instance: ch.Instance, Fingerprint: &print, Was: &was})
+	return r.noteOf(ch, StepFingerprint, note{Fingerprint: &print, Was: &was})
 }
 
 // compare proves that the component answers as it must after the change; after an

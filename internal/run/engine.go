@@ -183,6 +183,7 @@ type running struct {
 	warnings []string
 	stuck    bool    // an undo could not restore the files: the journal stays open
 	unsure   bool    // the journal may say, or not, that a change is committed
+	between  bool    // other instances are to be taken back after the one at work
 	working  *Change // the one at work, for its events
 
 	// By Change.key:
@@ -195,14 +196,16 @@ type running struct {
 
 	already map[string]bool // paths that an earlier instance of the run put the new files in
 
-	unrecorded map[string]bool // components of which an outcome could not be recorded
+	down map[string][]string // by component: instances that a recovery did not bring back to health
+
+	unrecorded map[string]bool // components of which the journal does not say that an outcome is recorded
 }
 
 func (e *Engine) newRunning() *running {
 	return &running{
 		Engine: e,
 		prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, drained: map[string]bool{},
-		dirty: map[string]bool{}, crashed: map[string]int{}, already: map[string]bool{}, unrecorded: map[string]bool{},
+		dirty: map[string]bool{}, crashed: map[string]int{}, already: map[string]bool{}, unrecorded: map[string]bool{}, down: map[string][]string{},
 	}
 }
 
@@ -210,6 +213,7 @@ func (e *Engine) newRunning() *running {
 type note struct {
 	Component string   `json:"component,omitempty"`
 	Instance  string   `json:"instance,omitempty"`
+	To        string   `json:"to,omitempty"` // the change's: a component may have several
 	Reason    string   `json:"reason,omitempty"`
 	Started   bool     `json:"started,omitempty"` // with Reason: what is undone was started
 	Outcome   *Outcome `json:"outcome,omitempty"`
@@ -219,7 +223,19 @@ type note struct {
 	Was         *health.Fingerprint `json:"was,omitempty"`
 }
 
+// of reports whether a record is one of a change. Those of earlier versions of this
+// program do not tell its version.
+func (n *note) of(ch *Change) bool {
+	return ch.Component == n.Component && ch.Instance == n.Instance && (n.To == "" || n.To == ch.To.String())
+}
+
 func (r *running) note(step Step, data any) error { return r.journal.Append(string(step), data) }
+
+// noteOf journals a step of a change.
+func (r *running) noteOf(ch Change, step Step, n note) error {
+	n.Component, n.Instance, n.To = ch.Component, ch.Instance, ch.To.String()
+	return r.note(step, n)
+}
 
 func (r *running) execute(ctx context.Context) (Result, error) {
 	if err := r.begin(ctx); err != nil {
@@ -343,12 +359,14 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 	start := r.Now()
 	r.working = &ch
 	out := Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: Failed}
+	var left error // out of its balancer
 	journaled := r.note(stepChange, ch)
 	err := journaled
 	if err == nil {
 		err = r.prepare(ctx, ch)
 		if err != nil && !errors.Is(err, hostfs.ErrCrashed) {
-			err = errors.Join(err, r.readmit(context.WithoutCancel(ctx), ch))
+			left = r.readmit(context.WithoutCancel(ctx), ch)
+			err = errors.Join(err, left)
 		}
 	}
 	if err != nil {
@@ -361,9 +379,13 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 			return out, err
 		}
 		err = fmt.Errorf("%s: prepare: %w; nothing of it was changed", ch.Set(), err)
-		if journaled != nil {
-			// The journal knows nothing of it, so there is nothing to close there.
-			return out, errors.Join(err, r.Recorder.Record(ctx, r.head, ch, out))
+		if ch.Rolling != nil && !ch.remote() && ch.filesAre(after) {
+			r.warn("%s goes on running %s, and starts as %s when it is restarted: the instances share their files", ch.Set(), ch.From, ch.To)
+		}
+		if journaled != nil || left != nil {
+			// The run stays open. Of instances that share their files, recovery takes back
+			// those that came before this one.
+			return out, r.leaveOpen(err)
 		}
 		return out, errors.Join(err, r.close(ctx, ch, &out))
 	}
@@ -431,7 +453,7 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 		out.Status = RolledBack
 	}
 	out.Duration = Seconds(r.Now().Sub(start))
-	if err := r.note(stepCommitted, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); err != nil {
+	if err := r.noteOf(ch, stepCommitted, note{Outcome: out}); err != nil {
 		out.Status = Failed
 		r.unsure = true
 		return err
@@ -536,30 +558,18 @@ func (r *running) close(ctx context.Context, ch Change, out *Outcome) error {
 		r.warn("%s: its outcome is recorded by the next run, after that of an earlier step", ch.Set())
 		return nil
 	}
-	if err := r.Recorder.Record(ctx, r.head, ch, *out); err != nil {
-		if errors.Is(err, hostfs.ErrCrashed) {
-			return err
-		}
-		r.warn("%s: its outcome could not be recorded: %v; the next run tries again", ch.Component, err)
-		r.stuck, r.unrecorded[ch.Component] = true, true
-		return nil
+	err := r.Recorder.Record(ctx, r.head, ch, *out)
+	if err != nil {
+		err = fmt.Errorf("its outcome could not be recorded: %w", err)
+	} else if err = errors.Join(r.clearBeside(ch), r.clearData(ch)); err == nil {
+		err = r.noteOf(ch, stepRecorded, note{Outcome: out})
 	}
-	if err := errors.Join(r.clearBeside(ch), r.clearData(ch)); err != nil {
-		if errors.Is(err, hostfs.ErrCrashed) {
-			return err
-		}
-		r.warn("%s: %v; the next run tries again", ch.Component, err)
-		r.stuck = true
-		return nil
+	if err == nil || errors.Is(err, hostfs.ErrCrashed) {
+		return err
 	}
-	if err := r.note(stepRecorded, note{Component: ch.Component, Instance: ch.Instance, Outcome: out}); err != nil {
-		if errors.Is(err, hostfs.ErrCrashed) {
-			return err
-		}
-		r.warn("%s: %v", ch.Component, err)
-		r.stuck = true
-	}
-	return nil
+	r.warn("%s: %v; the next run tries again", ch.Set(), err)
+	r.unrecorded[ch.Component] = true
+	return r.leaveOpen(nil)
 }
 
 // step journals a step's intent, announces it and does it.
@@ -575,7 +585,7 @@ func (r *running) intend(ctx context.Context, ch Change, st Step) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return r.note(st, note{Component: ch.Component, Instance: ch.Instance})
+	return r.noteOf(ch, st, note{})
 }
 
 // act announces a step whose intent is journaled, and does it.

@@ -76,11 +76,29 @@ func (b *Books) recordHistory(ctx context.Context, run Header, ch Change, out Ou
 		row.Status, row.RollbackTimestamp = history.RolledBack, &at
 		failed := false
 		row.HealthCheckPassed = &failed
+	case Failed:
+		row.Status = history.Failed
+		if kept, err := arrivedBefore(ctx, db, row); err != nil || kept {
+			return err
+		}
 	default:
 		row.Status = history.Failed
 	}
 	_, err = db.Record(ctx, row)
 	return err
+}
+
+// arrivedBefore reports whether another instance of the component arrived in the same
+// run: one that failed before it was touched leaves the new files in place, and the
+// row says what they are. The run's result tells of the instance.
+func arrivedBefore(ctx context.Context, db *history.DB, row history.Upgrade) (bool, error) {
+	rows, err := db.List(ctx, history.Filter{RunID: row.RunID, Components: []string{row.Component}, Status: history.Success})
+	for _, r := range rows {
+		if r.NewVersion == row.NewVersion {
+			return true, err
+		}
+	}
+	return false, err
 }
 
 // markHistory has the history follow a rollback: the upgrades made since its
@@ -96,7 +114,7 @@ func markHistory(ctx context.Context, db *history.DB, run Header, ch Change, out
 	switch {
 	case out.arrived(Rollback):
 		return errors.Join(db.MarkRolledBack(ctx, undone), db.MarkInForce(ctx, ch.Redoes))
-	case out.returned(Rollback):
+	case out.returned(Rollback), ch.Rolling != nil && !ch.remote() && ch.filesAre(before):
 		return errors.Join(db.MarkInForce(ctx, undone), db.MarkRolledBack(ctx, ch.Redoes))
 	}
 	return nil
@@ -131,7 +149,7 @@ func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outc
 			if c.BinaryPath, c.Binaries = ch.Executable, ch.Binaries; ch.Instance == "" || c.Service == "" {
 				c.Service = ch.Service.Unit
 			}
-			setChecksums(&c, ch, func(s Swap) string { return s.New })
+			setChecksums(&c, ch, after)
 			c.AddBackup(state.Backup{Version: out.From.String(), Timestamp: filepath.Base(run.BackupPath), Path: run.BackupPath})
 			c.ClearFailed(out.To.String())
 			f.Components[out.Name] = c
@@ -144,31 +162,36 @@ func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outc
 }
 
 // recordInstance keeps the version of each instance. The files of those on this
-// host are shared: when one instance was brought back, they are the old ones.
+// host are shared: when one instance was brought back, they are the old ones, and so
+// they may be where it was brought back and is not healthy.
 func recordInstance(f *state.File, run Header, ch Change, out Outcome) {
 	if ch.Instance == "" {
 		return
 	}
 	c := f.Components[out.Name]
-	at := out.From
-	switch {
-	case out.arrived(run.Operation):
-		at = out.To
-	case !out.returned(run.Operation):
+	arrived, returned := out.arrived(run.Operation), out.returned(run.Operation)
+	putBack := !arrived && !ch.remote() && (returned || c.CurrentVersion == out.To.String() && ch.filesAre(before))
+	if !arrived && !returned && !putBack {
 		return // nobody knows
-	case !ch.remote():
+	}
+	if putBack {
 		c.CurrentVersion, c.PreviousVersion = out.From.String(), ""
 		for _, b := range c.Backups {
 			if b.Timestamp != filepath.Base(run.BackupPath) && b.Version != c.CurrentVersion {
 				c.PreviousVersion = b.Version
 			}
 		}
-		setChecksums(&c, ch, func(s Swap) string { return s.Old })
+		setChecksums(&c, ch, before)
 	}
 	if c.Instances == nil {
 		c.Instances = map[string]string{}
 	}
-	c.Instances[ch.Instance] = at.String()
+	switch {
+	case arrived:
+		c.Instances[ch.Instance] = out.To.String()
+	case returned:
+		c.Instances[ch.Instance] = out.From.String()
+	}
 	f.Components[out.Name] = c
 }
 

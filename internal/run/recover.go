@@ -1,11 +1,13 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
@@ -123,17 +125,30 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 	settled := map[*progress]Outcome{}
 	for _, p := range byUrgency(order, takenBack) {
 		if takenBack[p] {
+			if ill := r.outOfService(p); ill != "" {
+				// While one instance is down the others serve: the next recovery begins with
+				// that one again.
+				r.warn("%s is left at %s until %s works: it would be an outage", p.change.Set(), p.change.To, ill)
+				settled[p] = *cmp.Or(p.recorded, p.committed)
+				_ = r.leaveOpen(nil)
+				continue
+			}
 			p.committed, p.recorded, p.stopped = nil, nil, true
 			p.reason = interruptedBetween
 		}
 		r.unsure = takenBack[p] // the journal says that it is committed
+		r.between = !takenBack[p] && p.change.Rolling != nil && len(takenBack) > 0
 		out, err := r.settle(ctx, p)
 		if errors.Is(err, hostfs.ErrCrashed) {
 			return nil, err
 		}
 		failure = errors.Join(failure, err)
 		settled[p] = out
+		if out.Status == RollbackFailed {
+			r.down[p.change.Component] = append(r.down[p.change.Component], p.change.Set())
+		}
 	}
+	r.between = false
 	r.unsure = false
 	order, err = r.mendBooted(ctx, order, settled)
 	if errors.Is(err, hostfs.ErrCrashed) {
@@ -149,6 +164,12 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 	r.addUnreached()
 	res, err := r.finish(r.recoveredStatus())
 	return &res, errors.Join(failure, err)
+}
+
+// outOfService names the instances of a component that this recovery could not bring
+// back to health.
+func (r *running) outOfService(p *progress) string {
+	return strings.Join(r.down[p.change.Component], " and ")
 }
 
 func (r *running) replay(rec journal.Record, order []*progress, ended string) ([]*progress, string, error) {
@@ -180,7 +201,7 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 		}
 		of := last
 		for _, p := range order { // a recovery may have come back to an earlier one
-			if p.change.Component == n.Component && p.change.Instance == n.Instance {
+			if n.of(&p.change) {
 				of = p
 			}
 		}
@@ -243,7 +264,7 @@ func (r *running) settle(ctx context.Context, p *progress) (Outcome, error) {
 			err = r.readmit(ctx, ch)
 		}
 		if err == nil {
-			err = r.note(stepRecorded, note{Component: ch.Component, Instance: ch.Instance, Outcome: &out})
+			err = r.noteOf(ch, stepRecorded, note{Outcome: &out})
 		}
 		if err != nil {
 			return out, r.leaveOpen(err)

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -184,11 +185,10 @@ func byUrgency(order []*progress, takenBack map[*progress]bool) []*progress {
 // interrupted reports whether a change was settled, by a recovery before this one,
 // for no fault of its own.
 func (p *progress) interrupted() bool {
-	out := p.recorded
-	if out == nil {
-		out = p.undone
+	if out := cmp.Or(p.recorded, p.undone); out != nil {
+		return WasInterrupted(out.Error)
 	}
-	return out != nil && WasInterrupted(out.Error)
+	return WasInterrupted(p.reason)
 }
 
 // half lists the instances of interrupted rolling changes that are committed
@@ -215,7 +215,7 @@ func half(op Operation, order []*progress, unreached []Planned) map[*progress]bo
 	}
 	// An instance that failed for itself ended the roll-out: the rest stays as it is.
 	for _, p := range order {
-		failed := p.undone != nil || p.recorded != nil && p.recorded.Status != NotAttempted && !p.recorded.arrived(op)
+		failed := p.undone != nil || p.reason != "" || p.recorded != nil && p.recorded.Status != NotAttempted && !p.recorded.arrived(op)
 		if failed && !p.interrupted() {
 			delete(left, p.change.Component+" "+p.change.To.String())
 		}

@@ -75,10 +75,11 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 	if err != nil {
 		out.Status = RollbackFailed
 		out.Error += "; " + err.Error()
-		r.stuck = r.stuck || !restored
 		err = &RollbackError{Component: ch.Set(), Version: ch.From.String(), Restored: restored, Err: err}
-		if !restored {
-			// The journal stays open: `recover` tries again once the cause is gone.
+		if !restored || r.between || r.drained[ch.key()] {
+			// The journal stays open: `recover` tries again once the cause is gone, and puts
+			// the instance back into the balancer.
+			r.stuck = true
 			return errors.Join(err, r.Recorder.Record(ctx, r.head, ch, *out))
 		}
 	}
@@ -93,8 +94,7 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 // is on disk, and without its record recovery only does it once more. So the run
 // goes on, and its journal stays open.
 func (r *running) noteUndo(step Step, ch Change, n note) error {
-	n.Component, n.Instance = ch.Component, ch.Instance
-	err := r.note(step, n)
+	err := r.noteOf(ch, step, n)
 	if err == nil {
 		return nil
 	}
@@ -188,6 +188,9 @@ func (r *running) undoRestart(ctx context.Context, ch Change, out *Outcome, star
 	if errors.Is(err, hostfs.ErrCrashed) {
 		return err
 	}
+	if err != nil && r.drained[ch.key()] {
+		return r.leaveOpen(err) // for recovery to put it back into the balancer
+	}
 	if noteErr := r.noteUndo(stepUndone, ch, note{Outcome: out}); noteErr != nil {
 		return errors.Join(err, noteErr)
 	}
@@ -279,7 +282,7 @@ func (r *running) startedMeanwhile(ctx context.Context, ch Change) error {
 		return err
 	}
 	r.dirty[ch.key()] = true
-	return r.note(StepStart, note{Component: ch.Component, Instance: ch.Instance})
+	return r.noteOf(ch, StepStart, note{})
 }
 
 // putAllBack makes all files of a stopped component what they were, durably.
