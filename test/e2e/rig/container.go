@@ -290,6 +290,13 @@ func (c *Container) kill(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("not dead after 30 s"))
 	defer cancel()
 	r := c.running
+	if r != nil && r.leader != 0 {
+		// First what Command started, which is in no cgroup of the container: no power
+		// cut lets a program find that systemd is dead, and write that down.
+		if err := killOutside(c.Name, r.leader); err != nil {
+			return fmt.Errorf("cut the power of container %s: %w", c.Name, err)
+		}
+	}
 	if err := emptyCgroups(ctx, c.Name); err != nil {
 		return fmt.Errorf("cut the power of container %s: %w", c.Name, err)
 	}

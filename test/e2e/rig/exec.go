@@ -106,23 +106,12 @@ func (c *Container) HostPID(inside int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", leader))
+	pids, err := namespaceProcs(leader)
 	if err != nil {
 		return 0, err
 	}
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return 0, err
-	}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		if ns, err := os.Readlink("/proc/" + e.Name() + "/ns/pid"); err != nil || ns != namespace {
-			continue
-		}
-		status, err := os.ReadFile("/proc/" + e.Name() + "/status")
+	for _, pid := range pids {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		if err != nil {
 			continue
 		}
@@ -134,6 +123,29 @@ func (c *Container) HostPID(inside int) (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("container %s has no process %d", c.Name, inside)
+}
+
+// namespaceProcs lists the processes in the process namespace of one of them.
+func namespaceProcs(leader int) ([]int, error) {
+	namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", leader))
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if ns, err := os.Readlink("/proc/" + e.Name() + "/ns/pid"); err == nil && ns == namespace {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
 }
 
 // MainPID returns the main process of a unit, as the container counts; 0 when

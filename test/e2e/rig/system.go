@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -152,6 +153,26 @@ func cgroupProcs(dir string) []int {
 		return nil
 	})
 	return pids
+}
+
+// killOutside kills the processes in the process namespace of leader that are not in
+// the named cgroup.
+func killOutside(name string, leader int) error {
+	roots, err := cgroupRoots()
+	if err != nil {
+		return err
+	}
+	pids, err := namespaceProcs(leader)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it is dead already
+	}
+	within := cgroupProcs(filepath.Join(roots[0], name))
+	for _, pid := range pids {
+		if !slices.Contains(within, pid) {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+	return err
 }
 
 // emptyCgroups kills all processes in the named cgroup of each hierarchy, waits
