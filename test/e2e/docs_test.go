@@ -62,6 +62,7 @@ var hosts = map[string]struct {
 
 // What the documentation says to type is typed, on real hosts, in its order.
 func TestDocumentation(t *testing.T) {
+	t.Parallel()
 	for name, on := range hosts {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

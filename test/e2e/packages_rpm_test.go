@@ -9,6 +9,7 @@ import (
 // The life of the RPM package, by the real rpm, on what is otherwise a Debian host:
 // what the package needs of others is therefore not asked.
 func TestRPMPackage(t *testing.T) {
+	t.Parallel()
 	h := newPackagedHost(t, map[string]string{"node_exporter": "1.5"}, map[string][]string{"node_exporter": {"1.9"}}, "0.1.0", "0.2.0")
 	h.bring("rpm", "rpm-common", "librpm9", "librpmio9", "liblua5.3-0", "libpopt0")
 	rpm := func(code int, args ...string) string {

@@ -177,6 +177,7 @@ func (h *host) slow(unit, component, version string, args ...string) {
 // The life of the Debian package: installed, upgraded while a run is at work and
 // after one was cut off, removed, and purged.
 func TestDebianPackage(t *testing.T) {
+	t.Parallel()
 	h := newPackagedHost(t, map[string]string{"node_exporter": "1.5"}, map[string][]string{"node_exporter": {"1.9"}}, "0.1.0", "0.2.0")
 	h.dpkg(0, "-i", h.deb("0.1.0"))
 	units := "cd /usr/lib/systemd/system && systemctl is-enabled observability-upgrade-recover.service observability-upgrade-serve.socket observability-upgrade-serve.service observability-upgrade-check.timer"
@@ -337,6 +338,7 @@ func (h *host) typed(dir, block string) string {
 // A person with a fresh host installs the Debian package and does the first upgrade
 // by what the documents say, word for word.
 func TestDocumentedFirstUpgrade(t *testing.T) {
+	t.Parallel()
 	h := newPackagedHost(t, old, newer, "0.1.0")
 	h.bring("minisign", "libsodium23")
 	h.file("/root/0.1.0/minisign.pub", releases.public)

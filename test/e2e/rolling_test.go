@@ -117,7 +117,8 @@ func (h *host) waitReady(url, unit string) {
 
 func isOK(status int, _ []byte) bool { return status == http.StatusOK }
 
-// load asks Prometheus through the balancer all the time.
+// load asks Prometheus through the balancer all the time, by eight at once, each with
+// a pause between its questions.
 type load struct {
 	asked, failed atomic.Int64
 	first         atomic.Pointer[string] // failure
@@ -125,7 +126,7 @@ type load struct {
 	wg            sync.WaitGroup
 }
 
-func (h *host) load() *load {
+func (h *host) load(pause time.Duration) *load {
 	ctx, cancel := context.WithCancel(h.ctx)
 	l := &load{stop: cancel}
 	h.t.Cleanup(l.end)
@@ -142,6 +143,10 @@ func (h *host) load() *load {
 						l.failed.Add(1)
 						l.first.CompareAndSwap(nil, &why)
 					}
+				}
+				select {
+				case <-time.After(pause):
+				case <-ctx.Done():
 				}
 			}
 		}()
@@ -235,7 +240,7 @@ func TestRollingUpgrade(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			h := newPair(t, kind, map[string][]string{"prometheus": {"2.53"}})
-			l := h.load()
+			l := h.load(2 * time.Millisecond)
 			var res result
 			h.document(&res, 0, "apply", "--yes")
 			if res.Status != "success" || len(res.Components) != 2 || res.Components[0].Instance != "a" || res.Components[1].Instance != "b" {
@@ -278,7 +283,7 @@ func TestRollingFailure(t *testing.T) {
 			h.wrapped(`case "$*" in *:9092*) echo "b has had enough" >&2; exit 1;; esac
 /opt/real/prometheus "$@" & p=$!; trap 'kill -TERM $p' TERM
 while kill -0 $p 2>/dev/null; do wait $p; done`)
-			l := h.load()
+			l := h.load(2 * time.Millisecond)
 			var res result
 			h.document(&res, 5, "apply", "--yes")
 			if res.Status != "rolled_back" || len(res.Components) != 2 || res.Components[0].Status != "upgraded" || res.Components[1].Status != "rolled_back" {
@@ -312,7 +317,7 @@ func TestRollingKilled(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			h := newPair(t, kind, map[string][]string{"prometheus": {"2.53"}})
-			l := h.load()
+			l := h.load(40 * time.Millisecond)
 			killed := 0
 			for n := 10; h.fault(fmt.Sprintf("kill-after:%d", n)); n += 6 {
 				killed++
@@ -328,7 +333,7 @@ func TestRollingKilled(t *testing.T) {
 			if killed < 3 {
 				t.Errorf("only %d points", killed)
 			}
-			l.served(t, 10_000)
+			l.served(t, 1000)
 		})
 	}
 }
