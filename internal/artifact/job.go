@@ -217,7 +217,7 @@ func (j *job) download(ctx context.Context) (staged *Staged, path string, resume
 		src := io.MultiReader(io.NewSectionReader(f, 0, have), io.TeeReader(body, f))
 		staged, err = j.pass(ctx, src, nil, path)
 	} else {
-		staged, err = j.pass(ctx, body, f, path)
+		staged, err = j.pass(ctx, body, &writeout{file: f}, path)
 	}
 	if err != nil {
 		return nil, path, have > 0, err

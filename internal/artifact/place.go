@@ -212,7 +212,7 @@ func (u *unpacker) write(w *wanted, dst, entry string, src io.Reader, perm fs.Fi
 	}
 	defer f.Close()
 	sum := newSums(want)
-	n, err := io.Copy(io.MultiWriter(f, sum), src)
+	n, err := copyBehind(io.MultiWriter(&writeout{file: f}, sum), src)
 	if err != nil {
 		return fmt.Errorf("%s: %s: %w", u.job.asset.Name, entry, err)
 	}
