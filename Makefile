@@ -14,8 +14,9 @@ VULNCHECK  := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # Of the versions after it, the module proxy does not have all that they need.
 NFPM       := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 FUZZTIME   ?= 20s
-# Most of an end-to-end test is waiting: this many at a time keep two cores busy.
-CONTAINERS ?= 4
+# Most of a test of the command line, or in a container, is waiting: this many at a
+# time keep two cores busy.
+PARALLEL   ?= 8
 
 RELEASE_TARGETS ?= amd64,arm64,armv7
 DIST       ?= dist
@@ -37,7 +38,7 @@ deps: ## what the end-to-end tests need from the distribution (root), or a word 
 test: deps cross unit e2e ## all tests
 
 unit: ## unit, property, fault-injection and command-line tests
-	go test -count=1 -timeout 30m ./bench/... ./cmd/... ./internal/... ./packaging/... ./test/upstream/... ./test/script/...
+	go test -count=1 -timeout 30m -parallel $(PARALLEL) ./test/script/... ./packaging/... ./internal/... ./bench/... ./cmd/... ./test/upstream/...
 
 # All points: CAMPAIGN_TIME=all. One point again: CAMPAIGN_POINT='apply>kill@57'. See docs/campaign.md.
 campaign: export CAMPAIGN_TIME ?= 5m
@@ -45,10 +46,10 @@ campaign: ## crash, power-cut and error campaign for CAMPAIGN_TIME (needs root f
 	go test -count=1 -timeout 12h -v -p 1 -run '$(if $(CAMPAIGN_POINT),TestPoint$$,.)' ./test/campaign/...
 
 e2e: ## real systemd in containers, real Prometheus, Alertmanager and node_exporter (needs root; skips without)
-	go test -count=1 -timeout 60m -parallel $(CONTAINERS) ./test/e2e/...
+	go test -count=1 -timeout 60m -parallel $(PARALLEL) ./test/e2e/...
 
 campaign-rig: ## hundreds of kills, power cuts, full and broken disks on real systemd, at random instants (root; about an hour)
-	OBSUP_CAMPAIGN=full go test -count=1 -v -timeout 4h -parallel $(CONTAINERS) -run '^Test(KillAtRandom|PowerOffAtRandom|BadFileSystemIsRefused|FileSystemFailsDuringRun|DiskBreaksDuringRun|ManagerRestartsDuringRun|LittleMemory|ClockJumps)$$' ./test/e2e/
+	OBSUP_CAMPAIGN=full go test -count=1 -v -timeout 4h -parallel $(PARALLEL) -run '^Test(KillAtRandom|PowerOffAtRandom|BadFileSystemIsRefused|FileSystemFailsDuringRun|DiskBreaksDuringRun|ManagerRestartsDuringRun|LittleMemory|ClockJumps)$$' ./test/e2e/
 
 cross: ## compile for every platform we ship
 	for arch in amd64 arm64 arm; do GOOS=linux GOARCH=$$arch GOARM=7 go build -trimpath -o /dev/null ./cmd/observability-upgrade; done

@@ -217,13 +217,15 @@ func (j *job) download(ctx context.Context) (staged *Staged, path string, resume
 		src := io.MultiReader(io.NewSectionReader(f, 0, have), io.TeeReader(body, f))
 		staged, err = j.pass(ctx, src, nil, path)
 	} else {
-		staged, err = j.pass(ctx, body, &writeout{file: f}, path)
+		staged, err = j.pass(ctx, body, f, path)
 	}
 	if err != nil {
 		return nil, path, have > 0, err
 	}
 	staged.Size = body.offset
-	return staged, path, have > 0, f.Sync()
+	// Not synced: what a power cut leaves of it in the cache is proved before it is
+	// used, and fetched again where it is not whole.
+	return staged, path, have > 0, f.Close()
 }
 
 // pass hashes and unpacks src in one go; what is read is also written to keep,

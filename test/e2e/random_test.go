@@ -297,7 +297,7 @@ func TestKillAtRandom(t *testing.T) {
 		hosts int
 	}{
 		"small":      {small, share(8, 50), share(1, 4)},
-		"prometheus": {large, share(7, 50), share(1, 2)},
+		"prometheus": {large, share(4, 50), share(1, 2)},
 	} {
 		for n := range c.hosts {
 			t.Run(fmt.Sprintf("%s %d", name, n+1), func(t *testing.T) { killAtRandom(t, c.of, c.kills) })
