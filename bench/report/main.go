@@ -50,6 +50,7 @@ func rows() []row {
 		{"Fetch/1GB", "curl-sha256sum-tar-MiB", "of `curl`, `sha256sum`, `tar`, the largest", 0, false, mibForm},
 		{"Fetch/1GB", "ansible-MiB", "of Ansible", 0, false, mibForm},
 		{"Check", "check/round-trip", "`check` of 40 components 50 ms away, in round trips (TCP and TLS take two)", 3, true, ratioForm},
+		{"Check", "check-first/round-trip", "the very first, which also runs 40 programs for their versions", 0, false, ratioForm},
 		{"Check", "check-cached/round-trip", "the same with all answers cached and still true", 3, true, ratioForm},
 		r("Check", "check/curl", "`check`, by `curl` one after the other", 0.1),
 		{"NothingToDo", "apply-not-asking-ms", "`apply` that finds nothing to do, without asking upstream", 100, false, msForm},
