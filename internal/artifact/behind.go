@@ -67,7 +67,7 @@ func fill(buf []byte, src io.Reader) (n int, err error) {
 }
 
 func atEnd(err error) error {
-	if err == io.EOF { // by identity: one that is wrapped is of a source that broke
+	if err == io.EOF { //nolint:errorlint // by identity: one that is wrapped is of a source that broke
 		return nil
 	}
 	return err
