@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -161,6 +162,18 @@ func belonging(all []proc, session int, known []proc, marked func(pid int) bool)
 		}
 	}
 	return out
+}
+
+// eldest is the process that the others come from: a marked leader of a session
+// whose parent is none of them. What it started may lead a session too.
+func eldest(of []proc, marked func(pid int) bool) (found proc, ok bool) {
+	for _, p := range of {
+		child := slices.ContainsFunc(of, func(o proc) bool { return o.pid == p.parent })
+		if p.session == p.pid && !child && marked(p.pid) && (!ok || p.ticks < found.ticks) {
+			found, ok = p, true
+		}
+	}
+	return found, ok
 }
 
 // hasToken looks for the token in a process's environment, which only its own

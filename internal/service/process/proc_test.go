@@ -140,3 +140,29 @@ func TestZombie(t *testing.T) {
 		t.Errorf("wait without a pidfd: %v, %v", ended, err)
 	}
 }
+
+// A child in a session of its own is not taken for the process that was started,
+// whichever comes first: directories of /proc are listed as text, 1001 before 988.
+func TestEldest(t *testing.T) {
+	parent := proc{pid: 988, parent: 1, session: 988, ticks: 70}
+	child := proc{pid: 1001, parent: 988, session: 1001, ticks: 70}
+	sibling := proc{pid: 990, parent: 988, session: 988, ticks: 70}
+	orphan := proc{pid: 980, parent: 1, session: 980, ticks: 75}
+	all := func(int) bool { return true }
+	for name, tc := range map[string]struct {
+		of     []proc
+		marked func(int) bool
+		want   int
+	}{
+		"child first":             {[]proc{child, parent, sibling}, all, 988},
+		"parent first":            {[]proc{parent, child, sibling}, all, 988},
+		"an orphan started later": {[]proc{orphan, child, parent}, all, 988},
+		"the parent is gone":      {[]proc{{pid: 1001, parent: 1, session: 1001, ticks: 70}}, all, 1001},
+		"no leader of a session":  {[]proc{sibling}, all, 0},
+		"without the mark":        {[]proc{parent, child}, func(int) bool { return false }, 0},
+	} {
+		if got, ok := eldest(tc.of, tc.marked); got.pid != tc.want || ok != (tc.want != 0) {
+			t.Errorf("%s: %d, %v, want %d", name, got.pid, ok, tc.want)
+		}
+	}
+}

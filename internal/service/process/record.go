@@ -122,11 +122,8 @@ func (m *Manager) find(name string) (record, error) {
 	if err != nil {
 		return r, err
 	}
-	for _, p := range left {
-		if p.session == p.pid && hasToken(p.pid, r.Token) {
-			r.PID, r.Ticks, r.PGID = p.pid, p.ticks, p.group
-			break
-		}
+	if p, ok := eldest(left, func(pid int) bool { return hasToken(pid, r.Token) }); ok {
+		r.PID, r.Ticks, r.PGID = p.pid, p.ticks, p.group
 	}
 	return r, nil
 }
