@@ -38,7 +38,7 @@ deps: ## what the end-to-end tests need from the distribution (root), or a word 
 test: deps cross unit e2e ## all tests
 
 unit: ## unit, property, fault-injection and command-line tests
-	go test -count=1 -timeout 30m -parallel $(PARALLEL) ./test/script/... ./packaging/... ./internal/... ./bench/... ./cmd/... ./test/upstream/...
+	go test -count=1 -timeout 30m -p 4 -parallel $(PARALLEL) ./test/script/... ./packaging/... ./internal/... ./bench/... ./cmd/... ./test/upstream/...
 
 # All points: CAMPAIGN_TIME=all. One point again: CAMPAIGN_POINT='apply>kill@57'. See docs/campaign.md.
 campaign: export CAMPAIGN_TIME ?= 5m
