@@ -193,7 +193,7 @@ func (b *body) ranOut(err error) error {
 	if b.last == nil {
 		return fmt.Errorf("download %s: %w", b.asset.Name, err)
 	}
-	return fmt.Errorf("download %s: %w (tried %d times): %w", b.asset.Name, b.last, b.tries, err)
+	return fmt.Errorf("download %s: %w; tried again: %w", b.asset.Name, b.last, err)
 }
 
 func (b *body) connect() error {

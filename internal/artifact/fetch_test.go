@@ -189,6 +189,42 @@ func TestDownloadRefuses(t *testing.T) {
 	}
 }
 
+// Where the time ends while a download is tried again, the error says what ailed the
+// tries: that is what there is to mend.
+func TestDownloadOutOfTime(t *testing.T) {
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close() // nobody listens there
+	silent := httptest.NewServer(http.HandlerFunc(func() http.HandlerFunc {
+		var n atomic.Int32
+		return func(w http.ResponseWriter, r *http.Request) {
+			if n.Add(1) == 1 {
+				w.WriteHeader(http.StatusBadGateway)
+				return
+			}
+			<-r.Context().Done()
+		}
+	}()))
+	defer silent.Close()
+	for name, tc := range map[string]struct {
+		url  string
+		base time.Duration
+		want string
+	}{
+		"between two tries": {gone.URL, time.Hour, "connection refused; tried again: context deadline"},
+		"in a later try":    {silent.URL, time.Millisecond, "answered 502; tried again: "},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		c, r := bareRelease(tc.url, program(10))
+		_, err := New(Options{CacheDir: t.TempDir(), RetryBase: tc.base}).Stage(ctx, Request{
+			Component: c, Release: r, OS: "linux", Arch: "amd64", Staging: filepath.Join(t.TempDir(), "staging"), ChecksumRequired: true,
+		})
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
+	}
+}
+
 // A partial file that is longer than the asset, or has the right length and
 // wrong bytes, must not stand in the way for ever.
 func TestBadPartialFiles(t *testing.T) {
