@@ -136,15 +136,13 @@ type settings struct {
 	all       bool // every point that there is, however long it takes
 	seed      uint64
 	scenarios []scenario
-	errs      bool // errors too, not crashes alone
 }
 
 // configured reads CAMPAIGN_TIME (such as 5m, or "all"), CAMPAIGN_SEED, which makes
-// the same choices again, CAMPAIGN_ONLY, the names of scenarios with commas between,
-// and CAMPAIGN_ERRORS, which is "no" where only crashes are to be tried.
+// the same choices again, and CAMPAIGN_ONLY, the names of scenarios with commas between.
 func configured(t *testing.T) settings {
 	t.Helper()
-	c := settings{limit: 20 * time.Second, seed: uint64(time.Now().UnixNano()), scenarios: scenarios(), errs: os.Getenv("CAMPAIGN_ERRORS") != "no"}
+	c := settings{limit: 20 * time.Second, seed: uint64(time.Now().UnixNano()), scenarios: scenarios()}
 	var err error
 	if text := os.Getenv("CAMPAIGN_TIME"); text == "all" {
 		c.all = true
@@ -202,7 +200,7 @@ func TestCampaign(t *testing.T) {
 				if c.all {
 					return
 				}
-				if err := chance(c.scenarios, c.seed+uint64(n), c.errs).run(t.Context(), b, rest); err != nil {
+				if err := chance(c.scenarios, c.seed+uint64(n)).run(t.Context(), b, rest); err != nil {
 					t.Errorf("points by chance: %v", err)
 				}
 			})

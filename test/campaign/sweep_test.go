@@ -156,13 +156,13 @@ func (b *bench) recoveries(ctx context.Context, t *tally, tried seen, r *record,
 const batch = 12
 
 // chance tries points chosen by a seed, until the time is over.
-func chance(all []scenario, seed uint64, errs bool) task {
+func chance(all []scenario, seed uint64) task {
 	return task{fmt.Sprintf("points by seed %d", seed), func(ctx context.Context, b *bench, t *tally) error {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		for !t.over() {
 			sc := all[rng.IntN(len(all))]
 			for range 3 { // to set a scenario up takes as long as a few points
-				if err := b.chain(ctx, t, sc, rng, errs); err != nil {
+				if err := b.chain(ctx, t, sc, rng); err != nil {
 					return err
 				}
 			}
@@ -173,10 +173,10 @@ func chance(all []scenario, seed uint64, errs bool) task {
 
 // chain crashes or fails a scenario up to three times, and its last episode at
 // several moments.
-func (b *bench) chain(ctx context.Context, t *tally, sc scenario, rng *rand.Rand, errs bool) error {
+func (b *bench) chain(ctx context.Context, t *tally, sc scenario, rng *rand.Rand) error {
 	p := point{scenario: sc.name}
 	var first *fault
-	if errs && rng.IntN(3) == 0 {
+	if rng.IntN(3) == 0 {
 		first = anyFault(rng)
 	}
 	r, err := b.operation(ctx, sc, first)
@@ -197,7 +197,7 @@ func (b *bench) chain(ctx context.Context, t *tally, sc scenario, rng *rand.Rand
 		}
 		p.episodes = append(p.episodes, e)
 		f = nil
-		if errs && rng.IntN(3) == 0 {
+		if rng.IntN(3) == 0 {
 			f = anyFault(rng)
 		}
 		if err := b.disk.Drop(r.log); err != nil {
