@@ -196,6 +196,10 @@ type running struct {
 
 	already map[string]bool // paths that an earlier instance of the run put the new files in
 
+	// continued are changes that another step of the same component has been begun
+	// after: what lies beside is that one's, and its undo needs it.
+	continued map[string]bool
+
 	down map[string][]string // by component: instances that a recovery did not bring back to health
 
 	unrecorded map[string]bool // components of which the journal does not say that an outcome is recorded
@@ -205,7 +209,7 @@ func (e *Engine) newRunning() *running {
 	return &running{
 		Engine: e,
 		prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, drained: map[string]bool{},
-		dirty: map[string]bool{}, crashed: map[string]int{}, already: map[string]bool{}, unrecorded: map[string]bool{}, down: map[string][]string{},
+		dirty: map[string]bool{}, crashed: map[string]int{}, already: map[string]bool{}, unrecorded: map[string]bool{}, down: map[string][]string{}, continued: map[string]bool{},
 	}
 }
 
@@ -561,7 +565,10 @@ func (r *running) close(ctx context.Context, ch Change, out *Outcome) error {
 	err := r.Recorder.Record(ctx, r.head, ch, *out)
 	if err != nil {
 		err = fmt.Errorf("its outcome could not be recorded: %w", err)
-	} else if err = errors.Join(r.clearBeside(ch), r.clearData(ch)); err == nil {
+	} else if !r.continued[ch.key()] {
+		err = errors.Join(r.clearBeside(ch), r.clearData(ch))
+	}
+	if err == nil {
 		err = r.noteOf(ch, stepRecorded, note{Outcome: out})
 	}
 	if err == nil || errors.Is(err, hostfs.ErrCrashed) {

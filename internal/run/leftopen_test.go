@@ -221,3 +221,31 @@ func TestStepsRecordedInKilledRecovery(t *testing.T) {
 		}
 	}
 }
+
+// A first step could not be recorded, and the run is killed in the second: what lies
+// beside the files then is of the second, whose undo needs it.
+func TestStepUnrecordedThenKilled(t *testing.T) {
+	t.Parallel()
+	for n := 1; ; n++ {
+		w := runtest.New(t)
+		w.Install("prom", "1.0.0")
+		c := &runtest.CrashAt{N: n}
+		e := w.Engine(c.Guard)
+		e.Recorder = &forgetful{Recorder: e.Recorder}
+		if _, err := e.Execute(t.Context(), w.Steps("prom 2.0.0", "prom 3.0.0")); errors.Is(err, hostfs.ErrCrashed) != c.Crashed() {
+			t.Fatalf("kill at %d (%s): %v", n, c.Op, err)
+		}
+		what := fmt.Sprintf("killed at effect %d (%s)", n, c.Op)
+		if _, err := w.Engine(nil).Recover(t.Context()); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		whole(t, w, what, map[string][]string{"prom": {"1.0.0", "2.0.0", "3.0.0"}})
+		clean(t, w, what)
+		if !c.Crashed() {
+			if n < 40 {
+				t.Errorf("only %d effects", n)
+			}
+			return
+		}
+	}
+}

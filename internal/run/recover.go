@@ -121,6 +121,13 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 	r.began = r.head.StartedAt
 	r.tell(Event{Step: StepBegin, Begin: r.head.public(), Recovery: true, Detail: "recovery of an interrupted run"})
 	var failure error
+	for i, p := range order {
+		for _, later := range order[i+1:] {
+			if later.change.Component == p.change.Component && later.change.Instance == p.change.Instance {
+				r.continued[p.change.key()] = true
+			}
+		}
+	}
 	takenBack := half(r.head.Operation, order, r.unreached(order))
 	settled := map[*progress]Outcome{}
 	for _, p := range byUrgency(order, takenBack) {
