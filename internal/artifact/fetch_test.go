@@ -194,16 +194,14 @@ func TestDownloadRefuses(t *testing.T) {
 func TestDownloadOutOfTime(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close() // nobody listens there
-	silent := httptest.NewServer(http.HandlerFunc(func() http.HandlerFunc {
-		var n atomic.Int32
-		return func(w http.ResponseWriter, r *http.Request) {
-			if n.Add(1) == 1 {
-				w.WriteHeader(http.StatusBadGateway)
-				return
-			}
-			<-r.Context().Done()
+	var asked atomic.Int32
+	silent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 {
+			w.WriteHeader(http.StatusBadGateway)
+			return
 		}
-	}()))
+		<-r.Context().Done()
+	}))
 	defer silent.Close()
 	for name, tc := range map[string]struct {
 		url  string
