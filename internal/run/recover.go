@@ -137,7 +137,7 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 				// that one again.
 				r.warn("%s is left at %s until %s works: it would be an outage", p.change.Set(), p.change.To, ill)
 				settled[p] = *cmp.Or(p.recorded, p.committed)
-				_ = r.leaveOpen(nil)
+				r.stuck = true
 				continue
 			}
 			p.committed, p.recorded, p.stopped = nil, nil, true
