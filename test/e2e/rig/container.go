@@ -228,7 +228,9 @@ shift 2; exec systemd-nspawn "$@"`
 		"--quiet", "--boot", "--directory="+c.root, "--machine="+c.Name,
 		"--register=no", "--keep-unit", "--network-namespace-path=/run/netns/"+c.Name,
 		"--console=pipe", "--notify-ready=yes",
-		"--link-journal=no", "--resolv-conf=off", "--timezone=off")
+		"--link-journal=no", "--resolv-conf=off", "--timezone=off",
+		// As on a host; nspawn before version 254 denies it.
+		"--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self")
 	args = append(args, c.opts.NspawnArgs...)
 	cmd := exec.Command("/bin/sh", args...) //nolint:noctx // lives until it is killed by name
 	cmd.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", "NOTIFY_SOCKET="+notifySocket)
