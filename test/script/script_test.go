@@ -29,6 +29,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/demo"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
+	"github.com/observability-upgrade/observability-upgrade/internal/sandbox"
 	"github.com/observability-upgrade/observability-upgrade/internal/service"
 	"github.com/observability-upgrade/observability-upgrade/internal/service/process"
 	"github.com/observability-upgrade/observability-upgrade/internal/trace/tracetest"
@@ -48,8 +49,12 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Condition: func(cond string) (bool, error) {
-			if cond == "root" {
+			switch cond {
+			case "root":
 				return os.Geteuid() == 0, nil
+			case "sandboxed": // this host gives every layer of the sandbox; where not, a warning says so
+				out, err := sandbox.Run(t.Context(), sandbox.Spec{Path: "/bin/true", Timeout: time.Minute})
+				return len(out.Missing) == 0, err
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
