@@ -191,27 +191,53 @@ func (h *Host) Truncate(path string, size int64) error {
 	return nil
 }
 
-// Exchange swaps two files or two directories of one file system atomically
-// (renameat2 RENAME_EXCHANGE). Where the file system cannot exchange, b replaces
-// a by a plain rename and the content of a is gone: callers keep a copy of it
-// elsewhere. exchanged tells which happened. Unlike the other operations it does
-// not sync: call SyncDirs before claiming that it will last.
-func (h *Host) Exchange(a, b string) (exchanged bool, err error) {
-	if err := h.Check("exchange", a); err != nil {
-		return false, err
+// Exchange swaps two files or two directories of one file system, atomically where
+// it can (renameat2 RENAME_EXCHANGE). Where it cannot, as on NFS, b takes a's place
+// first and then a's content b's; what a crash leaves in between is at Aside(b).
+// Unlike the other operations it does not sync: call SyncDirs before claiming that
+// it will last.
+func (h *Host) Exchange(a, b string) error {
+	err := h.Check("exchange", a)
+	if err == nil {
+		err = unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
 	}
-	err = unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
 	switch {
-	case err == nil:
-		exchanged = true
 	case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ENOTSUP):
-		if err := replace(a, b); err != nil {
-			return false, err
-		}
-	default:
-		return false, &os.LinkError{Op: "exchange", Old: a, New: b, Err: err}
+		return exchangeInSteps(a, b)
+	case errors.As(err, new(unix.Errno)):
+		return &os.LinkError{Op: "exchange", Old: a, New: b, Err: err}
 	}
-	return exchanged, nil
+	return err
+}
+
+// Aside is where the content of a may be found after an Exchange of a and b that
+// was cut off.
+func Aside(b string) string { return b + ".aside" }
+
+// exchangeInSteps exchanges by renames. A file that can have two names leaves no
+// moment in which a is not there; a directory, which cannot be renamed over another,
+// steps aside first, and back where b cannot follow.
+func exchangeInSteps(a, b string) error {
+	if _, err := os.Lstat(b); err != nil {
+		return err
+	}
+	st, err := os.Lstat(a)
+	if err != nil {
+		return err
+	}
+	aside := Aside(b)
+	if err := os.RemoveAll(aside); err != nil {
+		return err
+	}
+	if st.IsDir() || os.Link(a, aside) != nil {
+		if err := os.Rename(a, aside); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(b, a); err != nil {
+		return errors.Join(err, os.Rename(aside, a))
+	}
+	return os.Rename(aside, b)
 }
 
 // SyncDirs makes renames and exchanges of the given paths durable: it syncs
@@ -232,29 +258,6 @@ func (h *Host) SyncDirs(paths ...string) error {
 		}
 	}
 	return nil
-}
-
-// replace puts b in a's place without an exchange. A directory cannot be
-// renamed over another, so a steps aside first, and back where b cannot follow.
-func replace(a, b string) error {
-	st, err := os.Lstat(a)
-	if err != nil {
-		return err
-	}
-	if !st.IsDir() {
-		return os.Rename(b, a)
-	}
-	aside := besideName(a, "replaced")
-	if err := os.RemoveAll(aside); err != nil {
-		return err
-	}
-	if err := os.Rename(a, aside); err != nil {
-		return err
-	}
-	if err := os.Rename(b, a); err != nil {
-		return errors.Join(err, os.Rename(aside, a))
-	}
-	return os.RemoveAll(aside)
 }
 
 // Rename moves a file or directory within its file system and syncs both

@@ -118,8 +118,7 @@ func TestEveryEffectAsksTheGuard(t *testing.T) {
 		"append": func(h *Host, dir string) error { return h.Append(filepath.Join(dir, "a"), []byte("x"), 0o644) },
 		"copy":   func(h *Host, dir string) error { return h.Copy(filepath.Join(dir, "a"), filepath.Join(dir, "c"), "") },
 		"exchange": func(h *Host, dir string) error {
-			_, err := h.Exchange(filepath.Join(dir, "a"), filepath.Join(dir, "b"))
-			return err
+			return h.Exchange(filepath.Join(dir, "a"), filepath.Join(dir, "b"))
 		},
 		"rename": func(h *Host, dir string) error { return h.Rename(filepath.Join(dir, "a"), filepath.Join(dir, "c")) },
 		"remove": func(h *Host, dir string) error { return h.Remove(filepath.Join(dir, "a")) },
@@ -213,19 +212,31 @@ func TestAppend(t *testing.T) {
 	expect(t, path, "one\ntwo\n")
 }
 
+// Each becomes what the other was, whether the file system can exchange or not.
 func TestExchange(t *testing.T) {
-	h := &Host{}
-	for _, tc := range []struct{ name, a, b string }{
-		{"files", "a", "b"},
-		{"directories", "da", "db"},
+	for _, tc := range []struct {
+		name, a, b string
+		refused    error
+	}{
+		{name: "files", a: "a", b: "b"},
+		{name: "directories", a: "da", b: "db"},
+		{name: "files in steps", a: "a", b: "b", refused: unix.EINVAL},
+		{name: "directories in steps", a: "da", b: "db", refused: unix.ENOTSUP},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			h := &Host{Guard: func(op, _ string) error {
+				if op == "exchange" {
+					return tc.refused
+				}
+				return nil
+			}}
 			dir := t.TempDir()
 			put(t, filepath.Join(dir, "a"), "A", 0o755)
 			put(t, filepath.Join(dir, "b"), "B", 0o700)
 			put(t, filepath.Join(dir, "da", "x"), "A", 0o644)
 			put(t, filepath.Join(dir, "db", "y", "z"), "B", 0o644)
 			a, b := filepath.Join(dir, tc.a), filepath.Join(dir, tc.b)
+			put(t, filepath.Join(Aside(b), "left"), "by a run that was cut off", 0o644)
 			digests := func() [2]string {
 				x, errX := Digest(a)
 				y, errY := Digest(b)
@@ -235,49 +246,23 @@ func TestExchange(t *testing.T) {
 				return [2]string{x, y}
 			}
 			before := digests()
-			exchanged, err := h.Exchange(a, b)
-			if err != nil {
+			if err := h.Exchange(a, b); err != nil {
 				t.Fatal(err)
 			}
-			if after := digests(); after[0] != before[1] || exchanged && after[1] != before[0] {
-				t.Errorf("exchanged=%v: digests %v, then %v", exchanged, before, after)
+			if after := digests(); after[0] != before[1] || after[1] != before[0] {
+				t.Errorf("digests %v, then %v", before, after)
 			}
-			if !exchanged {
-				t.Skip("this file system cannot exchange; only the replacement was checked")
-			}
-			if _, err := h.Exchange(a, b); err != nil || digests() != before {
+			if err := h.Exchange(a, b); err != nil || digests() != before {
 				t.Errorf("exchanging back: %v", err)
 			}
-			if _, err := h.Exchange(a, filepath.Join(dir, "missing")); !errors.Is(err, fs.ErrNotExist) || digests() != before {
+			if err := h.Exchange(a, filepath.Join(dir, "missing")); !errors.Is(err, fs.ErrNotExist) || digests() != before {
 				t.Errorf("exchanging with nothing: %v", err)
+			}
+			if _, err := os.Lstat(Aside(b)); tc.refused != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("what was aside is left: %v", err)
 			}
 		})
 	}
-}
-
-func TestReplace(t *testing.T) {
-	dir := t.TempDir()
-	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
-	put(t, filepath.Join(a, "old"), "old", 0o644)
-	if err := replace(a, b); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("replacing with nothing: %v", err)
-	}
-	expect(t, filepath.Join(a, "old"), "old") // still there
-	put(t, filepath.Join(b, "new"), "new", 0o644)
-	if err := replace(a, b); err != nil {
-		t.Fatal(err)
-	}
-	expect(t, filepath.Join(a, "new"), "new")
-	if got := names(t, dir); got != "a" {
-		t.Errorf("directory holds %s", got)
-	}
-	f, g := filepath.Join(dir, "f"), filepath.Join(dir, "g")
-	put(t, f, "F", 0o644)
-	put(t, g, "G", 0o644)
-	if err := replace(f, g); err != nil {
-		t.Fatal(err)
-	}
-	expect(t, f, "G")
 }
 
 func TestRenameAndRemove(t *testing.T) {

@@ -363,7 +363,7 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 			// those that came before this one.
 			return out, r.leaveOpen(err)
 		}
-		return out, errors.Join(err, r.close(ctx, ch, &out))
+		return out, errors.Join(err, r.close(context.WithoutCancel(ctx), ch, &out))
 	}
 	err = r.cutOver(ctx, ch, &out, start)
 	if err == nil {

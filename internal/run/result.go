@@ -56,6 +56,13 @@ func (r *running) conclude(res *Result) error {
 		res.Warnings = append(res.Warnings, notClosed)
 		return nil
 	}
+	if err := r.clearShared(); err != nil {
+		if errors.Is(err, hostfs.ErrCrashed) {
+			return err
+		}
+		res.Warnings = append(res.Warnings, fmt.Sprintf("after the run: %v; %s", err, notClosed))
+		return nil
+	}
 	ctx := context.Background()
 	if err := r.Recorder.Finish(ctx, r.head, *res); err != nil {
 		if errors.Is(err, hostfs.ErrCrashed) {

@@ -20,15 +20,19 @@ func (r *running) place(ctx context.Context, ch Change) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		have, err := hostfs.Digest(s.Path)
+		if err != nil {
+			return err
+		}
 		if ch.Rolling != nil {
 			// Instances share the files: an earlier one may have put them there.
-			have, err := hostfs.Digest(s.Path)
-			if err != nil {
-				return err
-			}
 			if r.already[s.Path] = have == s.New; r.already[s.Path] {
 				continue
 			}
+		}
+		if have != s.Old {
+			// An undo puts back what was planned to be there, and must find it.
+			return &ChangedError{Path: s.Path, Want: s.Old, Have: have}
 		}
 		if err := r.Host.RemoveAll(s.Beside); err != nil {
 			return err
@@ -48,6 +52,22 @@ func (r *running) place(ctx context.Context, ch Change) error {
 		}
 	}
 	return nil
+}
+
+// ChangedError says that a file is not what it was when the run was planned.
+type ChangedError struct {
+	Path       string
+	Want, Have string // digests; "" where there was or is no file
+}
+
+func (e *ChangedError) Error() string {
+	told := func(digest string) string {
+		if digest == "" {
+			return "no file"
+		}
+		return "sha256 " + digest
+	}
+	return fmt.Sprintf("%s was changed since this run was planned: expected %s, found %s; look at it, and start again", e.Path, told(e.Want), told(e.Have))
 }
 
 // like is the file whose owner, mode and attributes a swap keeps: for an
@@ -92,7 +112,7 @@ func (r *running) swap(ctx context.Context, ch Change) error {
 			}
 			continue
 		}
-		if _, err := r.Host.Exchange(s.Path, s.Beside); err != nil {
+		if err := r.Host.Exchange(s.Path, s.Beside); err != nil {
 			return err
 		}
 	}
@@ -260,10 +280,30 @@ func (r *running) target(ch Change, version string) (health.Target, error) {
 	return t, nil
 }
 
-// clearBeside removes what a finished change left beside its files.
+// clearBeside removes what a finished change left beside its files. Where instances
+// share them, that is what the undo of another needs: clearShared does it in the end.
 func (r *running) clearBeside(ch Change) error {
+	if ch.Rolling != nil && !ch.remote() {
+		return nil
+	}
+	return r.clear(ch)
+}
+
+// clearShared removes what lies beside files that instances share, once nothing of
+// the run will be undone any more.
+func (r *running) clearShared() error {
+	var errs []error
+	for _, ch := range r.req.Changes {
+		if ch.Rolling != nil && !ch.remote() {
+			errs = append(errs, r.clear(ch))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r *running) clear(ch Change) error {
 	for _, s := range ch.Swaps {
-		for _, path := range []string{s.Beside, s.unfinished()} {
+		for _, path := range []string{s.Beside, s.unfinished(), hostfs.Aside(s.Beside)} {
 			if err := r.Host.RemoveAll(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}

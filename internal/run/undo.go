@@ -351,21 +351,19 @@ func (r *running) putBack(ch Change, s Swap) error {
 		return nil
 	}
 	if s.Old == "" {
+		if got != s.New {
+			r.warn("%s: there was none before the run, and it is not what the run put there; it is left as it is", s.Path)
+			return nil
+		}
 		return r.Host.RemoveAll(s.Path)
 	}
-	beside, err := hostfs.Digest(s.Beside)
-	if err != nil {
+	if err := r.oldBeside(ch, s); err != nil {
 		return err
-	}
-	if beside != s.Old {
-		if err := r.fetchOld(ch, s); err != nil {
-			return err
-		}
 	}
 	if got == "" {
 		err = r.Host.Rename(s.Beside, s.Path)
 	} else {
-		_, err = r.Host.Exchange(s.Path, s.Beside)
+		err = r.Host.Exchange(s.Path, s.Beside)
 	}
 	if err != nil {
 		return err
@@ -374,6 +372,27 @@ func (r *running) putBack(ch Change, s Swap) error {
 		err = fmt.Errorf("%s has sha256 %s after it was put back, expected %s", s.Path, got, s.Old)
 	}
 	return err
+}
+
+// oldBeside makes what lies beside a path its old content.
+func (r *running) oldBeside(ch Change, s Swap) error {
+	for _, path := range []string{s.Beside, hostfs.Aside(s.Beside)} {
+		got, err := hostfs.Digest(path)
+		if err != nil {
+			return err
+		}
+		if got != s.Old {
+			continue
+		}
+		if path == s.Beside {
+			return nil
+		}
+		if err := r.Host.RemoveAll(s.Beside); err != nil {
+			return err
+		}
+		return r.Host.Rename(path, s.Beside)
+	}
+	return r.fetchOld(ch, s)
 }
 
 // fetchOld copies the old content from the run's backup point to beside its
@@ -395,6 +414,14 @@ func (r *running) fetchOld(ch Change, s Swap) error {
 	if stored == "" {
 		return fmt.Errorf("%s: the old content is neither beside it nor in backup %s", s.Path, p.Timestamp)
 	}
+	// Proved before what lies beside makes room for it.
+	got, err := hostfs.Digest(stored)
+	if err != nil {
+		return err
+	}
+	if got != s.Old {
+		return fmt.Errorf("%s: the backup of it in %s has sha256 %s, expected %s", s.Path, p.Timestamp, got, s.Old)
+	}
 	// Under another name until it is complete: what lies beside is known by its
 	// content, and a copy that was cut off may have that and not its mode.
 	for _, path := range []string{s.unfinished(), s.Beside} {
@@ -405,12 +432,11 @@ func (r *running) fetchOld(ch Change, s Swap) error {
 	if err := r.Host.Copy(stored, s.unfinished(), ""); err != nil {
 		return err
 	}
-	got, err := hostfs.Digest(s.unfinished())
-	if err != nil {
+	if got, err = hostfs.Digest(s.unfinished()); err != nil {
 		return err
 	}
 	if got != s.Old {
-		return fmt.Errorf("%s: the backup of it in %s has sha256 %s, expected %s", s.Path, p.Timestamp, got, s.Old)
+		return fmt.Errorf("%s: the copy of its backup has sha256 %s, expected %s", s.Path, got, s.Old)
 	}
 	return r.Host.Rename(s.unfinished(), s.Beside)
 }

@@ -237,18 +237,21 @@ func (w *World) lockedChange(what string) {
 	w.changed(what)
 }
 
-// Rolling makes a request that brings both instances to new contents.
-func (w *World) Rolling(content string) run.Request {
-	req := w.Steps(content)
-	one := req.Changes[0]
+// Rolling makes a request that brings both instances to new contents, one after the
+// other; to the first of several before the next.
+func (w *World) Rolling(contents ...string) run.Request {
+	req := w.Steps(contents...)
+	steps := req.Changes
 	req.Changes = nil
-	for _, i := range []string{"a", "b"} {
-		ch := one
-		ch.Instance, ch.Service = i, service.Service{Name: "prom@" + i, Unit: "prom@" + i + ".service"}
-		ch.Health = w.health("prom@" + i)
-		ch.Swaps = append([]run.Swap{}, one.Swaps...)
-		ch.Rolling = &run.Rolling{Balancer: &component.Balancer{Stabilize: ch.Health.Spec.Health.Settle}, Server: i}
-		req.Changes = append(req.Changes, ch)
+	for _, step := range steps {
+		for _, i := range []string{"a", "b"} {
+			ch := step
+			ch.Instance, ch.Service = i, service.Service{Name: "prom@" + i, Unit: "prom@" + i + ".service"}
+			ch.Health = w.health("prom@" + i)
+			ch.Swaps = append([]run.Swap{}, step.Swaps...)
+			ch.Rolling = &run.Rolling{Balancer: &component.Balancer{Stabilize: ch.Health.Spec.Health.Settle}, Server: i}
+			req.Changes = append(req.Changes, ch)
+		}
 	}
 	return req
 }
