@@ -185,7 +185,12 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 	case errors.As(err, &stopped):
 		return exitRollback, stopped.Next()
 	case errors.As(err, &rollback):
-		return exitRollback, fmt.Sprintf("observability-upgrade status; then mend %s and run observability-upgrade recover", rollback.Component)
+		again := "observability-upgrade recover"
+		if !rollback.Open {
+			name, _, _ := strings.Cut(rollback.Component, "@")
+			again = "observability-upgrade restart --component=" + name
+		}
+		return exitRollback, fmt.Sprintf("observability-upgrade status; mend %s, then: %s", rollback.Component, again)
 	case errors.As(err, &damaged):
 		return exitError, "observability-upgrade recover --discard-damaged keeps the file aside; check every component with observability-upgrade verify first"
 	case errors.As(err, &result):

@@ -69,9 +69,14 @@ func (v *validator) autoUpgrade(a *AutoUpgrade) {
 			v.oneOf(path, s, "patch_only", "minor", "any", "none")
 		}
 	}
+	const most = 36500
 	days := func(path []any, n *int) {
-		if n != nil && *n < 0 {
+		switch {
+		case n == nil:
+		case *n < 0:
 			v.fail(path, "%d is negative", *n)
+		case *n > most:
+			v.fail(path, "%d days are more than 100 years; that nothing is upgraded is said by `policy: none`", *n)
 		}
 	}
 	policy([]any{"auto_upgrade", "default_policy"}, a.DefaultPolicy)

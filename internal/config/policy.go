@@ -73,6 +73,9 @@ type Timeouts struct {
 	Download component.Duration `yaml:"download"`
 }
 
+// maxCacheMiB is more than any disk has, and fits in bytes.
+const maxCacheMiB = 1 << 30
+
 // Retention says what is kept.
 type Retention struct {
 	Backups  int `yaml:"backups"`   // backup points
@@ -224,8 +227,8 @@ func (p *Policy) validate() yamlfile.Errors {
 	if n := p.Retention.Runs; n < 1 {
 		v.fail([]any{"retention", "runs"}, "%d: at least 1 is kept, that of the newest run", n)
 	}
-	if n := p.Retention.CacheMiB; n < 0 {
-		v.fail([]any{"retention", "cache_mib"}, "%d: want a number of MiB; 0 keeps only what is needed", n)
+	if n := p.Retention.CacheMiB; n < 0 || n > maxCacheMiB {
+		v.fail([]any{"retention", "cache_mib"}, "%d: want a number of MiB, at most %d; 0 keeps only what is needed", n, maxCacheMiB)
 	}
 	if s := p.Paths.Staging; s != "" && (!filepath.IsAbs(s) || filepath.Clean(s) == "/") {
 		path := []any{"paths", "staging"}

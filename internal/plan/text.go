@@ -36,7 +36,7 @@ const (
 )
 
 func (st Style) paint(c colour, s string) string {
-	if !st.Color || s == "" {
+	if !st.Color || c == Default || s == "" {
 		return s
 	}
 	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"

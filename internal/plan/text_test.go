@@ -179,3 +179,13 @@ func TestUnits(t *testing.T) {
 		}
 	}
 }
+
+// The terminal's own colour takes no sequence: an empty one is not among those that
+// reach a terminal.
+func TestPaint(t *testing.T) {
+	for tone, want := range map[Tone]string{Default: "x", Red: "\x1b[31mx\x1b[0m"} {
+		if got := (Style{Color: true}).Paint(tone, "x"); got != want {
+			t.Errorf("%q: %q, want %q", tone, got, want)
+		}
+	}
+}

@@ -20,6 +20,7 @@ type RollbackError struct {
 	Component string
 	Version   string
 	Restored  bool // its files are those of Version; only health is missing
+	Open      bool // the run stays open, and a recovery tries again
 	Err       error
 }
 
@@ -75,10 +76,12 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 	if err != nil {
 		out.Status = RollbackFailed
 		out.Error += "; " + err.Error()
-		err = &RollbackError{Component: ch.Set(), Version: ch.From.String(), Restored: restored, Err: err}
-		if !restored || r.between || r.drained[ch.key()] {
-			// The journal stays open: `recover` tries again once the cause is gone, and puts
-			// the instance back into the balancer.
+		failed := &RollbackError{Component: ch.Set(), Version: ch.From.String(), Restored: restored, Err: err}
+		failed.Open = !restored || r.between || r.drained[ch.key()]
+		err = failed
+		if failed.Open {
+			// `recover` tries again once the cause is gone, and puts the instance back into
+			// the balancer.
 			r.stuck = true
 			return errors.Join(err, r.Recorder.Record(ctx, r.head, ch, *out))
 		}
