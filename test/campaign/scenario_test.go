@@ -237,6 +237,10 @@ func scenarios() []scenario {
 			request: func(w *runtest.World) run.Request { return w.Rolling("prom 2.0.0 b-" + runtest.WordNoStart) },
 		},
 		{
+			name: "rolling-stones", space: true, allowed: prom, setup: installPair, check: pair(""), failed: parted, next: upgradePair,
+			request: func(w *runtest.World) run.Request { return w.Rolling("prom 2.0.0", "prom 3.0.0") },
+		},
+		{
 			name: "rolling-rollback", space: true, allowed: prom, check: pair(""), failed: parted, next: upgradePair,
 			setup: func(ctx context.Context, w *runtest.World) error {
 				w.InstallPair()

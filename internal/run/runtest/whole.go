@@ -15,6 +15,7 @@ import (
 	"github.com/pkg/xattr"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
@@ -116,7 +117,9 @@ func agree(db *history.DB, f *state.File, name, first, v string) error {
 	if c.CurrentVersion != "" && c.CurrentVersion != v {
 		return fmt.Errorf("%s is at %s, the state file says %s", name, v, c.CurrentVersion)
 	}
-	if s := c.SignatureVerified; recorded != first && (s == nil || s.Version != v) {
+	// One that was taken back leaves the record: it does not make an unsigned release
+	// acceptable.
+	if s := c.SignatureVerified; recorded != first && (s == nil || component.MustParseVersion(s.Version).Less(component.MustParseVersion(v))) {
 		return fmt.Errorf("%s is at %s, which was verified by a signature, the state file says %v", name, v, s)
 	}
 	return nil
