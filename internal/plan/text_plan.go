@@ -158,26 +158,27 @@ func (p *page) checkGroup(group []component.Check) {
 		if told[0].Component != "" {
 			title += " (" + told[0].Component + ")"
 		}
-		p.wrapped(mark, "    ", "", title+": "+checkDetail(told[0]))
+		p.detail(mark, "    ", title+": ", told[0])
 	case worst == component.CheckSkipped && slices.IndexFunc(told, func(c component.Check) bool { return c.Detail != told[0].Detail }) < 0:
-		p.wrapped(mark, "    ", "", title+": "+checkDetail(told[0]))
+		p.detail(mark, "    ", title+": ", told[0])
 	default:
 		p.wrapped(mark, "    ", "", title)
 		for _, c := range told {
-			text := checkDetail(c)
+			of := ""
 			if c.Component != "" {
-				text = c.Component + ": " + text
+				of = c.Component + ": "
 			}
-			p.wrapped("    "+p.mark(c.Status)+" ", "      ", "", text)
+			p.detail("    "+p.mark(c.Status)+" ", "      ", of, c)
 		}
 	}
 }
 
-func checkDetail(c component.Check) string {
-	if c.Next == "" {
-		return c.Detail
+// detail writes what was found, and on a line of its own, unbroken, what to type.
+func (p *page) detail(first, rest, of string, c component.Check) {
+	p.wrapped(first, rest, "", of+c.Detail)
+	if c.Next != "" {
+		p.line("%snext: %s", rest, plain(c.Next))
 	}
-	return c.Detail + "; next: " + c.Next
 }
 
 // severity orders statuses; one nobody knows is the worst.
