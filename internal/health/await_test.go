@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -161,13 +162,10 @@ func TestAwait(t *testing.T) {
 				t.Timeout = 800 * time.Millisecond
 			}, verdict: Unhealthy, failed: "max_wait",
 		},
-		"asked too often": {set: func(w *world, _ *Target) { w.busy = true }, verdict: Inconclusive},
-		"page for any path": {
-			set:     func(w *world, t *Target) { w.page, t.Spec.Health.MetricsURL = true, "" },
-			verdict: Unhealthy, failed: "which proves nothing",
-		},
-		"another version": {set: func(_ *world, t *Target) { t.Version = component.MustParseVersion("3.0.0") }, verdict: Unhealthy, failed: "reports 2.0.0, expected 3.0.0"},
-		"excused":         {set: func(_ *world, t *Target) { t.Spec.Health.ExpectedMetric, t.Excused = "gone", []string{"metric"} }, verdict: Healthy},
+		"asked too often":   {set: func(w *world, _ *Target) { w.busy = true }, verdict: Inconclusive},
+		"page for any path": {set: func(w *world, t *Target) { w.page, t.Spec.Health.MetricsURL = true, "" }, verdict: Healthy},
+		"another version":   {set: func(_ *world, t *Target) { t.Version = component.MustParseVersion("3.0.0") }, verdict: Unhealthy, failed: "reports 2.0.0, expected 3.0.0"},
+		"excused":           {set: func(_ *world, t *Target) { t.Spec.Health.ExpectedMetric, t.Excused = "gone", []string{"metric"} }, verdict: Healthy},
 		"functional after a while": {
 			set: func(w *world, t *Target) {
 				w.targets = 400 * time.Millisecond
@@ -353,7 +351,9 @@ func TestAnyPath(t *testing.T) {
 		target := Target{Spec: Spec{Health: component.Health{URL: s.URL + ready, Body: tt.body, ExpectedMetric: "thing_build_info"}}}
 		r := (&Prober{}).Once(t.Context(), target)
 		s.Close()
-		if r.Healthy != tt.proof || !tt.proof && !strings.Contains(r.Failures(), "as it does for any path") {
+		want := map[bool]Status{true: OK, false: Warn}[tt.proof]
+		i := slices.IndexFunc(r.Checks, func(c Check) bool { return c.Name == "ready" })
+		if !r.Healthy || i < 0 || r.Checks[i].Status != want || strings.Contains(r.Checks[i].Detail, "as it does for any path") == tt.proof {
 			t.Errorf("%s: %+v", name, r.Checks)
 		}
 	}

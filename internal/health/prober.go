@@ -148,7 +148,8 @@ func samePath(a, b string) bool {
 }
 
 // checkReady asks the readiness address. An answer proves nothing where any path
-// gets one like it, as the page for people of several exporters.
+// gets one like it, as the page for people of several exporters; that is told, where
+// no metric proves more.
 func (p *Prober) checkReady(ctx context.Context, t Target, r *Report) {
 	address := t.Spec.Health.URL
 	if address == "" {
@@ -171,7 +172,7 @@ func (p *Prober) checkReady(ctx context.Context, t Target, r *Report) {
 	case t.Spec.Health.Body != "" && !want.Match(a.body):
 		r.add("ready", Fail, "%s answered %q, expected a match of %q", address, firstLine(a.body), t.Spec.Health.Body)
 	case t.Spec.Health.Body == "" && p.answersAnything(ctx, t, a):
-		r.add("ready", Fail, "%s answered %q, as it does for any path, which proves nothing; give health.body or another health.url in its definition", address, firstLine(a.body))
+		r.add("ready", Warn, "%s answered %q, as it does for any path, which proves nothing; give health.body or another health.url in its definition", address, firstLine(a.body))
 	default:
 		r.add("ready", OK, "%s answered %d", address, a.status)
 	}
@@ -184,6 +185,9 @@ func (p *Prober) answersAnything(ctx context.Context, t Target, a answer) bool {
 	u, err := url.Parse(t.Spec.Health.URL)
 	if err != nil || strings.Trim(u.Path, "/") == "" {
 		return false // the root is a page by right
+	}
+	if t.Spec.Health.MetricsURL != "" && t.Spec.Health.ExpectedMetric != "" {
+		return false // see checkMetrics
 	}
 	if _, ok := findMetric(a.body, t.Spec.Health.ExpectedMetric); ok {
 		return false

@@ -128,6 +128,9 @@ func (m *Manager) Status(ctx context.Context, s service.Service) (service.Status
 		return m.ended(r, st)
 	}
 	st.Exists, st.Active, st.SubState, st.MainPID, st.Restarts = true, true, "running", r.PID, r.Restarts
+	if r.Stopped { // it was told to end, and may answer until it has
+		st.Active, st.SubState = false, "stopping"
+	}
 	if len(st.ExecStart) == 0 {
 		st.ExecStart = r.Command
 	}

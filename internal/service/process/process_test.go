@@ -448,3 +448,24 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+// A service that takes its time to end, and whose stop was cut off, is ended before
+// it is started: else it would be gone a moment after it was found running.
+func TestStartAfterAStopThatWasCutOff(t *testing.T) {
+	m := newManager(t)
+	s := define(t, m, servicetest.Definition{Name: "svc", Command: []string{"/bin/sh", "-c", "trap 'sleep 1; exit 0' TERM; echo ready; while :; do sleep 0.1; done"}})
+	was := start(t, m, s)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := m.Stop(ctx, s, time.Minute); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	other := New(Options{Dir: m.dir, LogDir: m.logDir}) // that of the recovery
+	defer other.Close()
+	if st, err := other.Status(t.Context(), s); err != nil || st.Active || st.MainPID != was.MainPID {
+		t.Errorf("%+v, %v, expected process %d on its way down", st, err, was.MainPID)
+	}
+	if is := start(t, other, s); is.MainPID == was.MainPID || servicetest.Alive(was.MainPID) {
+		t.Errorf("process %d became %d", was.MainPID, is.MainPID)
+	}
+}

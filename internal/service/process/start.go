@@ -29,6 +29,10 @@ const earlyExit = 150 * time.Millisecond
 // writing: a child forked by another goroutine holds it for a moment.
 const busyText = 2 * time.Second
 
+// cutOff is how long a service may take to end after a stop that was cut off: what
+// `timeouts.stop` is by default.
+const cutOff = 30 * time.Second
+
 func noCommand(s service.Service) error {
 	return &service.NotFoundError{Unit: s.Label(), Hint: "the process manager needs process.command in the component's definition"}
 }
@@ -36,6 +40,7 @@ func noCommand(s service.Service) error {
 // Start starts the service detached: a session of its own, no terminal, no
 // descriptors of ours, its output appended to its log. When it runs already
 // with the same command nothing happens; with another command that is an error.
+// One that was told to stop, by a stop that was cut off, is ended first.
 // What an earlier start left behind after its main process ended is killed
 // first, as systemd would have done.
 func (m *Manager) Start(ctx context.Context, s service.Service) error {
@@ -54,6 +59,12 @@ func (m *Manager) Start(ctx context.Context, s service.Service) error {
 	r, err := m.find(s.Name)
 	if err != nil {
 		return err
+	}
+	if r.PID != 0 && r.Stopped {
+		if _, err := end(ctx, s, r, cutOff); err != nil {
+			return err
+		}
+		r.PID = 0
 	}
 	if r.PID != 0 {
 		if slices.Equal(r.Command, s.Command) {

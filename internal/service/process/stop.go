@@ -38,9 +38,16 @@ func (m *Manager) Stop(ctx context.Context, s service.Service, timeout time.Dura
 			return res, fmt.Errorf("stop %s: %w", s.Label(), err)
 		}
 	}
+	res.Forced, err = end(ctx, s, r, timeout)
+	res.Took = time.Since(began)
+	return res, err
+}
+
+// end ends what a record tells of, and reports whether it took SIGKILL.
+func end(ctx context.Context, s service.Service, r record, timeout time.Duration) (forced bool, err error) {
 	h, err := openHandle(r.PID, r.Ticks)
 	if err != nil {
-		return res, fmt.Errorf("stop %s: %w", s.Label(), err)
+		return false, fmt.Errorf("stop %s: %w", s.Label(), err)
 	}
 	var known []proc
 	session := 0
@@ -50,18 +57,16 @@ func (m *Manager) Stop(ctx context.Context, s service.Service, timeout time.Dura
 		// anything is in the session the kernel gives the number to nobody else.
 		session = r.PID
 		if known, err = members(session, r.Token, nil); err != nil {
-			return res, fmt.Errorf("stop %s: %w", s.Label(), err)
+			return false, fmt.Errorf("stop %s: %w", s.Label(), err)
 		}
 		if err := h.signal(syscall.SIGTERM); err != nil {
-			return res, fmt.Errorf("stop %s: %w", s.Label(), err)
+			return false, fmt.Errorf("stop %s: %w", s.Label(), err)
 		}
 		if _, err := h.wait(ctx, timeout); err != nil {
-			return res, fmt.Errorf("stop %s: SIGTERM was sent: %w", s.Label(), err)
+			return false, fmt.Errorf("stop %s: SIGTERM was sent: %w", s.Label(), err)
 		}
 	}
-	res.Forced, err = killRest(ctx, s.Label(), session, r.Token, known)
-	res.Took = time.Since(began)
-	return res, err
+	return killRest(ctx, s.Label(), session, r.Token, known)
 }
 
 // killRest kills all that belongs to a service until nothing of it is left, and

@@ -403,6 +403,10 @@ func testCancelledStop(t *testing.T, f *Fixture) {
 	if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > patience/2 {
 		t.Fatalf("Stop: %v after %v, expected %v at once", err, time.Since(began), context.DeadlineExceeded)
 	}
+	// What was told to stop does not count as running, though it may answer yet.
+	if st := f.status(t, s); st.Active || st.Failed {
+		t.Errorf("after a stop that was cut off: %+v, expected it not active", st)
+	}
 	f.stop(t, s, 100*time.Millisecond, true)
 }
 
