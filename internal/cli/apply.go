@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,17 +141,20 @@ func (o *applyOptions) dry(ctx context.Context, s *stack.Stack, look stack.LookO
 			}
 		}
 	}
-	err = o.print(res, func(w io.Writer) error {
+	var refused error
+	doc := resultDocument{Result: res}
+	if refusal != nil {
+		refused = &resultError{result: res, err: refusal}
+		doc.Error = errorOf(ctx, refused)
+	}
+	err = o.print(doc, func(w io.Writer) error {
 		if err := plan.WritePlan(w, prop.Plan, o.style()); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintln(w, "\nDry run: nothing was changed.")
 		return err
 	})
-	if err == nil && refusal != nil {
-		return &resultError{result: res, err: refusal}
-	}
-	return err
+	return cmp.Or(err, refused)
 }
 
 func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, d *display, look stack.LookOptions) (run.Result, error) {

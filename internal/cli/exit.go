@@ -168,6 +168,7 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		window   *stack.WindowError
 		away     *vulnerability.UnreachableError
 		lying    *vulnerability.LyingError
+		cutOff   *stack.CutOffError
 	)
 	switch {
 	case errors.As(err, &usage):
@@ -203,6 +204,8 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		return exitUpstream, "check the network and vulnerabilities in the policy; what is here stays in use: observability-upgrade vulnerabilities"
 	case errors.As(err, &lying):
 		return exitError, "observability-upgrade vulnerabilities --refresh, later; then look at the source that the message names"
+	case errors.As(err, &cutOff):
+		return exitInterrupted, "observability-upgrade status; run the same command again to go on"
 	case errors.Is(err, errCancelled) && ctx.Err() == nil:
 		return exitOK, ""
 	case ctx.Err() != nil:

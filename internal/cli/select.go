@@ -82,6 +82,9 @@ func splitPins(args []string) (names []string, pins map[string]component.Version
 			return nil, nil, &stack.UsageError{Message: fmt.Sprintf("--component=%s names no component", a), Hint: "observability-upgrade components list"}
 		}
 		names = append(names, name)
+		if was, twice := pins[name]; twice && pinned && was.String() != strings.TrimPrefix(text, "v") {
+			return nil, nil, &stack.UsageError{Message: fmt.Sprintf("%s is asked for at %s and at %s; want one version", name, was, text), Hint: "observability-upgrade check --component=" + name}
+		}
 		if !pinned {
 			continue
 		}

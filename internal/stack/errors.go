@@ -81,3 +81,26 @@ func (e *ChecksError) Error() string {
 	}
 	return b.String()
 }
+
+// CutOffError says how far a restart came before a signal ended it.
+type CutOffError struct {
+	Done, Left []string // restarted and healthy; not begun
+	Err        error    // what became of the one at work; may be nil
+}
+
+func (e *CutOffError) Error() string {
+	parts := []string{"interrupted by a signal"}
+	if e.Err != nil {
+		parts = append(parts, e.Err.Error())
+	}
+	if len(e.Done) > 0 {
+		parts = append(parts, "restarted: "+strings.Join(e.Done, ", "))
+	}
+	if len(e.Left) > 0 {
+		parts = append(parts, "not begun: "+strings.Join(e.Left, ", "))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Unwrap is what became of the one at work.
+func (e *CutOffError) Unwrap() error { return e.Err }

@@ -92,6 +92,19 @@ func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error
 	}
 	reports, probeErr := s.probeAll(context.WithoutCancel(ctx), done, 0)
 	doc.Components = append(doc.Components, reports...)
+	if res.Status == run.StatusInterrupted || res.Status == run.StatusCancelled || ctx.Err() != nil {
+		cut := &CutOffError{Err: err}
+		for _, out := range res.Components {
+			key := run.Change{Component: out.Name, Instance: out.Instance}
+			switch out.Status {
+			case run.NotAttempted:
+				cut.Left = append(cut.Left, key.Set())
+			case run.Upgraded:
+				cut.Done = append(cut.Done, key.Set())
+			}
+		}
+		return doc, cut
+	}
 	if err != nil {
 		return doc, err
 	}
