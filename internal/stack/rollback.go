@@ -30,8 +30,9 @@ type RollbackOptions struct {
 	// cannot read what the newer one wrote.
 	RestoreData bool
 	// Force goes back over a one-way door without the data, by the instances that the
-	// state file remembers where they cannot be looked up, and without those on other
-	// hosts that cannot be asked.
+	// state file remembers where they cannot be looked up, without those on other
+	// hosts that cannot be asked, and with directories that hold more than a release
+	// brings.
 	Force bool
 }
 
@@ -207,6 +208,15 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 	}
 	if err := s.sameFiles(in, bc, all); err != nil {
 		return err
+	}
+	for _, sw := range all {
+		if err := s.ownTree(in, sw.Path); sw.Tree && err != nil && !o.Force {
+			return &RefusedError{
+				Component: bc.Name, Check: "tree",
+				Err:  fmt.Errorf("%w; --force puts back all of it as it was, and keeps what is there now in this rollback's own backup", err),
+				Next: "move that out of it, then the same command",
+			}
+		}
 	}
 	away := slices.ContainsFunc(in.Copies, func(one *inventory.Installed) bool { return one.Remote() })
 	if len(all) == 0 && !o.RestoreData && !away {
