@@ -206,6 +206,7 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 		}
 		all = append(all, swaps...)
 	}
+	all = once(all, plan.Changes)
 	if err := s.sameFiles(in, bc, all); err != nil {
 		return err
 	}
@@ -341,6 +342,30 @@ func rollbackSwaps(p *backup.Point, it backup.Item) ([]run.Swap, error) {
 		return nil
 	})
 	return swaps, err
+}
+
+// once drops swaps of what another one brings back already, of the component or of
+// one before it: configuration may be named twice, by a directory and a file in it,
+// and shared by components. What is exchanged twice is what it was. Programs that
+// components share are the engine's to refuse.
+func once(swaps []run.Swap, before []run.Change) []run.Swap {
+	var out, shared []run.Swap
+	for _, ch := range before {
+		shared = append(shared, ch.Swaps...)
+	}
+	for _, sw := range swaps {
+		brings := func(other run.Swap) bool { return other.Path == sw.Path || other.Tree && isWithin(sw.Path, other.Path) }
+		if i := slices.IndexFunc(out, brings); i >= 0 {
+			if sw.Kind == backup.Unit {
+				out[i].Kind = sw.Kind // for systemd to read it again
+			}
+			continue
+		}
+		if sw.Kind == backup.Binary || !slices.ContainsFunc(shared, brings) {
+			out = append(out, sw)
+		}
+	}
+	return out
 }
 
 func rollbackSwap(kind backup.Kind, name, stored, path string, tree bool) (*run.Swap, error) {
