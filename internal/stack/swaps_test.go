@@ -9,6 +9,7 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 )
@@ -53,5 +54,21 @@ func TestFilesOfAWayBackOnce(t *testing.T) {
 		if got := once(tt.swaps, []run.Change{{Component: "other", Swaps: tt.before}}); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %v, want %v", name, got, tt.want)
 		}
+	}
+}
+
+// Components that have a program in common are told of each other.
+func TestFilesThatComponentsShare(t *testing.T) {
+	in := func(name string, binaries map[string]string) *inventory.Installed {
+		return &inventory.Installed{Component: &component.Component{Name: name}, Binaries: binaries}
+	}
+	got := sharedFiles([]*inventory.Installed{
+		in("loki", map[string]string{"loki": "/bin/loki"}),
+		in("query", map[string]string{"thanos": "/bin/thanos", "tool": "/bin/query-tool"}),
+		in("store", map[string]string{"thanos": "/bin/thanos", "tool": "/bin/store-tool"}),
+		in("links", map[string]string{"a": "/bin/one", "b": "/bin/one"}), // for swaps to refuse
+	})
+	if len(got) != 2 || !strings.HasPrefix(got["query"], "/bin/thanos is a program of store too, ") || !strings.HasPrefix(got["store"], "/bin/thanos is a program of query too, ") {
+		t.Errorf("%q", got)
 	}
 }
