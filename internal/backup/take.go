@@ -179,6 +179,9 @@ func (t *taker) component(s Subject) (Component, error) {
 		if err != nil {
 			return err
 		}
+		if c.keeps(kind, path) {
+			return nil // named twice, or by a link
+		}
 		st, err := os.Stat(path)
 		if err != nil {
 			return err
@@ -232,6 +235,14 @@ func (t *taker) component(s Subject) (Component, error) {
 		}
 	}
 	return c, nil
+}
+
+// keeps reports whether a file or directory is kept already, by itself or with the
+// directory that it is in.
+func (c *Component) keeps(kind Kind, path string) bool {
+	return slices.ContainsFunc(c.Items, func(it Item) bool {
+		return it.Kind == kind && within(path, []string{it.Path})
+	})
 }
 
 // LinkedFiles lists the regular files outside a directory, or what a link to one

@@ -237,7 +237,7 @@ func resultCode(ctx context.Context, e *resultError) (int, string) {
 		return exitInterrupted, "run the same command again"
 	}
 	for _, o := range e.result.Components {
-		if o.Status == run.Upgraded {
+		if o.Status == run.Upgraded || o.Status == run.RolledBack && e.result.Operation == run.Rollback {
 			return exitRolledBack, hint // part of the run was done
 		}
 	}

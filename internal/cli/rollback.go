@@ -47,7 +47,7 @@ no network. Files that were added since the backup are left in place.`,
 	f.StringVar(&o.to, "to", "", "the backup point to go back to")
 	o.componentFlag(cmd, &o.components, false)
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
-	f.BoolVar(&o.force, "force", false, "do not ask, and go back over a one-way door without its data, by the instances of the last run where they cannot be looked up, and without those on hosts that cannot be asked")
+	f.BoolVar(&o.force, "force", false, "do not ask, and go back over a one-way door without its data, by the instances of the last run where they cannot be looked up, without those on hosts that cannot be asked, and over data that lies in a directory which is replaced whole")
 	f.BoolVar(&o.data, "restore-data", false, "put the data back as the backup holds it too; what was collected since is lost")
 	must(cmd.RegisterFlagCompletionFunc("to", g.completeBackups))
 	return cmd

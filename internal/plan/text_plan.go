@@ -102,6 +102,7 @@ var checkTitles = map[string]string{
 	"file_system":        "File systems writable",
 	"staging":            "Staging directory ours",
 	"binary_writable":    "Binaries replaceable",
+	"tree":               "Directories replaceable",
 	"unit_file":          "Units in order",
 	"history_readable":   "History readable",
 	"clock":              "Clock plausible",

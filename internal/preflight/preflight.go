@@ -43,7 +43,9 @@ const (
 	HistoryReadable   = "history_readable"
 	Clock             = "clock"
 	AlertGate         = "alert_gate"
-	// DataBackup is made by the caller, who knows what becomes of data.
+	// Tree and DataBackup are made by the caller, who knows what lies where and what becomes
+	// of data.
+	Tree       = "tree"
 	DataBackup = "data_backup"
 )
 

@@ -120,6 +120,26 @@ func (c *Change) filesAre(of func(Swap) string) bool {
 	return true
 }
 
+// eachOnce proves that no file is swapped twice by what cannot know of it: a second
+// exchange brings the old one back. Instances share their files, and a component
+// comes to them again with its next step.
+func eachOnce(changes []Change) error {
+	by := map[string]string{}
+	for _, ch := range changes {
+		mine := map[string]bool{}
+		for _, s := range ch.Swaps {
+			switch other, taken := by[s.Path]; {
+			case mine[s.Path]:
+				return fmt.Errorf("%s: expected each file once, found %s twice in its change to %s; nothing was touched", ch.Set(), s.Path, ch.To)
+			case taken && other != ch.Component:
+				return fmt.Errorf("%s: expected files of its own, found that %s has %s too; nothing was touched", ch.Set(), other, s.Path)
+			}
+			mine[s.Path], by[s.Path] = true, ch.Component
+		}
+	}
+	return nil
+}
+
 func (c *Change) planned() Planned {
 	return Planned{Name: c.Component, Instance: c.Instance, From: c.From.String(), To: c.To.String()}
 }

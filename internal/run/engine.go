@@ -150,6 +150,9 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 			r.head.Instances = append(r.head.Instances, ch)
 		}
 	}
+	if err := eachOnce(req.Changes); err != nil {
+		return r.result(StatusFailed), err
+	}
 	if req.Named != nil {
 		req.Named(r.head.ID, r.head.BackupPath)
 	}

@@ -148,7 +148,7 @@ func (s *Stack) check(ctx context.Context, prop *Proposal, skipHealth bool) erro
 		return err
 	}
 	prop.Baseline = found.Baseline
-	prop.Plan.Checks = append(append(append(found.Checks, s.checkData(prop.View, prop.Plan, prop.look.DataBackup)...), signed...),
+	prop.Plan.Checks = append(append(append(append(found.Checks, s.checkTrees(prop.View, prop.Plan)...), s.checkData(prop.View, prop.Plan, prop.look.DataBackup)...), signed...),
 		s.checkAway(ctx, prop.View, prop.Plan, awayFlags(prop.look.DataBackup, prop.look.Force, skipHealth, run.Graceful))...)
 	return nil
 }
@@ -462,6 +462,15 @@ func (s *Stack) baseChange(in *inventory.Installed, from, to component.Version, 
 	return ch
 }
 
+// configPaths are where a component's configuration is on this host.
+func (s *Stack) configPaths(c *component.Component) []string {
+	var out []string
+	for _, p := range c.Config.Paths {
+		out = append(out, s.Root.Path(component.Vars{Name: c.Name}.Expand(p)))
+	}
+	return out
+}
+
 // subject is what a backup point keeps of a component.
 func (s *Stack) subject(in *inventory.Installed) backup.Subject {
 	c := in.Component
@@ -471,9 +480,7 @@ func (s *Stack) subject(in *inventory.Installed) backup.Subject {
 			sub.Binaries = append(sub.Binaries, backup.Source{Name: b.Name, Path: path, Tree: b.Tree})
 		}
 	}
-	for _, p := range c.Config.Paths {
-		sub.Configs = append(sub.Configs, s.Root.Path(component.Vars{Name: c.Name}.Expand(p)))
-	}
+	sub.Configs = s.configPaths(c)
 	for _, one := range in.Local() {
 		if one.Status.FragmentPath != "" {
 			sub.Units = append(sub.Units, one.Status.FragmentPath)

@@ -15,10 +15,9 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 )
 
-// dataDir is where a component keeps its data on this host, links resolved: where
-// its service's command line says, else where its definition says; "" when that
-// does not exist.
-func (s *Stack) dataDir(in *inventory.Installed) string {
+// dataPath is where a component keeps its data on this host: where its service's
+// command line says, else where its definition says; "" when neither does.
+func (s *Stack) dataPath(in *inventory.Installed) string {
 	c := in.Component
 	dir := ""
 	if c.Data.Path != "" {
@@ -31,6 +30,12 @@ func (s *Stack) dataDir(in *inventory.Installed) string {
 	if said := flagValue(words, c.Data.Flag); filepath.IsAbs(said) {
 		dir = said
 	}
+	return dir
+}
+
+// dataDir is dataPath with links resolved; "" when that does not exist.
+func (s *Stack) dataDir(in *inventory.Installed) string {
+	dir := s.dataPath(in)
 	// It is often a link to another disk: what matters is where it leads.
 	real, err := filepath.EvalSymlinks(dir)
 	if st, statErr := os.Stat(real); dir == "" || err != nil || statErr != nil || !st.IsDir() {

@@ -3,6 +3,7 @@ package stack
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"time"
@@ -119,6 +120,7 @@ func (s *Stack) planInput(found []*inventory.Installed, results map[string]upstr
 		Target: o.Target, Selected: o.Components, Pins: o.Pins, Force: o.Force, Auto: o.Auto, Now: s.now(),
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Root: s.Root.Prefix(), Estimate: s.estimates(),
 	}
+	shared := sharedFiles(found)
 	for _, f := range found {
 		d := f.Component.Data
 		none := d.Path == "" && d.Flag == "" && len(d.Fingerprint) == 0 // what keeps no data can lose none
@@ -135,6 +137,8 @@ func (s *Stack) planInput(found []*inventory.Installed, results map[string]upstr
 			p.Excluded = "its version cannot be read: " + f.Problem
 		case f.Problem != "":
 			p.Excluded = f.Problem
+		case shared[f.Component.Name] != "":
+			p.Excluded = shared[f.Component.Name]
 		}
 		if r, ok := results[f.Component.Name]; ok {
 			p.Releases, p.Err = r.Releases, r.Err
@@ -155,6 +159,30 @@ func (s *Stack) planInput(found []*inventory.Installed, results map[string]upstr
 	}
 	s.addRules(&in)
 	return in
+}
+
+// sharedFiles says, by component, which of its programs is another's too: whichever is
+// upgraded, the other is changed unasked, and what undoes one undoes both.
+func sharedFiles(found []*inventory.Installed) map[string]string {
+	out := map[string]string{}
+	by := map[string]string{}
+	for _, in := range found {
+		name := in.Component.Name
+		for _, b := range slices.Sorted(maps.Keys(in.Binaries)) {
+			path := in.Binaries[b]
+			other := by[path]
+			by[path] = name
+			if other == "" || other == name {
+				continue
+			}
+			for who, with := range map[string]string{name: other, other: name} {
+				if out[who] == "" {
+					out[who] = fmt.Sprintf("%s is a program of %s too, and an upgrade of one would change both: describe them as instances of one component, or give each a file of its own", path, with)
+				}
+			}
+		}
+	}
+	return out
 }
 
 // addTakenBack keeps unattended runs from installing again what a person rolled

@@ -30,8 +30,9 @@ type RollbackOptions struct {
 	// cannot read what the newer one wrote.
 	RestoreData bool
 	// Force goes back over a one-way door without the data, by the instances that the
-	// state file remembers where they cannot be looked up, and without those on other
-	// hosts that cannot be asked.
+	// state file remembers where they cannot be looked up, without those on other
+	// hosts that cannot be asked, and with directories that hold more than a release
+	// brings.
 	Force bool
 }
 
@@ -205,8 +206,18 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 		}
 		all = append(all, swaps...)
 	}
+	all = once(all, plan.Changes)
 	if err := s.sameFiles(in, bc, all); err != nil {
 		return err
+	}
+	for _, sw := range all {
+		if err := s.ownTree(in, sw.Path); sw.Tree && err != nil && !o.Force {
+			return &RefusedError{
+				Component: bc.Name, Check: "tree",
+				Err:  fmt.Errorf("%w; --force puts back all of it as it was, and keeps what is there now in this rollback's own backup", err),
+				Next: "move that out of it, then the same command",
+			}
+		}
 	}
 	away := slices.ContainsFunc(in.Copies, func(one *inventory.Installed) bool { return one.Remote() })
 	if len(all) == 0 && !o.RestoreData && !away {
@@ -331,6 +342,30 @@ func rollbackSwaps(p *backup.Point, it backup.Item) ([]run.Swap, error) {
 		return nil
 	})
 	return swaps, err
+}
+
+// once drops swaps of what another one brings back already, of the component or of
+// one before it: configuration may be named twice, by a directory and a file in it,
+// and shared by components. What is exchanged twice is what it was. Programs that
+// components share are the engine's to refuse.
+func once(swaps []run.Swap, before []run.Change) []run.Swap {
+	var out, shared []run.Swap
+	for _, ch := range before {
+		shared = append(shared, ch.Swaps...)
+	}
+	for _, sw := range swaps {
+		brings := func(other run.Swap) bool { return other.Path == sw.Path || other.Tree && isWithin(sw.Path, other.Path) }
+		if i := slices.IndexFunc(out, brings); i >= 0 {
+			if sw.Kind == backup.Unit {
+				out[i].Kind = sw.Kind // for systemd to read it again
+			}
+			continue
+		}
+		if sw.Kind == backup.Binary || !slices.ContainsFunc(shared, brings) {
+			out = append(out, sw)
+		}
+	}
+	return out
 }
 
 func rollbackSwap(kind backup.Kind, name, stored, path string, tree bool) (*run.Swap, error) {
