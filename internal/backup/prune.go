@@ -14,7 +14,8 @@ type Keep struct {
 	Own string
 	// Offered names the points that `rollback --previous` would go back to. They are
 	// kept before others, newest first, so that the points that rollbacks and failed
-	// upgrades take do not push out the way back.
+	// upgrades take do not push out the way back; the newest of them always, even
+	// where Own is all that Points leaves room for.
 	Offered map[string]bool
 }
 
@@ -38,9 +39,11 @@ func Prune(h *hostfs.Host, dir string, keep Keep) (removed []string, err error) 
 		return 2
 	}
 	slices.SortStableFunc(points, func(a, b *Point) int { return rank(a) - rank(b) })
-	kept := 0
+	kept, wayBack := 0, false
 	for _, p := range points {
-		if p.Timestamp == keep.Own || p.Complete && kept < max(keep.Points, 1) {
+		newest := !wayBack && p.Complete && keep.Offered[p.Timestamp]
+		wayBack = wayBack || newest
+		if p.Timestamp == keep.Own || newest || p.Complete && kept < max(keep.Points, 1) {
 			if p.Complete {
 				kept++
 			}

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+	. "github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/run/runtest"
 )
 
@@ -66,5 +68,32 @@ func TestRecoveryBesideUnreadablePoint(t *testing.T) {
 	clean(t, w, "recovered")
 	if w.Running("prom") != "1.0.0" {
 		t.Errorf("prom runs %q", w.Running("prom"))
+	}
+}
+
+// With one backup point to keep, an upgrade that fails leaves the way back of the one
+// in force.
+func TestFailedUpgradeLeavesTheWayBack(t *testing.T) {
+	w := runtest.New(t)
+	w.Retain = 1
+	w.Install("prom", "1.0.0")
+	first, err := w.Engine(nil).Execute(t.Context(), w.Steps("prom 2.0.0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed, err := w.Engine(nil).Execute(t.Context(), w.Steps("prom 3.0.0 "+runtest.WordNoStart))
+	if err == nil || failed.Status != StatusRolledBack {
+		t.Fatalf("%s, %v", failed.Status, err)
+	}
+	points, err := backup.List(w.Root.Backups())
+	if err != nil || len(points) != 2 || points[0].Path != failed.BackupPath || points[1].Path != first.BackupPath {
+		t.Fatalf("kept %v, %v", points, err)
+	}
+	last, err := w.Engine(nil).Execute(t.Context(), w.Steps("prom 3.0.0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if points, err = backup.List(w.Root.Backups()); err != nil || len(points) != 1 || points[0].Path != last.BackupPath {
+		t.Errorf("after an upgrade kept %v, %v", points, err)
 	}
 }
