@@ -2,6 +2,7 @@ package run_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	. "github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/run/runtest"
+	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
 
 // killedAt runs an upgrade of prom that dies at its first effect of a kind.
@@ -95,5 +97,50 @@ func TestFailedUpgradeLeavesTheWayBack(t *testing.T) {
 	}
 	if points, err = backup.List(w.Root.Backups()); err != nil || len(points) != 1 || points[0].Path != last.BackupPath {
 		t.Errorf("after an upgrade kept %v, %v", points, err)
+	}
+}
+
+// Where old backup points cannot be removed, the run is in the state file all the same,
+// which names those points that are left.
+func TestRunIsKeptWherePruningFails(t *testing.T) {
+	w := runtest.New(t)
+	w.Retain = 3
+	w.Install("prom", "1.0.0")
+	for n := 2; n <= 4; n++ {
+		if res, err := w.Engine(nil).Execute(t.Context(), w.Steps(fmt.Sprintf("prom %d.0.0", n))); err != nil || len(res.Warnings) > 0 {
+			t.Fatal(err, res.Warnings)
+		}
+	}
+	points, err := backup.List(w.Root.Backups())
+	if err != nil || len(points) != 3 {
+		t.Fatalf("%v, %v", points, err)
+	}
+	w.Retain = 1
+	res, err := w.Engine(func(op, target string) error {
+		if op == "remove" && target == points[2].Path {
+			return errors.New("the disk is read-only")
+		}
+		return nil
+	}).Execute(t.Context(), w.Steps("prom 5.0.0"))
+	if err != nil || res.Status != StatusSuccess {
+		t.Fatal(res.Status, err)
+	}
+	want := "after the run: remove old backups: the disk is read-only"
+	if len(res.Warnings) != 1 || res.Warnings[0] != want {
+		t.Errorf("warnings %q, want %q", res.Warnings, want)
+	}
+	f, err := state.Load(w.Root.State())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(f.UpgradeHistory); n != 4 || f.UpgradeHistory[3].ID != res.ID {
+		t.Errorf("the state file has the runs %+v", f.UpgradeHistory)
+	}
+	var left []string
+	for _, b := range f.Components["prom"].Backups {
+		left = append(left, b.Timestamp)
+	}
+	if got, want := strings.Join(left, " "), points[2].Timestamp+" "+res.ID; got != want {
+		t.Errorf("the state file has the backups %s, want %s", got, want)
 	}
 }
