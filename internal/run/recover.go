@@ -336,16 +336,12 @@ func (r *running) unreached(order []*progress) []Planned {
 
 // recoveredStatus is "success" when the run had done all it was to do.
 func (r *running) recoveredStatus() string {
-	done := len(r.outcomes) > 0
 	for _, o := range r.outcomes {
 		if o.Status == RollbackFailed {
 			return StatusRollbackFail
 		}
-		if !o.arrived(r.head.Operation) {
-			done = false
-		}
 	}
-	if done {
+	if len(r.outcomes) > 0 && r.allArrived() {
 		return StatusSuccess
 	}
 	return StatusInterrupted
