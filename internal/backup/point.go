@@ -77,7 +77,8 @@ type Manifest struct {
 type Point struct {
 	Timestamp string
 	Path      string
-	Complete  bool  // its marker is there; Verify proves the content
+	Complete  bool  // its marker and its manifest are there; Verify proves the content
+	Damage    error // why a point that was completed cannot be used; nil where it can, or never was
 	Bytes     int64 // size of all its files; only List tells
 	SizeErr   error // why Bytes is not all of it; nil where it is
 	Manifest  Manifest
@@ -177,17 +178,29 @@ func Open(dir, timestamp string) (*Point, error) {
 	return load(filepath.Join(dir, timestamp)), nil
 }
 
-// load reads what can be read of a point; damage shows as Complete false or an
-// empty manifest, and is judged by Verify.
+// load reads what can be read of a point. One without a marker was never completed,
+// or is being removed; one whose marker cannot be looked for may have one.
 func load(path string) *Point {
 	p := &Point{Timestamp: filepath.Base(path), Path: path}
-	if _, err := os.Lstat(filepath.Join(path, sumsFile)); err == nil {
-		p.Complete = true
+	damaged := func(file string, err error) {
+		if p.Damage == nil {
+			p.Damage = &DamagedError{Path: path, File: file, Problem: "cannot be read: " + err.Error()}
+		}
+	}
+	_, err := os.Lstat(filepath.Join(path, sumsFile))
+	unmarked := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !unmarked {
+		damaged(sumsFile, err)
 	}
 	data, err := os.ReadFile(filepath.Join(path, manifestFile))
-	if err != nil || json.Unmarshal(data, &p.Manifest) != nil {
-		p.Complete = false
+	if err == nil {
+		err = json.Unmarshal(data, &p.Manifest)
 	}
+	if err != nil && !unmarked {
+		damaged(manifestFile, err)
+		p.Manifest = Manifest{}
+	}
+	p.Complete = !unmarked && p.Damage == nil
 	return p
 }
 

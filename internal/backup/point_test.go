@@ -56,6 +56,37 @@ func TestSizeThatCannotBeTold(t *testing.T) {
 	}
 }
 
+// A point without its marker was never completed; one that has it and no manifest that
+// can be read is damaged.
+func TestDamageIsNotIncompleteness(t *testing.T) {
+	const stamp = "20260101_000000"
+	for name, tt := range map[string]struct {
+		files    map[string]string
+		complete bool
+		damage   string
+	}{
+		"whole":                    {files: map[string]string{"manifest.json": "{}", "SHA256SUMS": ""}, complete: true},
+		"nothing yet":              {files: map[string]string{"bin/prom": ""}},
+		"without a marker":         {files: map[string]string{"manifest.json": "{}"}},
+		"cut off, without marker":  {files: map[string]string{"manifest.json": "{"}},
+		"cut off":                  {files: map[string]string{"manifest.json": `{"run_id":"x"`, "SHA256SUMS": ""}, damage: "manifest.json: cannot be read: unexpected end of JSON input"},
+		"without a manifest":       {files: map[string]string{"SHA256SUMS": ""}, damage: "manifest.json: cannot be read: open"},
+		"a directory for manifest": {files: map[string]string{"SHA256SUMS": "", "manifest.json/x": ""}, damage: "manifest.json: cannot be read: read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			fill(t, filepath.Join(dir, stamp), tt.files)
+			p, err := Open(dir, stamp)
+			if err != nil || p.Complete != tt.complete || p.Manifest.RunID != "" {
+				t.Fatalf("%+v, %v", p, err)
+			}
+			if (p.Damage == nil) != (tt.damage == "") || tt.damage != "" && !strings.HasPrefix(p.Damage.Error(), "backup "+stamp+" is damaged: "+tt.damage) {
+				t.Errorf("damage: %v, want %q", p.Damage, tt.damage)
+			}
+		})
+	}
+}
+
 func TestOpenMissing(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, dir, map[string]string{"20260101_000000_9/manifest.json": "{}", "20260101_000000_10/manifest.json": "{}", "notes/manifest.json": "{}"})

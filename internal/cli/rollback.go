@@ -179,8 +179,10 @@ func (o *rollbackOptions) listBackups(s *stack.Stack) error {
 		Backups []backupEntry `json:"backups"`
 	}{Backups: []backupEntry{}}
 	for _, p := range points {
-		if p.SizeErr != nil {
-			s.Notice(p.SizeErr.Error())
+		for _, problem := range []error{p.Damage, p.SizeErr} {
+			if problem != nil {
+				s.Notice(problem.Error())
+			}
 		}
 		e := backupEntry{Timestamp: p.Timestamp, Path: p.Path, Complete: p.Complete, Bytes: p.Bytes, Operation: p.Manifest.Operation, Components: []backupComponent{}}
 		for _, c := range p.Manifest.Components {

@@ -73,6 +73,106 @@ func TestRecoveryBesideUnreadablePoint(t *testing.T) {
 	}
 }
 
+// A backup point that was completed and cannot be read is not taken for one that never
+// was: it stays, the undo goes by what lies beside, and a warning names it.
+func TestRecoveryWithDamagedPoint(t *testing.T) {
+	for name, data := range map[string]bool{"files": false, "files and data": true} {
+		t.Run(name, func(t *testing.T) {
+			w := runtest.New(t)
+			w.Install("prom", "1.0.0")
+			dead := false
+			req := w.Steps("prom 2.0.0")
+			if data {
+				w.Keeps("abc")
+				req = w.WithData(req, true)
+			}
+			_, err := w.Engine(func(op, _ string) error {
+				if dead = dead || op == "health"; dead {
+					return hostfs.ErrCrashed
+				}
+				return nil
+			}).Execute(t.Context(), req)
+			if !errors.Is(err, hostfs.ErrCrashed) {
+				t.Fatal(err)
+			}
+			points, err := backup.List(w.Root.Backups())
+			if err != nil || len(points) != 1 {
+				t.Fatalf("%v, %v", points, err)
+			}
+			w.Write(filepath.Join(points[0].Path, "manifest.json"), "{", 0o600)
+			results, err := w.Engine(nil).Recover(t.Context())
+			if err != nil || len(results) != 1 || !results[0].Components[0].Healthy || results[0].BackupPath != points[0].Path {
+				t.Fatalf("%+v, %v", results, err)
+			}
+			clean(t, w, "recovered")
+			if w.Running("prom") != "1.0.0" {
+				t.Errorf("prom runs %q", w.Running("prom"))
+			}
+			if _, err := os.Stat(filepath.Join(points[0].Path, "bin", "prom")); err != nil {
+				t.Errorf("the damaged point was removed: %v", err)
+			}
+			text := strings.Join(results[0].Warnings, "\n")
+			for _, want := range []string{
+				"prom: whether its configuration changed during the run is not known, and nothing of it is put back: backup " + points[0].Timestamp + " is damaged: manifest.json",
+				"it is kept: look at what is in it, then: rm -r " + points[0].Path,
+			} {
+				if !strings.Contains(text, want) {
+					t.Errorf("no warning says %q: %s", want, text)
+				}
+			}
+		})
+	}
+}
+
+// Where the old version needs the configuration that a damaged point cannot give, the
+// run stays open until a person has put it there.
+func TestRecoveryThatNeedsADamagedPoint(t *testing.T) {
+	w := runtest.New(t)
+	w.Install("prom", "1.0.0")
+	killedAt(t, w, "health", "prom 2.0.0")
+	points, err := backup.List(w.Root.Backups())
+	if err != nil || len(points) != 1 {
+		t.Fatalf("%v, %v", points, err)
+	}
+	w.Write(filepath.Join(points[0].Path, "manifest.json"), "{", 0o600)
+	timeouts(w, "prom.service", 1) // as with configuration that it does not know
+	results, err := w.Engine(nil).Recover(t.Context())
+	var failed *RollbackError
+	if !errors.As(err, &failed) || failed.Restored || len(results) != 1 {
+		t.Fatalf("%+v, %v", results, err)
+	}
+	open(t, w, "not healthy")
+	w.Refuse = nil
+	if _, err := w.Engine(nil).Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	clean(t, w, "recovered")
+	if w.Running("prom") != "1.0.0" {
+		t.Errorf("prom runs %q", w.Running("prom"))
+	}
+}
+
+// A later run removes no point that is damaged, and tells of it.
+func TestDamagedPointIsKept(t *testing.T) {
+	w := runtest.New(t)
+	w.Install("prom", "1.0.0")
+	first, err := w.Engine(nil).Execute(t.Context(), w.Steps("prom 2.0.0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write(filepath.Join(first.BackupPath, "manifest.json"), "{", 0o600)
+	second, err := w.Engine(nil).Execute(t.Context(), w.Steps("prom 3.0.0"))
+	if err != nil || second.Status != StatusSuccess {
+		t.Fatal(second.Status, err)
+	}
+	if _, err := os.Stat(filepath.Join(first.BackupPath, "bin", "prom")); err != nil {
+		t.Errorf("the old binary is gone: %v", err)
+	}
+	if text := strings.Join(second.Warnings, "\n"); !strings.Contains(text, "backup "+first.ID+" is damaged") || !strings.Contains(text, "rm -r "+first.BackupPath) {
+		t.Errorf("warnings %q", second.Warnings)
+	}
+}
+
 // With one backup point to keep, an upgrade that fails leaves the way back of the one
 // in force.
 func TestFailedUpgradeLeavesTheWayBack(t *testing.T) {

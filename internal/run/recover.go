@@ -286,7 +286,8 @@ func (r *running) settle(ctx context.Context, p *progress) (Outcome, error) {
 	return out, err
 }
 
-// dropIncompleteBackup removes a backup point that the run died while taking.
+// dropIncompleteBackup removes a backup point that the run died while taking. One
+// that is damaged stays: it was complete.
 func (r *running) dropIncompleteBackup() error {
 	p, err := backup.Open(r.Root.Backups(), r.head.ID)
 	var missing *backup.NotFoundError
@@ -296,7 +297,10 @@ func (r *running) dropIncompleteBackup() error {
 	if err != nil {
 		return err
 	}
-	if p.Complete {
+	if p.Damage != nil {
+		r.warn("%v", p.Kept())
+	}
+	if p.Complete || p.Damage != nil {
 		r.point = p
 		return nil
 	}
