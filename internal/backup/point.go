@@ -77,8 +77,10 @@ type Manifest struct {
 type Point struct {
 	Timestamp string
 	Path      string
-	Complete  bool  // its marker is there; Verify proves the content
-	Bytes     int64 // size of all its files
+	Complete  bool  // its marker and its manifest are there; Verify proves the content
+	Damage    error // why a point that was completed cannot be used; nil where it can, or never was
+	Bytes     int64 // size of all its files; only List tells
+	SizeErr   error // why Bytes is not all of it; nil where it is
 	Manifest  Manifest
 }
 
@@ -131,67 +133,97 @@ func (p *Point) StateFile() string { return stateFile(p.Path) }
 
 func stateFile(point string) string { return filepath.Join(point, "state", "versions.state") }
 
-// List returns the points below dir, newest first.
+// List returns the points below dir, newest first, with their sizes. What cannot be
+// read of one does not hide the others.
 func List(dir string) ([]*Point, error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	stamps, err := stamps(dir)
 	if err != nil {
 		return nil, err
 	}
 	var points []*Point
-	for _, e := range entries {
-		if !e.IsDir() || !IsStamp(e.Name()) {
-			continue
-		}
-		p, err := load(filepath.Join(dir, e.Name()))
-		if err != nil {
-			return nil, err
-		}
+	for _, stamp := range stamps {
+		p := load(filepath.Join(dir, stamp))
+		p.measure()
 		points = append(points, p)
 	}
-	slices.SortFunc(points, func(a, b *Point) int { return CompareStamps(b.Timestamp, a.Timestamp) })
 	return points, nil
 }
 
-// Open returns the point of a timestamp.
+// stamps names the points below dir, newest first.
+func stamps(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() && IsStamp(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int { return CompareStamps(b, a) })
+	return names, nil
+}
+
+// Open returns the point of a timestamp. It looks at no other: a recovery must not
+// depend on what became of an older one.
 func Open(dir, timestamp string) (*Point, error) {
-	points, err := List(dir)
+	have, err := stamps(dir)
 	if err != nil {
 		return nil, err
 	}
-	missing := &NotFoundError{Timestamp: timestamp, Dir: dir}
-	for _, p := range points {
-		if p.Timestamp == timestamp {
-			return p, nil
-		}
-		missing.Have = append(missing.Have, p.Timestamp)
+	if !slices.Contains(have, timestamp) {
+		return nil, &NotFoundError{Timestamp: timestamp, Dir: dir, Have: have}
 	}
-	return nil, missing
+	return load(filepath.Join(dir, timestamp)), nil
 }
 
-// load reads what can be read of a point; damage shows as Complete false or an
-// empty manifest, and is judged by Verify.
-func load(path string) (*Point, error) {
+// load reads what can be read of a point. One without a marker was never completed,
+// or is being removed; one whose marker cannot be looked for may have one.
+func load(path string) *Point {
 	p := &Point{Timestamp: filepath.Base(path), Path: path}
-	if _, err := os.Lstat(filepath.Join(path, sumsFile)); err == nil {
-		p.Complete = true
+	damaged := func(file string, err error) {
+		if p.Damage == nil {
+			p.Damage = &DamagedError{Path: path, File: file, Problem: "cannot be read: " + err.Error()}
+		}
+	}
+	_, err := os.Lstat(filepath.Join(path, sumsFile))
+	unmarked := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !unmarked {
+		damaged(sumsFile, err)
 	}
 	data, err := os.ReadFile(filepath.Join(path, manifestFile))
-	if err != nil || json.Unmarshal(data, &p.Manifest) != nil {
-		p.Complete = false
+	if err == nil {
+		err = json.Unmarshal(data, &p.Manifest)
 	}
-	err = filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+	if err != nil && !unmarked {
+		damaged(manifestFile, err)
+		p.Manifest = Manifest{}
+	}
+	p.Complete = !unmarked && p.Damage == nil
+	return p
+}
+
+// measure sums up the sizes of all files of a point that can be reached.
+func (p *Point) measure() {
+	lost := func(err error) {
+		if p.SizeErr == nil {
+			p.SizeErr = fmt.Errorf("backup %s: its size is not known: %w", p.Timestamp, err)
 		}
-		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
+	}
+	_ = filepath.WalkDir(p.Path, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			lost(err)
+			return nil
+		}
+		switch info, err := d.Info(); {
+		case err != nil:
+			lost(err)
+		case info.Mode().IsRegular():
 			p.Bytes += info.Size()
 		}
 		return nil
 	})
-	return p, err
 }
 
 // StampTime is the second that a point's name tells; ok is false for what is no

@@ -1,6 +1,8 @@
 package backup
 
 import (
+	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 
@@ -14,13 +16,15 @@ type Keep struct {
 	Own string
 	// Offered names the points that `rollback --previous` would go back to. They are
 	// kept before others, newest first, so that the points that rollbacks and failed
-	// upgrades take do not push out the way back.
+	// upgrades take do not push out the way back; the newest of them always, even
+	// where Own is all that Points leaves room for.
 	Offered map[string]bool
 }
 
 // Prune removes the points beyond those that are to be kept and returns their
-// paths. Only complete points count; incomplete ones are left-overs of runs that
-// died while taking them and go as well.
+// paths. Only complete points count; those never completed are left-overs of runs
+// that died while taking them and go as well. One that was completed and is damaged
+// may be all that is left of a way back: it stays, and the error names it.
 func Prune(h *hostfs.Host, dir string, keep Keep) (removed []string, err error) {
 	points, err := List(dir)
 	if err != nil {
@@ -38,9 +42,18 @@ func Prune(h *hostfs.Host, dir string, keep Keep) (removed []string, err error) 
 		return 2
 	}
 	slices.SortStableFunc(points, func(a, b *Point) int { return rank(a) - rank(b) })
-	kept := 0
+	kept, wayBack := 0, false
+	var damaged error
 	for _, p := range points {
-		if p.Timestamp == keep.Own || p.Complete && kept < max(keep.Points, 1) {
+		if p.Damage != nil {
+			if p.Timestamp != keep.Own { // of which its run tells
+				damaged = errors.Join(damaged, p.Kept())
+			}
+			continue
+		}
+		newest := !wayBack && p.Complete && keep.Offered[p.Timestamp]
+		wayBack = wayBack || newest
+		if p.Timestamp == keep.Own || newest || p.Complete && kept < max(keep.Points, 1) {
 			if p.Complete {
 				kept++
 			}
@@ -48,12 +61,17 @@ func Prune(h *hostfs.Host, dir string, keep Keep) (removed []string, err error) 
 		}
 		// The marker goes first: a point that is half removed must not look whole.
 		if err := h.Remove(filepath.Join(p.Path, sumsFile)); err != nil {
-			return removed, err
+			return removed, errors.Join(damaged, err)
 		}
 		if err := h.RemoveAll(p.Path); err != nil {
-			return removed, err
+			return removed, errors.Join(damaged, err)
 		}
 		removed = append(removed, p.Path)
 	}
-	return removed, nil
+	return removed, damaged
+}
+
+// Kept says of a damaged point that it was not removed, and what to type.
+func (p *Point) Kept() error {
+	return fmt.Errorf("%w; it is kept: look at what is in it, then: rm -r %s", p.Damage, p.Path)
 }

@@ -158,7 +158,8 @@ func (t *taker) take(ctx context.Context, name string, req Request) (*Point, err
 	if err := t.host.WriteFile(filepath.Join(t.path, sumsFile), formatSums(sums), 0o600); err != nil {
 		return nil, err
 	}
-	return load(t.path)
+	point := load(t.path)
+	return point, point.Damage
 }
 
 func (t *taker) writeJSON(name string, v any) error {

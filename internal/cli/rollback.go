@@ -179,6 +179,11 @@ func (o *rollbackOptions) listBackups(s *stack.Stack) error {
 		Backups []backupEntry `json:"backups"`
 	}{Backups: []backupEntry{}}
 	for _, p := range points {
+		for _, problem := range []error{p.Damage, p.SizeErr} {
+			if problem != nil {
+				s.Notice(problem.Error())
+			}
+		}
 		e := backupEntry{Timestamp: p.Timestamp, Path: p.Path, Complete: p.Complete, Bytes: p.Bytes, Operation: p.Manifest.Operation, Components: []backupComponent{}}
 		for _, c := range p.Manifest.Components {
 			e.Components = append(e.Components, backupComponent{c.Name, c.Version})

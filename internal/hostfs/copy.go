@@ -164,8 +164,12 @@ func copyContent(src, dst string, finish func(out *os.File) error) error {
 	return out.Close()
 }
 
+// modeBits are what a mode has besides the type.
+const modeBits = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
+
 // copyAttrs gives dst the attributes of src. The order matters: chown clears
-// set-id bits and capabilities, so mode and extended attributes come after it.
+// set-id bits and capabilities, so mode and extended attributes come after it; and
+// with an access list the mode's group bits are that list's mask.
 // Extended attributes named in except are left out.
 func copyAttrs(src, dst string, st, owner fs.FileInfo, except ...string) error {
 	if owner == nil {
@@ -174,7 +178,10 @@ func copyAttrs(src, dst string, st, owner fs.FileInfo, except ...string) error {
 	if err := chownLike(dst, owner); err != nil {
 		return err
 	}
-	if err := os.Chmod(dst, st.Mode()&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky)); err != nil {
+	if err := shedACLs(src, dst); err != nil {
+		return err
+	}
+	if err := os.Chmod(dst, st.Mode()&modeBits); err != nil {
 		return err
 	}
 	if err := copyXattrs(src, dst, append(except, ofInode)); err != nil {
@@ -221,6 +228,89 @@ func copyXattrs(src, dst string, except []string) error {
 		}
 	}
 	return nil
+}
+
+// accessLists are the attributes that a new file has from its directory's default
+// list, whether or not what it is a copy of has one.
+var accessLists = []string{"system.posix_acl_access", "system.posix_acl_default"}
+
+// shedACLs takes the access lists off dst that src lacks: they may let in whom src
+// keeps out.
+func shedACLs(src, dst string) error {
+	for _, name := range accessLists {
+		stray, err := lacks(src, dst, name)
+		if err == nil && stray {
+			err = xattr.LRemove(dst, name)
+		}
+		if err != nil {
+			return fmt.Errorf("take off extended attribute %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// lacks reports whether path has an extended attribute and want has not.
+func lacks(want, path, name string) (bool, error) {
+	have, err := xattrOf(path, name)
+	if err != nil || have == "" {
+		return false, err
+	}
+	wanted, err := xattrOf(want, name)
+	return wanted == "", err
+}
+
+// xattrOf is the value of an extended attribute; "" where there is none, or the file
+// system has none.
+func xattrOf(path, name string) (string, error) {
+	value, err := xattr.LGet(path, name)
+	if errors.Is(err, xattr.ENOATTR) || errors.Is(err, unix.ENOTSUP) {
+		return "", nil
+	}
+	return string(value), err
+}
+
+// SameAttrs reports whether path has the owner, group, mode, extended attributes and
+// access lists that Copy would give a copy of want. Other attributes that it has
+// besides do not count: where want lies there may be no way to keep them.
+func SameAttrs(want, path string) (bool, error) {
+	wst, err := os.Lstat(want)
+	if err != nil {
+		return false, err
+	}
+	st, err := os.Lstat(path)
+	if err != nil {
+		return false, err
+	}
+	a, ok := wst.Sys().(*syscall.Stat_t)
+	b, okB := st.Sys().(*syscall.Stat_t)
+	if wst.Mode() != st.Mode() || ok && okB && (a.Uid != b.Uid || a.Gid != b.Gid) {
+		return false, nil
+	}
+	if st.Mode()&fs.ModeSymlink != 0 {
+		return true, nil // Copy gives a link no more than its owner
+	}
+	for _, name := range accessLists {
+		if stray, err := lacks(want, path, name); err != nil || stray {
+			return false, err
+		}
+	}
+	names, err := xattr.LList(want)
+	if err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.EPERM) {
+		return false, err
+	}
+	for _, name := range names {
+		if name == ofInode {
+			continue
+		}
+		wanted, err := xattrOf(want, name)
+		if err != nil {
+			return false, err
+		}
+		if have, err := xattrOf(path, name); err != nil || have != wanted {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // chownLike sets owner and group; a caller who is not root and already owns the

@@ -1,6 +1,7 @@
 package hostfs
 
 import (
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"net"
@@ -122,6 +123,112 @@ func TestCopyTakesOverFromTheReplaced(t *testing.T) {
 	}
 	if caps != nil {
 		t.Skipf("this file system or kernel takes no capabilities, which were not checked: %v", caps)
+	}
+}
+
+// accessList is the value of an access list, version 2, of entries of tag,
+// permissions and id (linux/posix_acl_xattr.h).
+func accessList(entries ...[3]uint32) []byte {
+	b := binary.LittleEndian.AppendUint32(nil, 2)
+	for _, e := range entries {
+		b = binary.LittleEndian.AppendUint16(b, uint16(e[0]))
+		b = binary.LittleEndian.AppendUint16(b, uint16(e[1]))
+		b = binary.LittleEndian.AppendUint32(b, e[2])
+	}
+	return b
+}
+
+// A copy has the access lists of what it is a copy of, and none from the directory
+// that it is made in.
+func TestCopyTakesNoAccessListOfTheDirectory(t *testing.T) {
+	dir := t.TempDir()
+	for _, sub := range []string{"listed/sub", "plain/sub", "dst"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o750); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"listed/secret.yml", "listed/sub/secret.yml", "plain/secret.yml", "plain/sub/secret.yml"} {
+		put(t, filepath.Join(dir, file), "secret", 0o640)
+	}
+	const none = ^uint32(0)
+	list := accessList([3]uint32{1, 7, none}, [3]uint32{2, 7, 1234}, [3]uint32{4, 5, none}, [3]uint32{0x10, 7, none}, [3]uint32{0x20, 0, none})
+	for path, name := range map[string]string{"dst": "system.posix_acl_default", "listed/sub": "system.posix_acl_default", "listed/secret.yml": "system.posix_acl_access"} {
+		if err := xattr.LSet(filepath.Join(dir, path), name, list); err != nil {
+			t.Skipf("no access lists here: %v", err)
+		}
+	}
+	for _, d := range []string{"listed", "plain"} {
+		src, dst := filepath.Join(dir, d), filepath.Join(dir, "dst", d)
+		if err := (&Host{}).Copy(src, dst, ""); err != nil {
+			t.Fatal(err)
+		}
+		like := filepath.Join(dst, "like.yml")
+		if err := (&Host{}).Copy(filepath.Join(src, "sub/secret.yml"), like, filepath.Join(src, "secret.yml")); err != nil {
+			t.Fatal(err)
+		}
+		for copied, from := range map[string]string{dst: src, dst + "/sub": src + "/sub", dst + "/secret.yml": src + "/secret.yml", dst + "/sub/secret.yml": src + "/sub/secret.yml", like: src + "/secret.yml"} {
+			for _, name := range []string{"system.posix_acl_access", "system.posix_acl_default"} {
+				want, wantErr := xattr.LGet(from, name)
+				got, err := xattr.LGet(copied, name)
+				if string(got) != string(want) || (err == nil) != (wantErr == nil) {
+					t.Errorf("%s: %s is %x (%v), of %s %x (%v)", copied, name, got, err, from, want, wantErr)
+				}
+			}
+			if same, err := SameAttrs(from, copied); !same || err != nil {
+				t.Errorf("%s is said to differ from %s (%v)", copied, from, err)
+			}
+		}
+	}
+	if same, err := SameAttrs(filepath.Join(dir, "plain/sub"), filepath.Join(dir, "listed/sub")); same || err != nil {
+		t.Errorf("an access list besides makes no difference (%v)", err)
+	}
+}
+
+func TestSameAttrs(t *testing.T) {
+	const note = "user.note"
+	file := func(mode fs.FileMode, value string) func(string) error {
+		return func(path string) error {
+			err := errors.Join(os.WriteFile(path, []byte("its own"), 0o600), os.Chmod(path, mode))
+			if value != "" {
+				err = errors.Join(err, xattr.LSet(path, note, []byte(value)))
+			}
+			return err
+		}
+	}
+	for name, tt := range map[string]struct {
+		want, have func(path string) error
+		same       bool
+	}{
+		"other content":         {file(0o640, ""), file(0o640, ""), true},
+		"another mode":          {file(0o640, ""), file(0o600, ""), false},
+		"set-id":                {file(0o640, ""), file(0o640|fs.ModeSetuid, ""), false},
+		"a directory":           {file(0o640, ""), func(p string) error { return os.Mkdir(p, 0o640) }, false},
+		"a link":                {file(0o777, ""), func(p string) error { return os.Symlink("x", p) }, false},
+		"links to two places":   {func(p string) error { return os.Symlink("x", p) }, func(p string) error { return os.Symlink("y", p) }, true},
+		"the same attribute":    {file(0o640, "a"), file(0o640, "a"), true},
+		"another attribute":     {file(0o640, "a"), file(0o640, "b"), false},
+		"without the attribute": {file(0o640, "a"), file(0o640, ""), false},
+		"with one besides":      {file(0o640, ""), file(0o640, "b"), true},
+		"another owner":         {file(0o640, ""), func(p string) error { return errors.Join(file(0o640, "")(p), os.Lchown(p, 1234, -1)) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			want, have := filepath.Join(dir, "want"), filepath.Join(dir, "have")
+			err := errors.Join(tt.want(want), tt.have(have))
+			if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) {
+				t.Skip(err)
+			}
+			same, sameErr := SameAttrs(want, have)
+			if err := errors.Join(err, sameErr); same != tt.same || err != nil {
+				t.Errorf("same: %v, want %v (%v)", same, tt.same, err)
+			}
+			missing := filepath.Join(dir, "missing")
+			for _, pair := range [][2]string{{want, missing}, {missing, have}} {
+				if _, err := SameAttrs(pair[0], pair[1]); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("%v: %v", pair, err)
+				}
+			}
+		})
 	}
 }
 

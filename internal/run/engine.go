@@ -203,6 +203,9 @@ type running struct {
 	// after: what lies beside is that one's, and its undo needs it.
 	continued map[string]bool
 
+	// unmended are changes whose configuration could not be looked at in the backup point.
+	unmended map[string]bool
+
 	down map[string][]string // by component: instances that a recovery did not bring back to health
 
 	unrecorded map[string]bool // components of which the journal does not say that an outcome is recorded
@@ -213,6 +216,7 @@ func (e *Engine) newRunning() *running {
 		Engine: e,
 		prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, drained: map[string]bool{},
 		dirty: map[string]bool{}, crashed: map[string]int{}, already: map[string]bool{}, unrecorded: map[string]bool{}, down: map[string][]string{}, continued: map[string]bool{},
+		unmended: map[string]bool{},
 	}
 }
 

@@ -200,6 +200,33 @@ func TestCancelUndoes(t *testing.T) {
 	}
 }
 
+// A signal after the last component arrived interrupts nothing.
+func TestCancelAfterTheLast(t *testing.T) {
+	for last, want := range map[string]string{"am": StatusSuccess, "prom": StatusInterrupted} {
+		t.Run(last, func(t *testing.T) {
+			w := runtest.New(t)
+			w.Install("prom", "1.0.0")
+			w.Install("am", "0.1.0")
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			e := w.Engine(func(op, target string) error {
+				if op == "history" && target == last {
+					cancel()
+				}
+				return nil
+			})
+			res, err := e.Execute(ctx, w.Steps("prom 2.0.0", "am 0.2.0"))
+			if err != nil || res.Status != want {
+				t.Fatalf("status %s, want %s; %v", res.Status, want, err)
+			}
+			f, err := state.Load(w.Root.State())
+			if err != nil || state.Newest(f.UpgradeHistory).Status != want {
+				t.Errorf("recorded as %+v, %v", f.UpgradeHistory, err)
+			}
+		})
+	}
+}
+
 func TestCancelBeforeAnything(t *testing.T) {
 	w := runtest.New(t)
 	w.Install("prom", "1.0.0")

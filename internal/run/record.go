@@ -286,14 +286,18 @@ func (b *Books) summarize(ctx context.Context, run Header, res Result) error {
 	if err := b.Host.WriteFile(path, append(data, '\n'), 0o644); err != nil {
 		return err
 	}
+	// The run first: it was made, whatever becomes of old backups.
+	if err := b.editState(ctx, func(f *state.File) { f.AddRun(res.Summary()) }); err != nil {
+		return err
+	}
 	removed, err := b.prune(ctx, run)
+	if len(removed) > 0 {
+		err = errors.Join(err, b.editState(ctx, func(f *state.File) { f.DropBackups(removed) }))
+	}
 	if err != nil {
 		return fmt.Errorf("remove old backups: %w", err)
 	}
-	return b.editState(ctx, func(f *state.File) {
-		f.AddRun(res.Summary())
-		f.DropBackups(removed)
-	})
+	return nil
 }
 
 // Summary is what the state file keeps of a run.

@@ -286,7 +286,8 @@ func (r *running) settle(ctx context.Context, p *progress) (Outcome, error) {
 	return out, err
 }
 
-// dropIncompleteBackup removes a backup point that the run died while taking.
+// dropIncompleteBackup removes a backup point that the run died while taking. One
+// that is damaged stays: it was complete.
 func (r *running) dropIncompleteBackup() error {
 	p, err := backup.Open(r.Root.Backups(), r.head.ID)
 	var missing *backup.NotFoundError
@@ -296,7 +297,10 @@ func (r *running) dropIncompleteBackup() error {
 	if err != nil {
 		return err
 	}
-	if p.Complete {
+	if p.Damage != nil {
+		r.warn("%v", p.Kept())
+	}
+	if p.Complete || p.Damage != nil {
 		r.point = p
 		return nil
 	}
@@ -336,16 +340,12 @@ func (r *running) unreached(order []*progress) []Planned {
 
 // recoveredStatus is "success" when the run had done all it was to do.
 func (r *running) recoveredStatus() string {
-	done := len(r.outcomes) > 0
 	for _, o := range r.outcomes {
 		if o.Status == RollbackFailed {
 			return StatusRollbackFail
 		}
-		if !o.arrived(r.head.Operation) {
-			done = false
-		}
 	}
-	if done {
+	if len(r.outcomes) > 0 && r.allArrived() {
 		return StatusSuccess
 	}
 	return StatusInterrupted

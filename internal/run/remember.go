@@ -3,7 +3,6 @@ package run
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -15,13 +14,16 @@ import (
 // change that a run made to it, in the journals of runs that ended. Those of which
 // no run knows are left out.
 func Remembered(root layout.Root, component string, instances []string) (map[string]Change, error) {
-	entries, err := os.ReadDir(root.RunsDir())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	ids, err := IDs(root)
+	if err != nil {
 		return nil, err
 	}
 	out := map[string]Change{}
-	for i := len(entries) - 1; i >= 0 && len(out) < len(instances); i-- { // names are times
-		records, err := journal.Read(filepath.Join(root.RunsDir(), entries[i].Name(), "journal"))
+	for _, id := range ids {
+		if len(out) == len(instances) {
+			break
+		}
+		records, err := journal.Read(filepath.Join(root.RunsDir(), id, "journal"))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
@@ -28,6 +29,8 @@ func (r *running) status(ctx context.Context) string {
 	}
 	undone := r.head.Operation == Apply && rolled
 	switch {
+	case len(r.outcomes) > 0 && len(r.outcomes) == len(r.req.Changes) && r.allArrived():
+		return StatusSuccess // whatever signal came after the last
 	case ctx.Err() != nil && len(r.outcomes) == 0:
 		return StatusCancelled
 	case ctx.Err() != nil:
@@ -38,6 +41,12 @@ func (r *running) status(ctx context.Context) string {
 		return StatusFailed
 	}
 	return StatusSuccess
+}
+
+// allArrived reports whether no outcome says that a component is not where it was
+// to go.
+func (r *running) allArrived() bool {
+	return !slices.ContainsFunc(r.outcomes, func(o Outcome) bool { return !o.arrived(r.head.Operation) })
 }
 
 // finish writes the run's summary and closes its journal, unless a component

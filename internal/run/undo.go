@@ -52,6 +52,7 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 		out.Downtime = Seconds(t.Sub(start))
 	}
 	restored, err := r.bringBack(ctx, ch, ready)
+	restored = restored && !r.unmended[ch.key()]
 	r.tellLeft(ch)
 	if err == nil {
 		err = r.readmit(ctx, ch)
@@ -414,6 +415,9 @@ func (r *running) fetchOld(ch Change, s Swap) error {
 			stored = filepath.Join(p.File(it), rel)
 		}
 	}
+	if stored == "" && p.Damage != nil {
+		return fmt.Errorf("%s: the old content is not beside it, and %w", s.Path, p.Damage)
+	}
 	if stored == "" {
 		return fmt.Errorf("%s: the old content is neither beside it nor in backup %s", s.Path, p.Timestamp)
 	}
@@ -459,10 +463,19 @@ func (r *running) backupPoint() (*backup.Point, error) {
 // restoreConfig puts back configuration files that changed since the backup
 // was taken, as a new version that migrates its own configuration does. Files
 // that were added are left: they are not this program's to delete.
+//
+// Where the backup cannot tell what there was, the old version is started all the
+// same: most new versions change no configuration. If it does not get healthy then,
+// the run stays open.
 func (r *running) restoreConfig(ch Change) error {
 	p, err := r.backupPoint()
+	if err == nil {
+		err = p.Damage
+	}
 	if err != nil {
-		return err
+		r.unmended[ch.key()] = true
+		r.warn("%s: whether its configuration changed during the run is not known, and nothing of it is put back: %v; compare it with what is in %s", ch.Set(), err, r.head.BackupPath)
+		return nil
 	}
 	swapped := map[string]bool{}
 	for _, s := range ch.Swaps {

@@ -442,6 +442,9 @@ func (d *Details) addBackup(root layout.Root) {
 		d.Backup.State = "complete"
 	default:
 		d.Backup.State = "incomplete"
+		if p.Damage != nil {
+			d.problem("backup point", p.Damage)
+		}
 	}
 }
 

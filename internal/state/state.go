@@ -5,6 +5,7 @@
 package state
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -185,7 +186,7 @@ func (f *File) AddRun(r RunSummary) {
 		r.ComponentsUpgraded = []string{}
 	}
 	f.UpgradeHistory = append(without(f.UpgradeHistory, func(o RunSummary) bool { return o.ID == r.ID }), r)
-	slices.SortStableFunc(f.UpgradeHistory, func(a, b RunSummary) int { return a.Timestamp.Compare(b.Timestamp) })
+	slices.SortStableFunc(f.UpgradeHistory, compareRuns)
 	if n := len(f.UpgradeHistory); n > maxRuns {
 		f.UpgradeHistory = slices.Clone(f.UpgradeHistory[n-maxRuns:])
 	}
@@ -199,13 +200,19 @@ func (f *File) DropBackups(paths []string) {
 	}
 }
 
+// compareRuns sorts runs by their start; those of one second by the number in their
+// name, which is how runs made after the clock was set back are told apart.
+func compareRuns(a, b RunSummary) int {
+	return cmp.Or(a.Timestamp.Truncate(time.Second).Compare(b.Timestamp.Truncate(time.Second)), cmp.Compare(len(a.ID), len(b.ID)), cmp.Compare(a.ID, b.ID))
+}
+
 // Newest is the run among runs that started last; the zero RunSummary when
 // there are none.
 func Newest(runs []RunSummary) RunSummary {
 	if len(runs) == 0 {
 		return RunSummary{}
 	}
-	return slices.MaxFunc(runs, func(a, b RunSummary) int { return a.Timestamp.Compare(b.Timestamp) })
+	return slices.MaxFunc(runs, compareRuns)
 }
 
 // without returns a new slice of what drop does not choose. Components are

@@ -89,6 +89,26 @@ func TestAddRunKeepsTheNewestInOrder(t *testing.T) {
 	}
 }
 
+// After the clock was set back, runs begin in the second of the one before them and
+// are told apart by their names.
+func TestNewestOfOneSecond(t *testing.T) {
+	f := New()
+	name := day.Format("20060102_150405")
+	for _, id := range []string{name, name + "_2", name + "_9", name + "_11", name + "_10"} {
+		r := RunSummary{ID: id, Timestamp: day}
+		if id == name {
+			r.Timestamp = day.Add(time.Second / 2) // by the clock as it was
+		}
+		f.AddRun(r)
+	}
+	if got, last := Newest(f.UpgradeHistory).ID, f.UpgradeHistory[4].ID; got != name+"_11" || last != got {
+		t.Errorf("newest is %s, the last one %s", got, last)
+	}
+	if first := f.UpgradeHistory[0].ID; first != name {
+		t.Errorf("the first one is %s", first)
+	}
+}
+
 func TestSignatureVerifiedIsKept(t *testing.T) {
 	const text = `{"components":{
 "signed":{"current_version":"1.1.0","signature_verified":{"type":"minisign","key":"RWQ","version":"1.1.0"}},
