@@ -25,7 +25,10 @@ func newAdopt(g *global) *cobra.Command {
 		Short: "Find installed components and write them into the state file",
 		Long: `Find installed components: their binaries (where their unit really starts them
 from), versions and units, and write them into the state file. Binaries that a
-package owns are refused, with advice. Nothing else is changed.`,
+package owns are refused, with advice. Nothing else is changed.
+
+A component of the state file whose binary is gone stays there until it comes
+back or is named: it was removed on purpose, and is forgotten.`,
 		Example: `  observability-upgrade adopt --dry-run
   observability-upgrade adopt --yes
   observability-upgrade adopt --component=prometheus`,
@@ -100,7 +103,7 @@ func (o *adoptOptions) run(ctx context.Context) error {
 
 func adds(found []stack.Adoption) bool {
 	for _, a := range found {
-		if a.Action == "adopt" || a.Action == "update" {
+		if a.Action == "adopt" || a.Action == "update" || a.Action == "forget" {
 			return true
 		}
 	}

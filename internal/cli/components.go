@@ -49,6 +49,7 @@ type componentEntry struct {
 	Version     string `json:"version"`
 	Origin      string `json:"origin"`
 	Description string `json:"description"`
+	Problem     string `json:"problem,omitempty"` // what is wrong with what is installed
 }
 
 func (g *global) listComponents(ctx context.Context) error {
@@ -62,8 +63,12 @@ func (g *global) listComponents(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	version := map[string]string{}
+	version, gone := map[string]string{}, map[string]string{}
 	for _, in := range found {
+		if in.Gone != "" {
+			gone[in.Component.Name] = in.Problem
+			continue
+		}
 		version[in.Component.Name] = orDash(in.Version.String())
 	}
 	doc := struct {
@@ -79,13 +84,17 @@ func (g *global) listComponents(ctx context.Context) error {
 		}
 		doc.Components = append(doc.Components, componentEntry{
 			Name: c.Name, Role: string(c.Role), Source: source, Installed: installed, Version: v,
-			Origin: s.Catalogue.Origin(c.Name), Description: c.Description,
+			Origin: s.Catalogue.Origin(c.Name), Description: c.Description, Problem: gone[c.Name],
 		})
 	}
 	return g.print(doc, func(w io.Writer) error {
 		var rows [][]string
 		for _, c := range doc.Components {
-			rows = append(rows, []string{c.Name, c.Role, orDash(c.Version), c.Source})
+			installed := orDash(c.Version)
+			if c.Problem != "" {
+				installed = "missing"
+			}
+			rows = append(rows, []string{c.Name, c.Role, installed, c.Source})
 		}
 		return table(w, []string{"Component", "Role", "Installed", "Source"}, rows)
 	})

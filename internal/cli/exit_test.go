@@ -25,6 +25,7 @@ func TestHintAfterFailedRollback(t *testing.T) {
 		}
 	}
 }
+
 // "Refused before anything was touched" is said of runs that touched nothing.
 func TestExitCodeOfAFailedRun(t *testing.T) {
 	for name, tt := range map[string]struct {

@@ -59,6 +59,12 @@ func (r *Report) add(name string, st Status, format string, args ...any) {
 	r.Checks = append(r.Checks, Check{Name: name, Status: st, Detail: fmt.Sprintf(format, args...)})
 }
 
+// Fail adds a check that failed, made by others than the prober.
+func (r *Report) Fail(name, detail string) {
+	r.add(name, Fail, "%s", detail)
+	r.conclude()
+}
+
 // doubt adds a check that could not be decided.
 func (r *Report) doubt(name, format string, args ...any) {
 	r.add(name, Warn, format, args...)

@@ -4,6 +4,7 @@
 package inventory
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -32,6 +33,11 @@ type Installed struct {
 	Known     bool   // recorded in the state file
 	Drift     string // how the disk differs from the state file; "" when it does not
 	Problem   string // why its version is unknown, or why it cannot be upgraded
+
+	// Gone is where its main binary should be, of a component that the state file
+	// knows and whose binary is not there; Path and Version are empty then. What ran
+	// from it may run on, and must not be stopped: nothing could start it again.
+	Gone string
 
 	// Unlisted is why its instances could not be looked up; "" when they could. What
 	// is said of the component then is what is so of its plain service, which is not
@@ -139,7 +145,9 @@ func (f *Finder) Find(ctx context.Context, comps []*component.Component, known m
 	for _, in := range found {
 		if in != nil {
 			out = append(out, in)
-			paths = append(paths, in.Path)
+			if in.Path != "" {
+				paths = append(paths, in.Path)
+			}
 		}
 	}
 	return out, f.setOwners(ctx, out, paths)
@@ -242,7 +250,7 @@ func (f *Finder) several(ctx context.Context, c *component.Component, list []com
 	}
 	whole := *first
 	whole.Instance, whole.Server = "", ""
-	if problem != "" {
+	if problem != "" && whole.Gone == "" {
 		whole.Problem = problem
 	}
 	if len(list) > 1 {
@@ -269,7 +277,12 @@ func (f *Finder) one(ctx context.Context, c *component.Component, instance strin
 	}
 	in.Path = f.mainPath(c, main, in.Status, known)
 	if in.Path == "" {
-		return nil, nil
+		if known.CurrentVersion == "" {
+			return nil, nil
+		}
+		in.Gone = cmp.Or(known.BinaryPath, f.Root.Path(expand(c, main.Install)))
+		in.Problem = fmt.Sprintf("binary missing: %s; the state file says %s", in.Gone, known.CurrentVersion)
+		return in, nil
 	}
 	in.RunsPath = startsPath(in.Status, in.Path)
 	f.otherPaths(c, main, in, known)

@@ -147,3 +147,52 @@ func TestStartsPath(t *testing.T) {
 		}
 	}
 }
+
+// A component that the state file knows does not vanish with its binary: what it was
+// and where it should be is told, and nobody who has never had it hears of it.
+func TestBinaryThatIsGone(t *testing.T) {
+	known := map[string]state.Component{"prometheus": {CurrentVersion: "2.53.0"}}
+	for name, tt := range map[string]struct {
+		files map[string]string
+		known map[string]state.Component
+		gone  bool
+		none  bool
+	}{
+		"there":                       {files: map[string]string{"usr/local/bin/prometheus": "2.53.0"}, known: known},
+		"moved away":                  {known: known, gone: true},
+		"a link to nowhere":           {files: map[string]string{"usr/local/bin/prometheus": "-> opt/prometheus"}, known: known, gone: true},
+		"a directory in its place":    {files: map[string]string{"usr/local/bin/prometheus/x": "2.53.0"}, known: known, gone: true},
+		"never installed":             {none: true},
+		"gone, and nothing was noted": {files: map[string]string{"usr/local/bin/promtool": "2.53.0"}, none: true},
+	} {
+		f := host(t, tt.files, units{"prometheus.service": {Exists: true, Active: true}})
+		found, err := f.Find(t.Context(), []*component.Component{prometheus()}, tt.known)
+		if err != nil || (len(found) == 0) != tt.none {
+			t.Fatalf("%s: %v, %v", name, found, err)
+		}
+		if tt.none {
+			continue
+		}
+		in, at := found[0], f.Root.Path("usr/local/bin/prometheus")
+		if (in.Gone == at) != tt.gone || (in.Path == at) == tt.gone || in.Version.IsZero() != tt.gone || !in.Known {
+			t.Errorf("%s: %+v", name, in)
+		}
+		if want := "binary missing: " + at + "; the state file says 2.53.0"; tt.gone && in.Problem != want {
+			t.Errorf("%s: %q, want %q", name, in.Problem, want)
+		}
+	}
+}
+
+// Instances share their binary, and are gone together; they stay instances.
+func TestBinaryOfInstancesThatIsGone(t *testing.T) {
+	f := host(t, nil, units{})
+	c := prometheus()
+	c.Instances = component.Instances{List: []component.Instance{{Name: "a"}, {Name: "b"}}}
+	found, err := f.Find(t.Context(), []*component.Component{c}, map[string]state.Component{"prometheus": {CurrentVersion: "2.53.0"}})
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%v, %v", found, err)
+	}
+	if in := found[0]; in.Gone == "" || len(in.Copies) != 2 || in.Copies[1].Gone == "" || !strings.HasPrefix(in.Problem, "binary missing: ") {
+		t.Errorf("%+v", in)
+	}
+}

@@ -17,6 +17,7 @@ const (
 	causeNone      cause = ""
 	causeNewest    cause = "newest"    // nothing newer is published
 	causeExcluded  cause = "excluded"  // not ours to upgrade
+	causeAmiss     cause = "amiss"     // what is installed is broken
 	causeUpstream  cause = "upstream"  // upstream unknown
 	causeTarget    cause = "target"    // beyond --target, or the kind of upgrade that its policy allows
 	causeAsset     cause = "asset"     // nothing to download for this system
@@ -183,6 +184,8 @@ func (c *candidate) movable() verdict {
 	switch {
 	case c.Excluded != "":
 		return verdict{causeExcluded, c.Excluded}
+	case c.Amiss != "":
+		return verdict{causeAmiss, c.Amiss}
 	case c.Component.Source.Type == component.SourcePackage:
 		return verdict{causeExcluded, "managed by the distribution's package manager; upgrade it there"}
 	case c.Current.IsZero():

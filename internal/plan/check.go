@@ -17,7 +17,7 @@ const (
 	ActionUpgrade Action = "upgrade" // a step is possible
 	ActionSkip    Action = "skip"    // nothing to do, or not this program's to do
 	ActionHold    Action = "hold"    // a hold, a failure here or the target stands in the way
-	ActionBlocked Action = "blocked" // the matrix, the blacklist, a path or a missing file stands in the way
+	ActionBlocked Action = "blocked" // the matrix, the blacklist, a path, a missing file or a broken installation stands in the way
 )
 
 // Candidate is one component in the report of `check`.

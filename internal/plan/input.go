@@ -62,6 +62,7 @@ type Installed struct {
 	Releases  []component.Release // in any order; pre-releases are left out by the planner
 	Err       error               // why upstream's answer is not known, or is an old one
 	Excluded  string              // why this program cannot upgrade it, such as that a package owns it; "" when it can
+	Amiss     string              // what is wrong with what is installed, which stands in the way until it is mended; "" for nothing
 	Failed    []Failed            // versions that failed on this host
 	Instances []string            // of one that has several, in the order they are upgraded
 	Security  Security            // what is known of vulnerabilities

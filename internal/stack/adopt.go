@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -20,7 +21,7 @@ type Adoption struct {
 	Version string `json:"version"`
 	Path    string `json:"path"`
 	Service string `json:"service"`
-	Action  string `json:"action"` // adopt | update | unchanged | refused
+	Action  string `json:"action"` // adopt | update | unchanged | refused | forget
 	Reason  string `json:"reason"`
 
 	entry state.Component
@@ -46,13 +47,17 @@ func (s *Stack) PlanAdopt(ctx context.Context, names []string) ([]Adoption, erro
 		if !in.Component.Swappable() {
 			continue
 		}
-		out = append(out, s.adoption(in, st.Components[in.Component.Name]))
+		a := s.adoption(in, st.Components[in.Component.Name])
+		if in.Gone != "" && len(names) > 0 { // only what is named is forgotten
+			a.Action, a.Reason = "forget", in.Problem+"; it is taken out of the state file, its backups stay: observability-upgrade rollback --list"
+		}
+		out = append(out, a)
 	}
 	return out, nil
 }
 
 func (s *Stack) adoption(in *inventory.Installed, known state.Component) Adoption {
-	a := Adoption{Name: in.Component.Name, Version: in.Version.String(), Path: in.Path}
+	a := Adoption{Name: in.Component.Name, Version: in.Version.String(), Path: cmp.Or(in.Path, in.Gone)}
 	if in.Status.Exists {
 		a.Service = in.Service.Label()
 	}
@@ -63,6 +68,9 @@ func (s *Stack) adoption(in *inventory.Installed, known state.Component) Adoptio
 		return a
 	case in.Unlisted != "":
 		a.Action, a.Reason = "refused", in.Problem
+		return a
+	case in.Gone != "":
+		a.Action, a.Reason = "refused", in.Problem+"; "+bringBack(in)
 		return a
 	case in.Version.IsZero():
 		a.Action = "refused"
@@ -137,6 +145,10 @@ func (s *Stack) Adopt(ctx context.Context, found []Adoption) (bool, error) {
 	for _, a := range found {
 		if a.Action == "adopt" || a.Action == "update" {
 			f.Components[a.Name] = a.entry
+			changed = true
+		}
+		if _, known := f.Components[a.Name]; a.Action == "forget" && known {
+			delete(f.Components, a.Name)
 			changed = true
 		}
 	}

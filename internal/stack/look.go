@@ -133,8 +133,10 @@ func (s *Stack) planInput(found []*inventory.Installed, results map[string]upstr
 			p.Excluded = "managed by the distribution's package manager; upgrade it there"
 		case f.Owner != "":
 			p.Excluded = fmt.Sprintf("%s belongs to the package %s; upgrade it with the package manager, or install upstream's binary elsewhere and run `observability-upgrade adopt`", f.Path, f.Owner)
+		case f.Gone != "":
+			p.Amiss = fmt.Sprintf("%s; %s", f.Problem, bringBack(f))
 		case f.Version.IsZero():
-			p.Excluded = "its version cannot be read: " + f.Problem
+			p.Amiss = "its version cannot be read: " + f.Problem
 		case f.Problem != "":
 			p.Excluded = f.Problem
 		case shared[f.Component.Name] != "":

@@ -114,6 +114,9 @@ func (s *Stack) overviewComponents(o *overview.Overview, st *state.File) {
 				c.Version = found.Current.String()
 			}
 			c.Candidate = &found
+			if c.Candidate.Current.IsZero() && c.UpgradedAt.Before(o.Check.CheckedAt) {
+				continue // its binary was gone or broken, whatever the state file remembers
+			}
 			reconcile(c.Candidate, c.Version)
 			holdFailed(c.Candidate, c.Failed)
 		}

@@ -58,6 +58,9 @@ func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error
 		if in == nil {
 			return doc, &UsageError{Message: name + " is not installed on this host", Hint: "observability-upgrade components list"}
 		}
+		if in.Gone != "" {
+			return doc, goneError(in, "; a restart would stop what still runs of it for good; nothing was restarted")
+		}
 		if in.Unlisted != "" {
 			return doc, s.unlistedError(in, "a restart of the plain service would start one more beside them")
 		}

@@ -184,7 +184,7 @@ func (s *Stack) Status(ctx context.Context) (*Status, error) {
 			}
 			c.Detail = strings.TrimPrefix(c.Detail+"; not known whether it runs: "+in.Status.Unknown, "; ")
 		}
-		if in.Problem != "" {
+		if in.Problem != "" && !strings.Contains(c.Detail, in.Problem) {
 			c.Detail = strings.TrimPrefix(c.Detail+"; "+in.Problem, "; ")
 		}
 		if !recorded.UpgradedAt.IsZero() {
