@@ -191,6 +191,7 @@ type running struct {
 	was     map[string]health.Fingerprint // how it answered before
 	copied  map[string]bool               // its data is in the backup point
 	drained map[string]bool               // this run took it out of its balancer
+	leftIn  map[string]bool               // it served nobody and was not taken out, whatever its balancer says
 	dirty   map[string]bool               // the new version, or a restore, may have touched the data
 	crashed map[string]int                // how often a process that goes on had been restarted by itself before
 
@@ -208,7 +209,7 @@ type running struct {
 func (e *Engine) newRunning() *running {
 	return &running{
 		Engine: e,
-		prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, drained: map[string]bool{},
+		prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, drained: map[string]bool{}, leftIn: map[string]bool{},
 		dirty: map[string]bool{}, crashed: map[string]int{}, already: map[string]bool{}, unrecorded: map[string]bool{}, down: map[string][]string{}, continued: map[string]bool{},
 	}
 }
@@ -229,15 +230,19 @@ func (r *running) execute(ctx context.Context) (Result, error) {
 		return res, errors.Join(err, finErr)
 	}
 	var failure error
+	ended := false
 	for i := range r.req.Changes {
 		ch := r.req.Changes[i]
+		if ended && !r.another(ctx, ch) {
+			continue
+		}
 		if i > 0 {
 			r.pause(ctx)
 		}
 		if ctx.Err() != nil {
 			break
 		}
-		if why := r.barred(ch); why != nil {
+		if why := r.barred(ch); why != nil && !ended {
 			r.outcomes = append(r.outcomes, Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: NotAttempted, Error: why.Error()})
 			failure = errors.Join(failure, fmt.Errorf("%s %s → %s was not attempted: %w", ch.Set(), ch.From, ch.To, why))
 			continue
@@ -251,12 +256,18 @@ func (r *running) execute(ctx context.Context) (Result, error) {
 			continue
 		}
 		failure = errors.Join(failure, err)
-		if !r.req.ContinueOnFailure || out.Status == RollbackFailed {
-			break
-		}
+		ended = ended || !r.req.ContinueOnFailure || out.Status == RollbackFailed
 	}
 	res, err := r.finish(r.status(ctx))
 	return res, errors.Join(failure, err)
+}
+
+// another reports whether a restart that failed goes on with this change all the
+// same: an instance of the same component that does not run either. Starting it takes
+// nothing away from anybody, and it may end the outage.
+func (r *running) another(ctx context.Context, ch Change) bool {
+	last := r.outcomes[len(r.outcomes)-1]
+	return r.head.Operation == Restart && ch.Instance != "" && last.Name == ch.Component && r.idle(ctx, ch)
 }
 
 // pause lets what was changed settle before the next change.
