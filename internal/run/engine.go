@@ -366,7 +366,8 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 			return out, err
 		}
 		err = fmt.Errorf("%s: prepare: %w; nothing of it was changed", ch.Set(), err)
-		if ch.Rolling != nil && !ch.remote() && ch.filesAre(after) {
+		other := ch.Rolling != nil && !ch.remote() && !ch.From.Equal(ch.To) && ch.filesAre(after)
+		if other && !r.idle(context.WithoutCancel(ctx), ch) {
 			r.warn("%s goes on running %s, and starts as %s when it is restarted: the instances share their files", ch.Set(), ch.From, ch.To)
 		}
 		if journaled != nil || left != nil {

@@ -455,3 +455,39 @@ func TestRollingLeavesIdleIn(t *testing.T) {
 	}
 	clean(t, w, "not started")
 }
+
+// That an instance goes on with the old version from memory is said of one that does:
+// not in a restart, and not of one that does not run.
+func TestRollingWarnsOfMemory(t *testing.T) {
+	const memory = "prom@b goes on running 1.0.0, and starts as "
+	for name, c := range map[string]struct {
+		restart, dead bool
+		warned        string
+	}{
+		"upgrade":      {warned: memory + "2.0.0"},
+		"upgrade dead": {dead: true},
+		"restart":      {restart: true},
+	} {
+		w := runtest.Pair(t)
+		req := w.Rolling("prom 2.0.0")
+		if c.restart {
+			req = w.Restarting(Graceful)
+		}
+		e := w.Engine(nil)
+		e.Report = func(ev Event) {
+			if ev.Instance == "a" && ev.Step == StepStabilize && ev.Done {
+				w.Balancer.Broken = true // b cannot be taken out
+				if c.dead {
+					w.Kill("b")
+				}
+			}
+		}
+		res, err := e.Execute(t.Context(), req)
+		if err == nil || !strings.Contains(err.Error(), "prom@b: prepare: no answer") {
+			t.Fatalf("%s: %+v, %v", name, res, err)
+		}
+		if got := strings.Join(res.Warnings, "\n"); c.warned == "" && strings.Contains(got, "goes on running") || !strings.Contains(got, c.warned) {
+			t.Errorf("%s: warnings %q", name, got)
+		}
+	}
+}
