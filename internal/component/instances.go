@@ -103,7 +103,7 @@ func (c *Component) Of(i Instance) *Component {
 	vars := Vars{Name: c.Name, Instance: i.Name}
 	own.Service = vars.Expand(own.Service)
 	if i.Process != nil {
-		own.Process = *i.Process
+		own.Process = c.Process.over(*i.Process)
 	}
 	if i.Health != nil {
 		own.Health = c.Health.over(*i.Health)
@@ -117,6 +117,18 @@ func (c *Component) Of(i Instance) *Component {
 		own.Data = c.Data.over(*i.Data)
 	}
 	return &own
+}
+
+// over puts what o says in place of what p says, each list as a whole.
+func (p Process) over(o Process) Process {
+	if len(o.Command) > 0 {
+		p.Command = o.Command
+	}
+	replace(&p.Dir, o.Dir)
+	if len(o.Env) > 0 {
+		p.Env = o.Env
+	}
+	return p
 }
 
 // over puts what o says in place of what h says.

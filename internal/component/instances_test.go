@@ -43,3 +43,18 @@ func TestOf(t *testing.T) {
 		t.Errorf("the definition was changed: %+v", c)
 	}
 }
+
+// What an instance leaves out of its process is the component's own, field by field.
+func TestOfProcess(t *testing.T) {
+	c := &Component{Name: "prometheus", Process: Process{Command: []string{"/bin/prometheus"}, Dir: "/srv", Env: []string{"LISTEN=:9090", "GOGC=50"}}}
+	for _, tt := range []struct{ own, want Process }{
+		{Process{}, c.Process},
+		{Process{Env: []string{"LISTEN=:9091"}}, Process{Command: []string{"/bin/prometheus"}, Dir: "/srv", Env: []string{"LISTEN=:9091"}}},
+		{Process{Command: []string{"/bin/other", "-b"}}, Process{Command: []string{"/bin/other", "-b"}, Dir: "/srv", Env: []string{"LISTEN=:9090", "GOGC=50"}}},
+		{Process{Dir: "/srv/b"}, Process{Command: []string{"/bin/prometheus"}, Dir: "/srv/b", Env: []string{"LISTEN=:9090", "GOGC=50"}}},
+	} {
+		if d := cmp.Diff(tt.want, c.Of(Instance{Name: "a", Process: &tt.own}).Process); d != "" {
+			t.Errorf("%+v: %s", tt.own, d)
+		}
+	}
+}

@@ -194,6 +194,7 @@ type running struct {
 	was     map[string]health.Fingerprint // how it answered before
 	copied  map[string]bool               // its data is in the backup point
 	drained map[string]bool               // this run took it out of its balancer
+	leftIn  map[string]bool               // it served nobody and was not taken out, whatever its balancer says
 	dirty   map[string]bool               // the new version, or a restore, may have touched the data
 	crashed map[string]int                // how often a process that goes on had been restarted by itself before
 
@@ -214,7 +215,7 @@ type running struct {
 func (e *Engine) newRunning() *running {
 	return &running{
 		Engine: e,
-		prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, drained: map[string]bool{},
+		prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, drained: map[string]bool{}, leftIn: map[string]bool{},
 		dirty: map[string]bool{}, crashed: map[string]int{}, already: map[string]bool{}, unrecorded: map[string]bool{}, down: map[string][]string{}, continued: map[string]bool{},
 		unmended: map[string]bool{},
 	}
@@ -236,15 +237,19 @@ func (r *running) execute(ctx context.Context) (Result, error) {
 		return res, errors.Join(err, finErr)
 	}
 	var failure error
+	ended := false
 	for i := range r.req.Changes {
 		ch := r.req.Changes[i]
+		if ended && !r.another(ctx, ch) {
+			continue
+		}
 		if i > 0 {
 			r.pause(ctx)
 		}
 		if ctx.Err() != nil {
 			break
 		}
-		if why := r.barred(ch); why != nil {
+		if why := r.barred(ch); why != nil && !ended {
 			r.outcomes = append(r.outcomes, Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: NotAttempted, Error: why.Error()})
 			failure = errors.Join(failure, fmt.Errorf("%s %s → %s was not attempted: %w", ch.Set(), ch.From, ch.To, why))
 			continue
@@ -258,12 +263,18 @@ func (r *running) execute(ctx context.Context) (Result, error) {
 			continue
 		}
 		failure = errors.Join(failure, err)
-		if !r.req.ContinueOnFailure || out.Status == RollbackFailed {
-			break
-		}
+		ended = ended || !r.req.ContinueOnFailure || out.Status == RollbackFailed
 	}
 	res, err := r.finish(r.status(ctx))
 	return res, errors.Join(failure, err)
+}
+
+// another reports whether a restart that failed goes on with this change all the
+// same: an instance of the same component that does not run either. Starting it takes
+// nothing away from anybody, and it may end the outage.
+func (r *running) another(ctx context.Context, ch Change) bool {
+	last := r.outcomes[len(r.outcomes)-1]
+	return r.head.Operation == Restart && ch.Instance != "" && last.Name == ch.Component && r.idle(ctx, ch)
 }
 
 // pause lets what was changed settle before the next change.
@@ -362,7 +373,8 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 			return out, err
 		}
 		err = fmt.Errorf("%s: prepare: %w; nothing of it was changed", ch.Set(), err)
-		if ch.Rolling != nil && !ch.remote() && ch.filesAre(after) {
+		other := ch.Rolling != nil && !ch.remote() && !ch.From.Equal(ch.To) && ch.filesAre(after)
+		if other && !r.idle(context.WithoutCancel(ctx), ch) {
 			r.warn("%s goes on running %s, and starts as %s when it is restarted: the instances share their files", ch.Set(), ch.From, ch.To)
 		}
 		if journaled != nil || left != nil {

@@ -47,16 +47,22 @@ func (r *running) at(ch Change) (balancer.Balancer, error) {
 
 // drain takes an instance out of the balancer and waits for what runs to end.
 // One that is out already is somebody else's affair: it is neither drained nor
-// put back. The last server that takes traffic is never drained.
+// put back. The last server that takes traffic is never drained. One that does not
+// run serves nobody: where it need not or cannot be taken out, it is left in.
 func (r *running) drain(ctx context.Context, ch Change) error {
 	if !ch.balanced() {
 		return nil
 	}
 	b, err := r.at(ch)
-	if err != nil {
-		return err
+	var st balancer.State
+	if err == nil {
+		st, err = b.State(ctx)
 	}
-	st, err := b.State(ctx)
+	if ctx.Err() == nil && r.leaves(ch, st, err) && r.idle(ctx, ch) {
+		r.leftIn[ch.key()] = true
+		r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepDrain, Done: true, Detail: "it does not run and takes no traffic: not taken out of the balancer"})
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -65,7 +71,7 @@ func (r *running) drain(ctx context.Context, ch Change) error {
 		return nil
 	}
 	if st.Others == 0 {
-		return fmt.Errorf("expected another server that takes traffic, found none beside %s: draining it would be an outage", ch.Rolling.Server)
+		return fmt.Errorf("expected another server that takes traffic, found none beside %s: draining it would be an outage; see at the balancer why the others take none", ch.Rolling.Server)
 	}
 	if err := r.Host.Check("drain", ch.Set()); err != nil {
 		return err
@@ -77,6 +83,60 @@ func (r *running) drain(ctx context.Context, ch Change) error {
 		}
 		return r.quiet(ctx, ch, b)
 	})
+}
+
+// leaves reports whether an instance that does not run is left in its balancer, by
+// what that answers: where its own version is started, or none; and in a rollback
+// where it could not be taken out. Any other proves itself before it takes traffic.
+func (r *running) leaves(ch Change, st balancer.State, err error) bool {
+	switch r.head.Operation {
+	case Restart:
+		return true
+	case Rollback:
+		return !ch.WasActive || err != nil || st.Admitted && st.Others == 0
+	}
+	return !ch.WasActive
+}
+
+// idle reports whether a service of this host does not run. What cannot be told
+// counts as at work.
+func (r *running) idle(ctx context.Context, ch Change) bool {
+	if ch.remote() || !ch.hasService() {
+		return false
+	}
+	st, err := r.Services.Status(ctx, ch.Service)
+	return err == nil && st.Idle()
+}
+
+// taken waits until the balancer gives traffic to an instance that was started and
+// never taken out: only then another one may leave. That it does not is a warning,
+// as the instance itself works.
+func (r *running) taken(ctx context.Context, ch Change) error {
+	if !r.leftIn[ch.key()] {
+		return nil
+	}
+	b, err := r.at(ch)
+	var st balancer.State
+	if err == nil {
+		st, err = b.State(ctx)
+	}
+	detail := "in the balancer"
+	switch {
+	case err != nil:
+	case !st.Admitted:
+		detail = "out of the balancer (" + st.Detail + "); it is left so"
+	default:
+		_, err = balancer.AwaitUp(ctx, b, admitWait)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		r.warn("%s works, and whether it takes traffic again is not known: %v", ch.Set(), err)
+		return nil
+	}
+	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepAdmit, Done: true, Detail: detail})
+	return nil
 }
 
 // quiet waits until the connections of a drained instance have ended, or until
@@ -137,7 +197,7 @@ func (r *running) rejoin(ctx context.Context, ch Change) error {
 	if ch.Rolling == nil {
 		return nil
 	}
-	if err := r.admit(ctx, ch); err != nil {
+	if err := errors.Join(r.admit(ctx, ch), r.taken(ctx, ch)); err != nil {
 		return err
 	}
 	wait := defaultStabilize

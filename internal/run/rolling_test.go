@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -316,27 +317,177 @@ func TestReloadAfterCrash(t *testing.T) {
 }
 
 func TestRestartKilledAtEveryOperation(t *testing.T) {
-	t.Parallel()
-	tried := 0
-	for n := 1; ; n++ {
+	for name, dead := range map[string][]string{"all at work": nil, "first dead": {"a"}, "all dead": {"a", "b"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tried := 0
+			for n := 1; ; n++ {
+				w := runtest.Pair(t)
+				w.Kill(dead...)
+				c := &runtest.CrashAt{N: n}
+				_, err := w.Engine(c.Guard).Execute(t.Context(), w.Restarting(Graceful))
+				if !c.Crashed() {
+					break
+				}
+				tried++
+				what := fmt.Sprintf("killed at effect %d (%s): %v", n, c.Op, err)
+				if _, err := w.Engine(nil).Recover(t.Context()); err != nil {
+					t.Fatalf("%s: recover: %v", what, err)
+				}
+				clean(t, w, what)
+				// Recovery brings back what the run took out or stopped; what it had not come
+				// to is as it was.
+				for _, i := range []string{"a", "b"} {
+					if w.Instance(i) != "1.0.0" && !slices.Contains(dead, i) || !w.Balancer.Admitted[i] {
+						t.Fatalf("%s: %s %q, balancer %v", what, i, w.Instance(i), w.Balancer.Admitted)
+					}
+				}
+			}
+			if tried < 15 {
+				t.Fatalf("only %d effects were tried", tried)
+			}
+			t.Logf("%d kill points", tried)
+		})
+	}
+}
+
+// A restart starts what does not run, also where it cannot be taken out of the
+// balancer: because nobody else serves, or because the balancer is away as well. One
+// that works is not taken out for that.
+func TestRestartStartsIdle(t *testing.T) {
+	for name, c := range map[string]struct {
+		dead   string
+		broken bool
+		order  string // of the changes, as those that do not run come first
+		told   string
+		failed bool // that the one at work could not be restarted
+	}{
+		"one":                    {dead: "b", order: "ba", told: "drain a, admit a"},
+		"all":                    {dead: "ab", order: "ab"},
+		"one, balancer away too": {dead: "b", broken: true, order: "ba", failed: true},
+		"all, balancer away too": {dead: "ab", broken: true, order: "ab"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := runtest.Pair(t)
+			before := w.PID("prom@a")
+			w.Balancer.Broken = c.broken
+			w.Kill(strings.Split(c.dead, "")...)
+			req := w.Restarting(Graceful)
+			if c.order == "ba" {
+				slices.Reverse(req.Changes)
+			}
+			res, err := w.Engine(nil).Execute(t.Context(), req)
+			if (err != nil) != c.failed {
+				t.Fatalf("%+v, %v", res, err)
+			}
+			clean(t, w, name)
+			if w.Instance("a") != "1.0.0" || w.Instance("b") != "1.0.0" {
+				t.Errorf("a %q, b %q", w.Instance("a"), w.Instance("b"))
+			}
+			if c.failed && w.PID("prom@a") != before {
+				t.Error("a was restarted although the balancer did not answer")
+			}
+			if got := strings.Join(w.Balancer.Did, ", "); got != c.told || !w.Balancer.Admitted["a"] || !w.Balancer.Admitted["b"] {
+				t.Errorf("told %q, expected %q; balancer %v", got, c.told, w.Balancer.Admitted)
+			}
+			if warned := strings.Contains(strings.Join(res.Warnings, "\n"), "whether it takes traffic again is not known"); warned != c.broken {
+				t.Errorf("warnings %q", res.Warnings)
+			}
+		})
+	}
+}
+
+// One of two dead instances cannot be started: the other is all the same, and ends
+// the outage. One that works is left alone.
+func TestRestartGoesOnWithIdle(t *testing.T) {
+	for _, dead := range []string{"a", "ab"} {
 		w := runtest.Pair(t)
-		c := &runtest.CrashAt{N: n}
-		_, err := w.Engine(c.Guard).Execute(t.Context(), w.Restarting(Graceful))
-		if !c.Crashed() {
-			break
+		before := w.PID("prom@b")
+		w.Kill(strings.Split(dead, "")...)
+		w.Write(w.Bin("prom"), "prom 1.0.0 a-"+runtest.WordNoStart, 0o755)
+		res, err := w.Engine(nil).Execute(t.Context(), w.Restarting(Graceful))
+		if err == nil || !strings.Contains(err.Error(), "prom@a") || w.Instance("b") != "1.0.0" {
+			t.Fatalf("%s: b %q, %+v, %v", dead, w.Instance("b"), res, err)
 		}
-		tried++
-		what := fmt.Sprintf("killed at effect %d (%s): %v", n, c.Op, err)
-		if _, err := w.Engine(nil).Recover(t.Context()); err != nil {
-			t.Fatalf("%s: recover: %v", what, err)
+		clean(t, w, dead)
+		if dead == "a" && w.PID("prom@b") != before || len(w.Balancer.Did) > 0 {
+			t.Errorf("%s: b was touched, told %v", dead, w.Balancer.Did)
 		}
-		clean(t, w, what)
+	}
+}
+
+// A rollback is how a version that does not run is mended, of all instances too.
+func TestRollingBackIdle(t *testing.T) {
+	for _, dead := range []string{"a", "ab"} {
+		w := runtest.Pair(t)
+		if res, err := w.Engine(nil).Execute(t.Context(), w.Rolling("prom 2.0.0")); err != nil {
+			t.Fatalf("%+v, %v", res, err)
+		}
+		w.Balancer.Did = nil
+		w.Kill(strings.Split(dead, "")...)
+		res, err := w.Engine(nil).Execute(t.Context(), w.RollingBack())
+		if err != nil || res.Status != StatusSuccess {
+			t.Fatalf("%s: %+v, %v", dead, res, err)
+		}
+		clean(t, w, dead)
 		if w.Instance("a") != "1.0.0" || w.Instance("b") != "1.0.0" || !w.Balancer.Admitted["a"] || !w.Balancer.Admitted["b"] {
-			t.Fatalf("%s: a %q, b %q, balancer %v", what, w.Instance("a"), w.Instance("b"), w.Balancer.Admitted)
+			t.Errorf("%s: a %q, b %q, balancer %v", dead, w.Instance("a"), w.Instance("b"), w.Balancer.Admitted)
+		}
+		// Where another serves, what is put in place proves itself out of the balancer.
+		want := map[string]string{"a": "drain a, admit a, drain b, admit b", "ab": "drain b, admit b"}[dead]
+		if got := strings.Join(w.Balancer.Did, ", "); got != want {
+			t.Errorf("%s: told %q, expected %q", dead, got, want)
 		}
 	}
-	if tried < 15 {
-		t.Fatalf("only %d effects were tried", tried)
+}
+
+// An upgrade that does not start an instance does not take it out either: nothing
+// would put it back.
+func TestRollingLeavesIdleIn(t *testing.T) {
+	w := runtest.Pair(t)
+	w.Kill("a")
+	req := w.Rolling("prom 2.0.0")
+	req.Changes = req.Changes[:1]
+	req.Changes[0].WasActive = false
+	res, err := w.Engine(nil).Execute(t.Context(), req)
+	if err != nil || res.Status != StatusSuccess || !w.Balancer.Admitted["a"] || w.Instance("a") != "" {
+		t.Fatalf("%+v, %v, balancer %v", res, err, w.Balancer.Admitted)
 	}
-	t.Logf("%d kill points", tried)
+	clean(t, w, "not started")
+}
+
+// That an instance goes on with the old version from memory is said of one that does:
+// not in a restart, and not of one that does not run.
+func TestRollingWarnsOfMemory(t *testing.T) {
+	const memory = "prom@b goes on running 1.0.0, and starts as "
+	for name, c := range map[string]struct {
+		restart, dead bool
+		warned        string
+	}{
+		"upgrade":      {warned: memory + "2.0.0"},
+		"upgrade dead": {dead: true},
+		"restart":      {restart: true},
+	} {
+		w := runtest.Pair(t)
+		req := w.Rolling("prom 2.0.0")
+		if c.restart {
+			req = w.Restarting(Graceful)
+		}
+		e := w.Engine(nil)
+		e.Report = func(ev Event) {
+			if ev.Instance == "a" && ev.Step == StepStabilize && ev.Done {
+				w.Balancer.Broken = true // b cannot be taken out
+				if c.dead {
+					w.Kill("b")
+				}
+			}
+		}
+		res, err := e.Execute(t.Context(), req)
+		if err == nil || !strings.Contains(err.Error(), "prom@b: prepare: no answer") {
+			t.Fatalf("%s: %+v, %v", name, res, err)
+		}
+		if got := strings.Join(res.Warnings, "\n"); c.warned == "" && strings.Contains(got, "goes on running") || !strings.Contains(got, c.warned) {
+			t.Errorf("%s: warnings %q", name, got)
+		}
+	}
 }

@@ -61,6 +61,10 @@ type Status struct {
 	NoStartLimit     bool   // systemd restarts it without end (StartLimitBurst= or StartLimitIntervalSec= is 0)
 }
 
+// Idle reports whether nothing of the service runs, so that it serves nobody. One
+// that waits to be restarted by itself is idle; one of which nothing is known is not.
+func (s Status) Idle() bool { return s.Unknown == "" && !s.Active && s.MainPID == 0 }
+
 // LogLine is one line a service logged.
 type LogLine struct {
 	Time     time.Time // zero when unknown

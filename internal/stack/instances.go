@@ -44,6 +44,18 @@ func parts(in *inventory.Installed) []*inventory.Installed {
 	return []*inventory.Installed{in}
 }
 
+// idleFirst puts the instances first that do not run here. They serve nobody, so
+// starting them is no outage, and one that works can be taken out once they are back.
+func idleFirst(list []*inventory.Installed) []*inventory.Installed {
+	order := func(one *inventory.Installed) int {
+		if !one.Remote() && one.Status.Idle() {
+			return 0
+		}
+		return 1
+	}
+	return slices.SortedStableFunc(slices.Values(list), func(a, b *inventory.Installed) int { return order(a) - order(b) })
+}
+
 // rolling says how one of several instances leaves traffic and comes back; nil for
 // a component that has not several.
 func (s *Stack) rolling(whole, one *inventory.Installed) *run.Rolling {

@@ -29,7 +29,7 @@ type Restarted struct {
 
 // Restart restarts components one at a time, or starts those that do not run, and
 // proves each healthy before the next. Of several instances one is restarted at a
-// time too, out of the balancer. After all of them the integration tests are made;
+// time too, out of the balancer; those that do not run are started first. After all of them the integration tests are made;
 // one that fails is an error. The caller holds the lock.
 func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error) {
 	doc := Restarted{Components: []health.Report{}}
@@ -69,13 +69,13 @@ func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error
 				s.Notice(fmt.Sprintf("%s is on another host and is not restarted: %s restart --component=%s", one.Set(), strings.Join(one.Exec, " "), name))
 			}
 		}
-		for _, one := range in.Local() {
+		for _, one := range idleFirst(in.Local()) {
 			if !one.Status.Exists {
 				return doc, &UsageError{Message: fmt.Sprintf("%s has no service: %s does not exist", one.Set(), one.Service.Label()), Hint: "observability-upgrade components show " + name}
 			}
 			ch := s.baseChange(one, one.Version, one.Version, false)
 			ch.Rolling, ch.Strategy = s.rolling(in, one), o.Strategy
-			if !ch.WasActive { // it is started
+			if !ch.WasActive || one.Status.Idle() { // it is started
 				ch.WasActive, ch.Strategy = true, run.Graceful
 			}
 			targets[one.Set()] = one

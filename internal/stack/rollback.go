@@ -225,7 +225,7 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 		return nil
 	}
 	var changes []run.Change
-	for _, one := range parts(in) {
+	for _, one := range idleFirst(parts(in)) {
 		if one.Remote() {
 			ch, err := s.rollbackAway(ctx, in, one, to, o)
 			switch {

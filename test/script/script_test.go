@@ -67,6 +67,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"sandbox":  makeSandbox,
 			"pair":     pair,
+			"die":      die,
 			"publish":  publish,
 			"sign":     sign,
 			"upgrade":  upgrade,
@@ -178,6 +179,23 @@ func stopProcess(ts *testscript.TestScript, root, name string) {
 	r := layout.Root(root)
 	_, err := process.New(process.Options{Dir: r.ProcessDir(), LogDir: r.LogDir()}).Stop(context.Background(), service.Service{Name: name}, 5*time.Second)
 	ts.Check(err)
+}
+
+// die is `die NAME…`: the processes of components or instances end as by kill -9.
+func die(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) > 0, "die NAME…")
+	r := layout.Root(ts.Getenv("ROOT"))
+	m := process.New(process.Options{Dir: r.ProcessDir(), LogDir: r.LogDir()})
+	for _, name := range args {
+		st, err := m.Status(context.Background(), service.Service{Name: name})
+		ts.Check(err)
+		need(ts, false, st.MainPID > 0, "die NAME of something that runs")
+		ts.Check(syscall.Kill(st.MainPID, syscall.SIGKILL))
+		for st.MainPID > 0 {
+			st, err = m.Status(context.Background(), service.Service{Name: name})
+			ts.Check(err)
+		}
+	}
 }
 
 // publish is `publish NAME VERSION [faulty]`.

@@ -20,7 +20,8 @@ type Balancer struct {
 	Wrong    []string        // what must never happen, and did
 
 	mu      sync.Mutex
-	open    map[string]int // connections of a drained server that have not ended yet
+	works   func(name string) bool // what its own checks of the servers find
+	open    map[string]int         // connections of a drained server that have not ended yet
 	changed func(what string)
 }
 
@@ -59,15 +60,16 @@ func (b *Balancer) forget() {
 }
 
 func (s server) State(context.Context) (balancer.State, error) {
+	up := map[string]bool{"a": s.lb.works("a"), "b": s.lb.works("b")}
 	s.lb.mu.Lock()
 	defer s.lb.mu.Unlock()
 	if s.lb.Broken {
 		return balancer.State{}, errors.New("no answer")
 	}
-	st := balancer.State{Admitted: s.lb.Admitted[s.name], Up: true, Detail: "by hand", Sessions: s.lb.open[s.name]}
+	st := balancer.State{Admitted: s.lb.Admitted[s.name], Up: up[s.name], Detail: "by hand", Sessions: s.lb.open[s.name]}
 	s.lb.open[s.name] = max(st.Sessions-1, 0)
 	for name, in := range s.lb.Admitted {
-		if name != s.name && in {
+		if here, known := up[name]; name != s.name && in && (here || !known) {
 			st.Others++
 		}
 	}

@@ -219,6 +219,7 @@ func Pair(t testing.TB) *World {
 func (w *World) InstallPair() {
 	w.T.Helper()
 	w.Balancer = &Balancer{Admitted: map[string]bool{"a": true, "b": true}, open: map[string]int{}, changed: w.lockedChange}
+	w.Balancer.works = func(i string) bool { return w.Instance(i) != "" }
 	w.Install("prom", "1.0.0")
 	ctx := context.Background()
 	if _, err := w.Stop(ctx, service.Service{Unit: "prom.service"}, 0); err != nil {

@@ -388,6 +388,15 @@ func (w *World) CrashOnce(name string) {
 	w.running[name+".service"].restarts++
 }
 
+// Kill ends the processes of instances of prom, as kill -9 does.
+func (w *World) Kill(instances ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, i := range instances {
+		w.running["prom@"+i+".service"].dead = true
+	}
+}
+
 // Engine makes an engine on this world.
 func (w *World) Engine(guard hostfs.Guard) *run.Engine {
 	host := &hostfs.Host{Guard: guard, SyncFS: w.SyncFS}
