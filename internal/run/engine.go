@@ -254,8 +254,8 @@ func (r *running) execute(ctx context.Context) (Result, error) {
 			continue
 		}
 		failure = errors.Join(failure, err)
-		if !r.req.ContinueOnFailure || out.Status == RollbackFailed {
-			break
+		if down := new(RollbackError); !r.req.ContinueOnFailure || errors.As(err, &down) {
+			break // a rollback that was undone stands in no other's way
 		}
 	}
 	res, err := r.finish(r.status(ctx))
