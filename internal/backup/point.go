@@ -61,6 +61,9 @@ type Component struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
 	Items   []Item `json:"items"`
+	// Links are the paths of configuration and units that links lead away from, and
+	// where to: the items have that only. Older points have none.
+	Links map[string]string `json:"links,omitempty"`
 }
 
 // Manifest describes a point.

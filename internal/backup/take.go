@@ -173,12 +173,19 @@ func (t *taker) writeJSON(name string, v any) error {
 func (t *taker) component(s Subject) (Component, error) {
 	c := Component{Name: s.Name, Version: s.Version}
 	keep := func(kind Kind, name, path, stored string, tree bool) error {
-		path, err := filepath.EvalSymlinks(path)
+		named := path
+		path, err := filepath.EvalSymlinks(named)
 		if errors.Is(err, fs.ErrNotExist) && kind != Binary {
 			return nil
 		}
 		if err != nil {
 			return err
+		}
+		if kind != Binary && path != named {
+			if c.Links == nil {
+				c.Links = map[string]string{}
+			}
+			c.Links[named] = path
 		}
 		if c.keeps(kind, path) {
 			return nil // named twice, or by a link

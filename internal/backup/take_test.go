@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,11 +32,15 @@ func TestFilesNamedTwice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, tt := range map[string]struct{ configs, units, want []string }{
+	for name, tt := range map[string]struct {
+		configs, units, want []string
+		links                map[string]string
+	}{
 		"once":                      {configs: []string{"etc/tool.d2"}, want: []string{"config etc/tool.d2"}},
 		"twice":                     {configs: []string{"etc/tool.d2", "etc/tool.d2"}, want: []string{"config etc/tool.d2"}},
-		"a link to it":              {configs: []string{"etc/tool.d", "etc/to-dir"}, want: []string{"config etc/tool.d", "config etc/other"}},
-		"a file in it":              {configs: []string{"etc/tool.d", "etc/tool.d/a", "etc/to-file"}, want: []string{"config etc/tool.d", "config etc/other"}},
+		"a link to it":              {configs: []string{"etc/tool.d", "etc/to-dir"}, want: []string{"config etc/tool.d", "config etc/other"}, links: map[string]string{"etc/to-dir": "etc/tool.d"}},
+		"a file in it":              {configs: []string{"etc/tool.d", "etc/tool.d/a", "etc/to-file"}, want: []string{"config etc/tool.d", "config etc/other"}, links: map[string]string{"etc/to-file": "etc/tool.d/a"}},
+		"a unit by a link":          {units: []string{"etc/to-file"}, want: []string{"unit etc/tool.d/a"}, links: map[string]string{"etc/to-file": "etc/tool.d/a"}},
 		"what a link in it is to":   {configs: []string{"etc/tool.d", "etc/other"}, want: []string{"config etc/tool.d", "config etc/other"}},
 		"a name that goes on":       {configs: []string{"etc/tool.d", "etc/tool.d2"}, want: []string{"config etc/tool.d", "config etc/other", "config etc/tool.d2"}},
 		"a unit that is configured": {configs: []string{"etc/other"}, units: []string{"etc/other"}, want: []string{"config etc/other", "unit etc/other"}},
@@ -62,6 +67,13 @@ func TestFilesNamedTwice(t *testing.T) {
 			}
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("it keeps %q, want %q", got, tt.want)
+			}
+			links := map[string]string{}
+			for link, target := range tt.links {
+				links[at(link)] = at(target)
+			}
+			if have := p.Manifest.Components[0].Links; !maps.Equal(have, links) {
+				t.Errorf("it knows the links %q, want %q", have, links)
 			}
 		})
 	}

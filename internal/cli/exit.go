@@ -225,7 +225,7 @@ func resultCode(ctx context.Context, e *resultError) (int, string) {
 	switch e.result.Status {
 	case run.StatusRollbackFail:
 		if undone(e.result) {
-			return exitRollback, "every component is healthy where it was before the rollback; mend what the error says of the version gone back to, or choose another point: observability-upgrade rollback --list"
+			return exitRollback, "what failed is healthy where it was before the rollback; mend what the error says of the version gone back to, or choose another point: observability-upgrade rollback --list"
 		}
 		return exitRollback, "observability-upgrade status; mend what it shows, then: observability-upgrade recover"
 	case run.StatusInterrupted, run.StatusCancelled:

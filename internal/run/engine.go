@@ -263,7 +263,8 @@ func (r *running) execute(ctx context.Context) (Result, error) {
 			continue
 		}
 		failure = errors.Join(failure, err)
-		ended = ended || !r.req.ContinueOnFailure || out.Status == RollbackFailed
+		// A rollback that was undone stands in no other's way.
+		ended = ended || !r.req.ContinueOnFailure || errors.As(err, new(*RollbackError))
 	}
 	res, err := r.finish(r.status(ctx))
 	return res, errors.Join(failure, err)

@@ -131,8 +131,28 @@ func TestRollbackToAnUnhealthyVersion(t *testing.T) {
 	if c.Status != RollbackFailed || !c.Healthy || !strings.Contains(c.Error, "503") || !strings.HasSuffix(c.Error, "it was undone: prom is back at 2.0.0 and healthy") {
 		t.Fatalf("%+v", c)
 	}
-	if at := whole(t, w, "unhealthy", allowed); at["prom"] != "2.0.0" {
-		t.Fatalf("at %v", at)
+	// It stands in no other's way.
+	if at := whole(t, w, "unhealthy", allowed); at["prom"] != "2.0.0" || at["am"] != "0.1.0" || res.Components[1].Status != RolledBack {
+		t.Fatalf("at %v: %+v", at, res)
+	}
+}
+
+// A rollback that leaves a component down ends there: a person must look first.
+func TestRollbackThatLeavesAComponentDown(t *testing.T) {
+	w := upgraded(t)
+	w.Refuse = func(op, unit string) error {
+		if op == "start" && unit == "prom.service" {
+			return errors.New("no such program")
+		}
+		return nil
+	}
+	res, err := w.Engine(nil).Execute(t.Context(), w.Back())
+	var down *RollbackError
+	if !errors.As(err, &down) || res.Status != StatusRollbackFail || res.Components[0].Status != RollbackFailed || res.Components[0].Healthy {
+		t.Fatalf("%+v %v", res, err)
+	}
+	if c := res.Components[1]; c.Name != "am" || c.Status != NotAttempted || w.Running("am") != "0.2.0" {
+		t.Fatalf("%+v, am runs %q", c, w.Running("am"))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -210,6 +211,9 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 	if err := s.sameFiles(in, bc, all); err != nil {
 		return err
 	}
+	if err := sameLinks(bc); err != nil {
+		return err
+	}
 	for _, sw := range all {
 		if err := s.ownTree(in, sw.Path); sw.Tree && err != nil && !o.Force {
 			return &RefusedError{
@@ -302,6 +306,29 @@ func (s *Stack) sameFiles(in *inventory.Installed, bc backup.Component, swaps []
 			Component: bc.Name, Check: "files",
 			Err:  fmt.Errorf("expected its %s to be %s, as when the backup was taken, found %s: what is put back would not be what is started", it.Name, it.Path, now),
 			Next: fmt.Sprintf("ln -sfn %s %s, then the same command", it.Path, link),
+		}
+	}
+	return nil
+}
+
+// sameLinks refuses to put back configuration, or a unit, that nobody would read:
+// where a link leads elsewhere than when the backup was taken.
+func sameLinks(bc backup.Component) error {
+	for _, link := range slices.Sorted(maps.Keys(bc.Links)) {
+		was, now := bc.Links[link], "nothing"
+		if real, err := filepath.EvalSymlinks(link); err == nil {
+			now = real
+		}
+		if now == was {
+			continue
+		}
+		next := fmt.Sprintf("make %s lead to %s again, then the same command", link, was)
+		if st, err := os.Lstat(link); err == nil && st.Mode()&fs.ModeSymlink != 0 {
+			next = fmt.Sprintf("ln -sfn %s %s, then the same command", was, link)
+		}
+		return &RefusedError{
+			Component: bc.Name, Check: "files", Next: next,
+			Err: fmt.Errorf("expected %s to lead to %s, as when the backup was taken, found %s: what is put back would not be what is read", link, was, now),
 		}
 	}
 	return nil
