@@ -15,12 +15,13 @@ import (
 // restoreConfig puts back configuration and unit files that changed since the backup
 // was taken, as a new version that migrates its own configuration does, with their
 // mode, owner and attributes, and the directories they were in. Files that were added
-// are left: they are not this program's to delete.
+// are left: they are not this program's to delete. units tells that the service
+// manager has unit files to read again.
 //
 // Where the backup cannot tell what there was, the old version is started all the
 // same: most new versions change no configuration. If it does not get healthy then,
 // the run stays open.
-func (r *running) restoreConfig(ch Change) error {
+func (r *running) restoreConfig(ch Change) (units bool, err error) {
 	p, err := r.backupPoint()
 	if err == nil {
 		err = p.Damage
@@ -28,7 +29,7 @@ func (r *running) restoreConfig(ch Change) error {
 	if err != nil {
 		r.unmended[ch.key()] = true
 		r.warn("%s: whether its configuration changed during the run is not known, and nothing of it is put back: %v; compare it with what is in %s", ch.Set(), err, r.head.BackupPath)
-		return nil
+		return false, nil
 	}
 	swapped := map[string]bool{}
 	for _, s := range ch.Swaps {
@@ -41,14 +42,16 @@ func (r *running) restoreConfig(ch Change) error {
 		}
 		stored, err := storedIn(p, it)
 		if err != nil {
-			return err
+			return units, err
 		}
-		_, err = r.restoreAll(slices.DeleteFunc(stored, func(s storedFile) bool { return swapped[s.path] }))
+		changed, err := r.restoreAll(slices.DeleteFunc(stored, func(s storedFile) bool { return swapped[s.path] }))
 		if err != nil {
-			return err
+			return units, err
 		}
+		// An undo that was cut off may have put them back and told nobody.
+		units = units || it.Kind == backup.Unit && (changed || r.recovering)
 	}
-	return nil
+	return units, nil
 }
 
 // storedFile is a file, link or directory of a backup point, and where it belongs.

@@ -215,3 +215,45 @@ func TestConfigFileIsPutBackWithItsDirectory(t *testing.T) {
 		t.Errorf("flags are %q, %v", got, err)
 	}
 }
+
+// A unit file that is put back is told to the service manager, also by the recovery
+// that follows an undo which was cut off in between.
+func TestUnitThatIsPutBackIsReadAgain(t *testing.T) {
+	for n := 0; ; n++ {
+		w := runtest.New(t)
+		w.Install("prom", "1.0.0")
+		unit := w.Root.Path("etc/systemd/system/prom.service")
+		w.Write(unit, "old", 0o644)
+		loaded := "old"
+		w.Refuse = func(op, _ string) error {
+			if op == "daemon-reload" {
+				data, err := os.ReadFile(unit)
+				loaded = string(data)
+				return err
+			}
+			return nil
+		}
+		req := w.Steps("prom 2.0.0 " + runtest.WordNotReady)
+		req.Subjects[0].Units = []string{unit}
+		c := &runtest.CrashAt{N: n}
+		e := w.Engine(c.Guard)
+		e.Report = func(ev Event) {
+			if ev.Step == StepHealth && !ev.Done && ev.Detail == "" && ev.To == "2.0.0" {
+				w.Write(unit, "new", 0o644) // by configuration management, which
+				loaded = "new"              // has it read
+			}
+		}
+		if _, err := e.Execute(t.Context(), req); err == nil || errors.Is(err, hostfs.ErrCrashed) != c.Crashed() {
+			t.Fatalf("kill at %d (%s): %v", n, c.Op, err)
+		}
+		if _, err := w.Engine(nil).Recover(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if data, err := os.ReadFile(unit); err != nil || string(data) != "old" || loaded != "old" {
+			t.Fatalf("killed at effect %d (%s): the unit file is %q, and %q is loaded; %v", n, c.Op, data, loaded, err)
+		}
+		if n > 0 && !c.Crashed() {
+			return
+		}
+	}
+}

@@ -298,10 +298,11 @@ func (r *running) putAllBack(ctx context.Context, ch Change) error {
 	if err := r.Host.SyncDirs(paths(ch)...); err != nil {
 		return err
 	}
-	if err := r.restoreConfig(ch); err != nil {
+	units, err := r.restoreConfig(ch)
+	if err != nil {
 		return err
 	}
-	if ch.touchesUnits() {
+	if units || ch.touchesUnits() {
 		return r.daemonReload(ctx)
 	}
 	return nil
