@@ -26,9 +26,12 @@ func (r *running) restoreConfig(ch Change) (units bool, err error) {
 	if err == nil {
 		err = p.Damage
 	}
-	if err != nil {
+	unknown := func(what string, err error) {
 		r.unmended[ch.key()] = true
-		r.warn("%s: whether its configuration changed during the run is not known, and nothing of it is put back: %v; compare it with what is in %s", ch.Set(), err, r.head.BackupPath)
+		r.warn("%s: whether %s changed during the run is not known, and nothing of it is put back: %v; compare it with what is in %s", ch.Set(), what, err, r.head.BackupPath)
+	}
+	if err != nil {
+		unknown("its configuration", err)
 		return false, nil
 	}
 	swapped := map[string]bool{}
@@ -38,6 +41,10 @@ func (r *running) restoreConfig(ch Change) (units bool, err error) {
 	c, _ := p.Component(ch.Component)
 	for _, it := range c.Items {
 		if it.Kind == backup.Binary {
+			continue
+		}
+		if err := p.Intact(it); err != nil {
+			unknown(it.Path, err)
 			continue
 		}
 		stored, err := storedIn(p, it)

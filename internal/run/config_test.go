@@ -257,3 +257,46 @@ func TestUnitThatIsPutBackIsReadAgain(t *testing.T) {
 		}
 	}
 }
+
+// What was damaged in the backup point replaces nothing, the rest comes back, and the
+// old version is started.
+func TestDamagedConfigIsNotPutBack(t *testing.T) {
+	for name, damage := range map[string]func(stored string) error{
+		"content": func(stored string) error {
+			return os.WriteFile(filepath.Join(stored, "config.yml"), []byte("\x00"), 0o755)
+		},
+		"removed": os.RemoveAll,
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := configured(t)
+			flags := w.Root.Path("etc/default/prom")
+			w.Write(flags, "old", 0o644)
+			config := w.Root.Path("etc/prom/config.yml")
+			req := w.Steps("prom 2.0.0 " + runtest.WordNotReady)
+			req.Subjects[0].Configs = append(req.Subjects[0].Configs, flags)
+			e := w.Engine(nil)
+			e.Report = func(ev Event) {
+				if ev.Step == StepHealth && !ev.Done && ev.Detail == "" && ev.To == "2.0.0" {
+					w.Write(config, "migrated", 0o755)
+					w.Write(flags, "new", 0o644)
+					if err := damage(filepath.Join(w.Root.Backups(), ev.Run, "config/prom/prom")); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			res, err := e.Execute(t.Context(), req)
+			if err == nil || res.Status != StatusRolledBack || w.Running("prom") != "1.0.0" {
+				t.Fatalf("status %s, prom runs %q, %v", res.Status, w.Running("prom"), err)
+			}
+			for path, want := range map[string]string{config: "migrated", flags: "old"} {
+				if got, err := os.ReadFile(path); err != nil || string(got) != want {
+					t.Errorf("%s is %q, want %q (%v)", path, got, want, err)
+				}
+			}
+			want := "prom: whether " + filepath.Dir(config) + " changed during the run is not known, and nothing of it is put back: backup " + res.ID + " is damaged: config/prom/prom"
+			if text := strings.Join(res.Warnings, "\n"); !strings.Contains(text, want) {
+				t.Errorf("warnings %q, want %q", text, want)
+			}
+		})
+	}
+}
