@@ -112,17 +112,27 @@ func verifyItems(p *Point, listed map[string]string) error {
 	}
 	for _, c := range p.Manifest.Components {
 		for _, it := range c.Items {
-			if !filepath.IsLocal(it.Stored) {
-				return &DamagedError{Path: p.Path, File: manifestFile, Problem: fmt.Sprintf("names %q, outside the backup", it.Stored)}
-			}
-			got, err := hostfs.Digest(p.File(it))
-			if err != nil {
+			if err := p.Intact(it); err != nil {
 				return err
 			}
-			if got != it.Digest {
-				return &DamagedError{Path: p.Path, File: it.Stored, Problem: "content changed", Expected: it.Digest, Found: got}
-			}
 		}
+	}
+	return nil
+}
+
+// Intact proves that what is stored of an item is what the manifest says.
+func (p *Point) Intact(it Item) error {
+	if !filepath.IsLocal(it.Stored) {
+		return &DamagedError{Path: p.Path, File: manifestFile, Problem: fmt.Sprintf("names %q, outside the backup", it.Stored)}
+	}
+	got, err := hostfs.Digest(p.File(it))
+	switch {
+	case err != nil:
+		return err
+	case got == "":
+		return &DamagedError{Path: p.Path, File: it.Stored, Problem: "is missing"}
+	case got != it.Digest:
+		return &DamagedError{Path: p.Path, File: it.Stored, Problem: "content changed", Expected: it.Digest, Found: got}
 	}
 	return nil
 }

@@ -204,6 +204,8 @@ type running struct {
 	// after: what lies beside is that one's, and its undo needs it.
 	continued map[string]bool
 
+	recovering bool // the run was cut off, and is brought to its end
+
 	// unmended are changes whose configuration could not be looked at in the backup point.
 	unmended map[string]bool
 

@@ -100,7 +100,7 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 		return nil, err
 	}
 	r := e.newRunning()
-	r.journal = w
+	r.journal, r.recovering = w, true
 	if len(records) == 0 {
 		// Not one record was acknowledged: nothing can have been done.
 		return nil, e.Host.Remove(path)

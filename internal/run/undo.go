@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -299,10 +298,11 @@ func (r *running) putAllBack(ctx context.Context, ch Change) error {
 	if err := r.Host.SyncDirs(paths(ch)...); err != nil {
 		return err
 	}
-	if err := r.restoreConfig(ch); err != nil {
+	units, err := r.restoreConfig(ch)
+	if err != nil {
 		return err
 	}
-	if ch.touchesUnits() {
+	if units || ch.touchesUnits() {
 		return r.daemonReload(ctx)
 	}
 	return nil
@@ -458,90 +458,4 @@ func (r *running) backupPoint() (*backup.Point, error) {
 	}
 	r.point = p
 	return p, nil
-}
-
-// restoreConfig puts back configuration files that changed since the backup
-// was taken, as a new version that migrates its own configuration does. Files
-// that were added are left: they are not this program's to delete.
-//
-// Where the backup cannot tell what there was, the old version is started all the
-// same: most new versions change no configuration. If it does not get healthy then,
-// the run stays open.
-func (r *running) restoreConfig(ch Change) error {
-	p, err := r.backupPoint()
-	if err == nil {
-		err = p.Damage
-	}
-	if err != nil {
-		r.unmended[ch.key()] = true
-		r.warn("%s: whether its configuration changed during the run is not known, and nothing of it is put back: %v; compare it with what is in %s", ch.Set(), err, r.head.BackupPath)
-		return nil
-	}
-	swapped := map[string]bool{}
-	for _, s := range ch.Swaps {
-		swapped[s.Path] = true
-	}
-	c, _ := p.Component(ch.Component)
-	for _, it := range c.Items {
-		if it.Kind == backup.Binary {
-			continue
-		}
-		files, err := itemFiles(p, it)
-		if err != nil {
-			return err
-		}
-		for _, f := range files {
-			if swapped[f.path] {
-				continue
-			}
-			if err := r.restoreFile(f); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-type storedFile struct{ stored, path string }
-
-// itemFiles lists the regular files and links of a stored item.
-func itemFiles(p *backup.Point, it backup.Item) ([]storedFile, error) {
-	base := p.File(it)
-	var files []storedFile
-	err := filepath.WalkDir(base, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		rel, err := filepath.Rel(base, path)
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(it.Path, rel)
-		files = append(files, storedFile{stored: path, path: target})
-		return nil
-	})
-	return files, err
-}
-
-func (r *running) restoreFile(f storedFile) error {
-	want, err := hostfs.Digest(f.stored)
-	if err != nil {
-		return err
-	}
-	got, err := hostfs.Digest(f.path)
-	if err != nil || got == want {
-		return err
-	}
-	r.warn("%s changed during the run; it is put back as it was", f.path)
-	beside := hostfs.Beside(f.path, r.head.ID)
-	if err := r.Host.RemoveAll(beside); err != nil {
-		return err
-	}
-	if err := r.Host.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
-		return err
-	}
-	if err := r.Host.Copy(f.stored, beside, ""); err != nil {
-		return err
-	}
-	return r.Host.Rename(beside, f.path)
 }
