@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
@@ -391,7 +392,13 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 	}
 	out.Started = r.head.Operation == Apply && r.dirty[ch.key()]
 	undoErr := r.undo(context.WithoutCancel(ctx), ch, &out, start)
-	return out, errors.Join(fmt.Errorf("%s: %w", ch.title(), err), undoErr)
+	if undoErr != nil && undoErr.Error() == err.Error() {
+		undoErr = nil // a restart whose service does not start, and not at the second try either
+	}
+	if !strings.HasPrefix(err.Error(), ch.title()+" ") { // it may name its component itself
+		err = fmt.Errorf("%s: %w", ch.title(), err)
+	}
+	return out, errors.Join(err, undoErr)
 }
 
 // prepare does all that can be done while the service runs.

@@ -14,6 +14,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	. "github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/run/runtest"
+	"github.com/observability-upgrade/observability-upgrade/internal/service"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
 
@@ -490,4 +491,24 @@ func TestRollingWarnsOfMemory(t *testing.T) {
 			t.Errorf("%s: warnings %q", name, got)
 		}
 	}
+}
+
+// A restart whose service does not start is told of once, and by one name.
+func TestRestartToldOnce(t *testing.T) {
+	w := runtest.New(t)
+	w.Install("prom", "1.0.0")
+	refusal := &service.StartError{Unit: "prom", Result: "its process ended at once"}
+	w.Refuse = func(op, _ string) error {
+		if op == "start" {
+			return refusal
+		}
+		return nil
+	}
+	req := w.Steps("prom 1.0.0")
+	req.Operation, req.Changes[0].Swaps = Restart, nil
+	_, err := w.Engine(nil).Execute(t.Context(), req)
+	if !errors.Is(err, refusal) || err.Error() != "prom did not start: its process ended at once" {
+		t.Errorf("told %q", err)
+	}
+	clean(t, w, "told")
 }
