@@ -489,8 +489,10 @@ func (r *running) fast(ch Change) bool {
 }
 
 func (r *running) swapAndRestart(ctx context.Context, ch Change) (time.Time, error) {
-	if err := r.step(ctx, ch, StepSwap, func() (string, error) { return "", r.swap(ctx, ch) }); err != nil {
-		return r.Now(), err
+	if len(ch.Swaps) > 0 {
+		if err := r.step(ctx, ch, StepSwap, func() (string, error) { return "", r.swap(ctx, ch) }); err != nil {
+			return r.Now(), err
+		}
 	}
 	if err := r.intend(ctx, ch, StepStart); err != nil {
 		return r.Now(), err
@@ -508,7 +510,10 @@ func (r *running) stopSwapStart(ctx context.Context, ch Change) (time.Time, erro
 	// synced, so that the outage does not wait for the disk.
 	ahead := make(chan error, 1)
 	go func() {
-		err := r.intend(ctx, ch, StepSwap)
+		var err error
+		if len(ch.Swaps) > 0 {
+			err = r.intend(ctx, ch, StepSwap)
+		}
 		if !ch.TakeBack { // whose undo must know whether the new version ever ran
 			err = errors.Join(err, r.intend(ctx, ch, StepStart))
 		}
@@ -525,8 +530,10 @@ func (r *running) stopSwapStart(ctx context.Context, ch Change) (time.Time, erro
 	if err := r.putData(ctx, ch); err != nil {
 		return down, err
 	}
-	if err := r.act(ch, StepSwap, func() (string, error) { return "", r.swap(ctx, ch) }); err != nil {
-		return down, err
+	if len(ch.Swaps) > 0 {
+		if err := r.act(ch, StepSwap, func() (string, error) { return "", r.swap(ctx, ch) }); err != nil {
+			return down, err
+		}
 	}
 	if !ch.hasService() || !ch.WasActive {
 		return down, nil

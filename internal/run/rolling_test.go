@@ -512,3 +512,36 @@ func TestRestartToldOnce(t *testing.T) {
 	}
 	clean(t, w, "told")
 }
+
+// A restart tells of what it does: it swaps nothing, and stops nothing that does not run.
+func TestRestartTellsWhatItDoes(t *testing.T) {
+	for _, tt := range []struct {
+		dead     bool
+		strategy Strategy
+		want     string
+	}{
+		{false, Graceful, "stop stopped in 0s, start , health healthy at 1.0.0"},
+		{true, Graceful, "stop it did not run, start , health healthy at 1.0.0"},
+		{false, Fast, "start restarted, health healthy at 1.0.0"},
+	} {
+		w := runtest.New(t)
+		w.Install("prom", "1.0.0")
+		if tt.dead {
+			if _, err := w.Stop(t.Context(), service.Service{Unit: "prom.service"}, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		req := w.Steps("prom 1.0.0")
+		req.Operation, req.Changes[0].Swaps, req.Changes[0].Strategy = Restart, nil, tt.strategy
+		var did []string
+		e := w.Engine(nil)
+		e.Report = func(ev Event) {
+			if ev.Done && ev.Component != "" {
+				did = append(did, string(ev.Step)+" "+ev.Detail)
+			}
+		}
+		if res, err := e.Execute(t.Context(), req); err != nil || strings.Join(did, ", ") != tt.want {
+			t.Errorf("dead %v, %s: told %q, expected %q; %+v, %v", tt.dead, tt.strategy, did, tt.want, res, err)
+		}
+	}
+}

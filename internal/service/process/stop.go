@@ -26,11 +26,11 @@ func (m *Manager) Stop(ctx context.Context, s service.Service, timeout time.Dura
 	defer release()
 	r, err := m.find(s.Name)
 	if err != nil || r.Token == "" {
-		return res, err
+		return service.StopResult{Idle: err == nil}, err
 	}
 	boot, err := bootID()
 	if err != nil || r.BootID != boot {
-		return res, err
+		return service.StopResult{Idle: err == nil}, err
 	}
 	if !r.Stopped {
 		r.Stopped = true
@@ -60,6 +60,7 @@ func (m *Manager) Stop(ctx context.Context, s service.Service, timeout time.Dura
 		}
 	}
 	res.Forced, err = killRest(ctx, s.Label(), session, r.Token, known)
+	res.Idle = h == nil && !res.Forced
 	res.Took = time.Since(began)
 	return res, err
 }
