@@ -382,6 +382,19 @@ func TestBad(t *testing.T) {
 	}
 }
 
+// Braces that belong to a command, and placeholders that only it knows, are no mistake.
+func TestForeignBraces(t *testing.T) {
+	_, err := load(t, map[string]string{"prometheus.yaml": `process: {command: [prometheus, "--config.file={root}/etc/p.yml"]}
+config: {check: [[sh, -c, "test -n ${foo}", "{{name}} {{ end }}", '{job="x"}']]}
+functional: [{name: disk, exec: {command: [awk, "{ print }", "{url}"]}}]
+balancer: {type: exec, status: [lb, "{server}"], drain: [lb, "{instance}"], admit: [lb]}
+instances: {type: consul, address: "http://127.0.0.1:8500", service: p, exec: [ssh, "{instance}@{address}"]}
+`})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOthersCanWrite(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "loki.yaml")

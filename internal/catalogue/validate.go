@@ -210,9 +210,7 @@ func (v *validator) config() {
 		v.absolute(at("config", "paths", i), p)
 	}
 	for i, cmd := range v.c.Config.Check {
-		if len(cmd) == 0 || cmd[0] == "" {
-			v.fail(at("config", "check", i), "an empty command")
-		}
+		v.command(at("config", "check", i), cmd)
 	}
 }
 

@@ -20,8 +20,11 @@ func (v *validator) service(at []any, unit string) {
 }
 
 func (v *validator) process(at []any, p *component.Process) {
-	if len(p.Command) > 0 && p.Command[0] == "" {
-		v.fail(below(at, "command", 0), "an empty command")
+	if len(p.Command) > 0 {
+		program, before := p.Command[0], len(v.errs)
+		if v.command(below(at, "command"), p.Command); len(v.errs) == before && strings.Contains(program, "/") && !path.IsAbs(strings.TrimPrefix(program, "{root}")) {
+			v.fail(below(at, "command", 0), "%q: want the program's whole path, such as {root}/usr/local/bin/%s, or its name alone", program, v.c.Name)
+		}
 	}
 	if p.Dir != "" {
 		v.absolute(below(at, "dir"), strings.TrimPrefix(p.Dir, "{root}"))
@@ -87,6 +90,9 @@ func (v *validator) instances() {
 	if in.Type == "" && (in.Address != "" || in.Service != "" || len(in.Endpoints) > 0 || in.Prefix != "") {
 		v.fail(at("instances"), "type is not given; want consul or etcd")
 	}
+	if in.Exec != nil {
+		v.command(at("instances", "exec"), in.Exec, "address")
+	}
 	names := map[string]bool{}
 	for i, one := range in.List {
 		p := at("instances", i)
@@ -145,7 +151,7 @@ func (v *validator) balancer() {
 		}
 	case "exec":
 		for key, words := range map[string][]string{"status": b.Status, "drain": b.Drain, "admit": b.Admit} {
-			v.command(at("balancer", key), words)
+			v.command(at("balancer", key), words, "server")
 		}
 	}
 	if b.CA != "" && b.Type != "consul" {

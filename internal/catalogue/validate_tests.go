@@ -194,9 +194,25 @@ func (v *validator) startup(at []any, h *component.Health) {
 	}
 }
 
-func (v *validator) command(at []any, words []string) {
-	if len(words) == 0 || words[0] == "" {
+// theirBraces are those of shells and templates, in which no placeholder stands.
+var theirBraces = regexp.MustCompile(`\$\{[^}]*\}|\{\{[^{}]*\}\}`)
+
+// command checks a command's words; own are placeholders that only this one knows.
+func (v *validator) command(at []any, words []string, own ...string) {
+	switch {
+	case len(words) == 0:
 		v.fail(at, "an empty command")
+	case words[0] == "":
+		v.fail(below(at, 0), "an empty command")
+	}
+	for i, w := range words {
+		rest := theirBraces.ReplaceAllString(w, "")
+		for _, name := range own {
+			rest = strings.ReplaceAll(rest, "{"+name+"}", "")
+		}
+		if err := component.CheckPlaceholders(rest); err != nil {
+			v.fail(below(at, i), "%v; braces of the command's own take a blank: \"{ x }\"", err)
+		}
 	}
 }
 

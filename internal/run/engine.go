@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
@@ -401,7 +402,13 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 	}
 	out.Started = r.head.Operation == Apply && r.dirty[ch.key()]
 	undoErr := r.undo(context.WithoutCancel(ctx), ch, &out, start)
-	return out, errors.Join(fmt.Errorf("%s: %w", ch.title(), err), undoErr)
+	if undoErr != nil && undoErr.Error() == err.Error() {
+		undoErr = nil // a restart whose service does not start, and not at the second try either
+	}
+	if !strings.HasPrefix(err.Error(), ch.title()+" ") { // it may name its component itself
+		err = fmt.Errorf("%s: %w", ch.title(), err)
+	}
+	return out, errors.Join(err, undoErr)
 }
 
 // prepare does all that can be done while the service runs.
@@ -492,8 +499,10 @@ func (r *running) fast(ch Change) bool {
 }
 
 func (r *running) swapAndRestart(ctx context.Context, ch Change) (time.Time, error) {
-	if err := r.step(ctx, ch, StepSwap, func() (string, error) { return "", r.swap(ctx, ch) }); err != nil {
-		return r.Now(), err
+	if len(ch.Swaps) > 0 {
+		if err := r.step(ctx, ch, StepSwap, func() (string, error) { return "", r.swap(ctx, ch) }); err != nil {
+			return r.Now(), err
+		}
 	}
 	if err := r.intend(ctx, ch, StepStart); err != nil {
 		return r.Now(), err
@@ -511,7 +520,10 @@ func (r *running) stopSwapStart(ctx context.Context, ch Change) (time.Time, erro
 	// synced, so that the outage does not wait for the disk.
 	ahead := make(chan error, 1)
 	go func() {
-		err := r.intend(ctx, ch, StepSwap)
+		var err error
+		if len(ch.Swaps) > 0 {
+			err = r.intend(ctx, ch, StepSwap)
+		}
 		if !ch.TakeBack { // whose undo must know whether the new version ever ran
 			err = errors.Join(err, r.intend(ctx, ch, StepStart))
 		}
@@ -528,8 +540,10 @@ func (r *running) stopSwapStart(ctx context.Context, ch Change) (time.Time, erro
 	if err := r.putData(ctx, ch); err != nil {
 		return down, err
 	}
-	if err := r.act(ch, StepSwap, func() (string, error) { return "", r.swap(ctx, ch) }); err != nil {
-		return down, err
+	if len(ch.Swaps) > 0 {
+		if err := r.act(ch, StepSwap, func() (string, error) { return "", r.swap(ctx, ch) }); err != nil {
+			return down, err
+		}
 	}
 	if !ch.hasService() || !ch.WasActive {
 		return down, nil

@@ -14,6 +14,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	. "github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/run/runtest"
+	"github.com/observability-upgrade/observability-upgrade/internal/service"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
 
@@ -488,6 +489,59 @@ func TestRollingWarnsOfMemory(t *testing.T) {
 		}
 		if got := strings.Join(res.Warnings, "\n"); c.warned == "" && strings.Contains(got, "goes on running") || !strings.Contains(got, c.warned) {
 			t.Errorf("%s: warnings %q", name, got)
+		}
+	}
+}
+
+// A restart whose service does not start is told of once, and by one name.
+func TestRestartToldOnce(t *testing.T) {
+	w := runtest.New(t)
+	w.Install("prom", "1.0.0")
+	refusal := &service.StartError{Unit: "prom", Result: "its process ended at once"}
+	w.Refuse = func(op, _ string) error {
+		if op == "start" {
+			return refusal
+		}
+		return nil
+	}
+	req := w.Steps("prom 1.0.0")
+	req.Operation, req.Changes[0].Swaps = Restart, nil
+	_, err := w.Engine(nil).Execute(t.Context(), req)
+	if !errors.Is(err, refusal) || err.Error() != "prom did not start: its process ended at once" {
+		t.Errorf("told %q", err)
+	}
+	clean(t, w, "told")
+}
+
+// A restart tells of what it does: it swaps nothing, and stops nothing that does not run.
+func TestRestartTellsWhatItDoes(t *testing.T) {
+	for _, tt := range []struct {
+		dead     bool
+		strategy Strategy
+		want     string
+	}{
+		{false, Graceful, "stop stopped in 0s, start , health healthy at 1.0.0"},
+		{true, Graceful, "stop it did not run, start , health healthy at 1.0.0"},
+		{false, Fast, "start restarted, health healthy at 1.0.0"},
+	} {
+		w := runtest.New(t)
+		w.Install("prom", "1.0.0")
+		if tt.dead {
+			if _, err := w.Stop(t.Context(), service.Service{Unit: "prom.service"}, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		req := w.Steps("prom 1.0.0")
+		req.Operation, req.Changes[0].Swaps, req.Changes[0].Strategy = Restart, nil, tt.strategy
+		var did []string
+		e := w.Engine(nil)
+		e.Report = func(ev Event) {
+			if ev.Done && ev.Component != "" {
+				did = append(did, string(ev.Step)+" "+ev.Detail)
+			}
+		}
+		if res, err := e.Execute(t.Context(), req); err != nil || strings.Join(did, ", ") != tt.want {
+			t.Errorf("dead %v, %s: told %q, expected %q; %+v, %v", tt.dead, tt.strategy, did, tt.want, res, err)
 		}
 	}
 }

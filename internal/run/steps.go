@@ -91,6 +91,9 @@ func (r *running) stop(ctx context.Context, ch Change) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if res.Idle {
+		return "it did not run", nil
+	}
 	if res.Forced {
 		r.warn("%s did not stop within %s and was killed", ch.Service.Label(), r.Timeouts.Stop)
 		return fmt.Sprintf("killed after %s", r.Timeouts.Stop), nil

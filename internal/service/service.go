@@ -96,6 +96,7 @@ type Usage struct {
 // StopResult says how a stop went.
 type StopResult struct {
 	Forced bool // something had to be killed with SIGKILL
+	Idle   bool // there was nothing to stop
 	Took   time.Duration
 }
 

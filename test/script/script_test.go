@@ -144,7 +144,7 @@ func pair(ts *testscript.TestScript, neg bool, args []string) {
 	own, err := os.ReadFile(file)
 	ts.Check(err)
 	there := fmt.Sprintf("health: {url: \"http://%s/-/ready\"}", listen)
-	b := fmt.Sprintf("%s, process: {command: [\"{root}/usr/local/bin/pulse\"], env: [\"LISTEN=%s\"]}", there, listen)
+	b := fmt.Sprintf("%s, process: {env: [\"LISTEN=%s\"]}", there, listen)
 	if args[0] == "there" {
 		path, err := exec.LookPath(program)
 		ts.Check(err)

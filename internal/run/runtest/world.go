@@ -287,7 +287,7 @@ func (w *World) Stop(_ context.Context, s service.Service, _ time.Duration) (ser
 	}
 	delete(w.running, s.Unit)
 	w.changed("stop " + s.Unit)
-	return service.StopResult{}, nil
+	return service.StopResult{Idle: p == nil || p.dead}, nil
 }
 
 // Restart stops and starts a unit.

@@ -26,11 +26,11 @@ func (m *Manager) Stop(ctx context.Context, s service.Service, timeout time.Dura
 	defer release()
 	r, err := m.find(s.Name)
 	if err != nil || r.Token == "" {
-		return res, err
+		return service.StopResult{Idle: err == nil}, err
 	}
 	boot, err := bootID()
 	if err != nil || r.BootID != boot {
-		return res, err
+		return service.StopResult{Idle: err == nil}, err
 	}
 	if !r.Stopped {
 		r.Stopped = true
@@ -39,6 +39,7 @@ func (m *Manager) Stop(ctx context.Context, s service.Service, timeout time.Dura
 		}
 	}
 	res.Forced, err = end(ctx, s, r, timeout)
+	res.Idle = r.PID == 0 && !res.Forced
 	res.Took = time.Since(began)
 	return res, err
 }

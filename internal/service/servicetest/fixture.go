@@ -57,12 +57,16 @@ func (f *Fixture) start(t *testing.T, s service.Service, mode Mode) service.Stat
 
 func (f *Fixture) stop(t *testing.T, s service.Service, timeout time.Duration, forced bool) {
 	t.Helper()
+	before := f.status(t, s)
 	res, err := f.Manager.Stop(t.Context(), s, timeout)
 	if err != nil {
 		t.Fatalf("Stop: %v", err)
 	}
 	if res.Forced != forced {
 		t.Errorf("Stop: forced %v, expected %v", res.Forced, forced)
+	}
+	if stands := before.Idle() && !before.Activating; res.Idle && !before.Idle() || !res.Idle && stands && !forced {
+		t.Errorf("Stop: nothing to stop %v, after %+v", res.Idle, before)
 	}
 	if st := f.status(t, s); st.Active || st.Activating || st.Failed || st.MainPID != 0 {
 		t.Errorf("after Stop: %+v, expected inactive and not failed", st)

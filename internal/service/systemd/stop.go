@@ -32,7 +32,8 @@ func (m *Manager) Stop(ctx context.Context, s service.Service, timeout time.Dura
 		return res, err
 	}
 	group := u.str("ControlGroup")
-	if u.loadState() == "not-found" && u.down() && group == "" {
+	res.Idle = u.down() && group == ""
+	if u.loadState() == "not-found" && res.Idle {
 		return res, nil
 	}
 	j, err := m.submit(ctx, s.Unit, "stop", func(conn *dbus.Conn, done chan<- string) (int, error) {
