@@ -121,7 +121,7 @@ func nothingToDo(p *plan.Plan) string {
 	case len(names) > 0 && n > 0:
 		return fmt.Sprintf("Nothing to do: %s, %s.", count(n, "at the version wanted"), held)
 	case len(names) > 0:
-		return "Nothing can be done now: " + held + "."
+		return "Nothing to do now: " + held + "."
 	case n == 0:
 		return "Nothing to do: no component that this program upgrades is installed here (observability-upgrade check)."
 	}
