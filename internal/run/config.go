@@ -155,7 +155,11 @@ func (r *running) restoreFile(s storedFile) (changed bool, err error) {
 		}
 		r.warn("the mode, owner or attributes of %s changed during the run; it is put back as it was", s.path)
 	} else {
-		r.warn("%s changed during the run; it is put back as it was", s.path)
+		kept, err := r.keep(s.path, s.path)
+		if err != nil {
+			return false, err
+		}
+		r.warn("%s changed during the run; it is put back as it was%s", s.path, kept)
 	}
 	if err := r.makeParent(s.path); err != nil {
 		return false, err
@@ -173,6 +177,46 @@ func (r *running) restoreFile(s storedFile) (changed bool, err error) {
 		}
 	}
 	return true, r.Host.Rename(beside, s.path)
+}
+
+// keep copies a file that is to be replaced, and that belongs at path, to the run's
+// records: a person may have edited it. It returns where that is, in words. That it
+// cannot be kept, as on a full disk, is told and hinders no undo.
+func (r *running) keep(file, path string) (told string, err error) {
+	st, err := os.Lstat(file)
+	if err != nil || st.IsDir() {
+		return "", nil // nothing to keep; or see moveAside
+	}
+	to := filepath.Join(r.Root.RunsDir(), r.head.ID, "changed", path)
+	if err = r.Host.MkdirAll(filepath.Dir(to), 0o700); err == nil {
+		if err = r.Host.RemoveAll(to); err == nil {
+			err = r.Host.Copy(file, to, "")
+		}
+	}
+	switch {
+	case errors.Is(err, hostfs.ErrCrashed):
+		return "", err
+	case err != nil:
+		return fmt.Sprintf("; what it was by then could not be kept: %v", err), nil
+	}
+	return "; what it was by then is kept as " + to, nil
+}
+
+// keepEdited keeps what lies beside a configuration or unit file after the exchange,
+// where that is not what the run was to replace: it was edited in between.
+func (r *running) keepEdited(s Swap) error {
+	if s.Kind == backup.Binary {
+		return nil
+	}
+	got, err := hostfs.Digest(s.Beside)
+	if err != nil || got == "" || got == s.Old || got == s.New {
+		return err
+	}
+	kept, err := r.keep(s.Beside, s.Path)
+	if err == nil {
+		r.warn("%s was edited while the run was at work, and is as the run was to leave it%s", s.Path, kept)
+	}
+	return err
 }
 
 // makeParent makes the directory of a path, where something else may be by now.

@@ -306,6 +306,9 @@ func (r *running) clearShared() error {
 
 func (r *running) clear(ch Change) error {
 	for _, s := range ch.Swaps {
+		if err := r.keepEdited(s); err != nil {
+			return err
+		}
 		for _, path := range []string{s.Beside, s.unfinished(), hostfs.Aside(s.Beside)} {
 			if err := r.Host.RemoveAll(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
