@@ -151,6 +151,9 @@ func readSecret(root layout.Root, env func(string) string, name string) (string,
 			return "", fmt.Errorf("secret %s: %w", name, err)
 		}
 	}
+	if st, err := os.Stat(root.SecretsDir()); err == nil && st.Mode().Perm()&0o022 != 0 {
+		return "", fmt.Errorf("secret %s: %s has mode %04o, and others could put another in its place; type: chmod go-w %s", name, root.SecretsDir(), st.Mode().Perm(), root.SecretsDir())
+	}
 	path := filepath.Join(root.SecretsDir(), name)
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/custody"
+	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 )
 
 // checkBackupDir proves that a backup point can be written, and that nobody else
@@ -29,8 +32,11 @@ func (c *checker) checkBackupDir(context.Context) finding {
 	at := existing(dir)
 	if err := c.TryWrite(at); err != nil {
 		next := "df -h " + at
-		if os.IsPermission(err) {
+		switch {
+		case os.IsPermission(err):
 			next = "ls -ld " + at
+		case errors.Is(err, unix.EROFS):
+			next = hostfs.Remedy(err)
 		}
 		return bad(next, "%s: expected that a file can be written and synced, found: %v", at, err)
 	}

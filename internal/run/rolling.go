@@ -184,6 +184,9 @@ func (r *running) admit(ctx context.Context, ch Change) error {
 		if err != nil {
 			return "", err
 		}
+		if r.idle(ctx, ch) { // as before the host's boot has come to it
+			return "back in the balancer, for when it runs", nil
+		}
 		if _, err := balancer.AwaitUp(ctx, b, admitWait); err != nil {
 			return "", err
 		}

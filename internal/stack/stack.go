@@ -358,6 +358,7 @@ func (s *Stack) Mutate(ctx context.Context, command string, args []string, do fu
 func (s *Stack) underLock(ctx context.Context, command string, args []string, do func(ctx context.Context) (string, error)) error {
 	l, err := lock.Acquire(s.Root.Lock(), "observability-upgrade "+command)
 	if err != nil {
+		s.audit(audit.Entry{Command: command, Args: args}, err)
 		return err
 	}
 	defer l.Release()

@@ -44,6 +44,8 @@ func (e *UnknownError) Error() string {
 	switch {
 	case e.Status == http.StatusUnauthorized:
 		s += "; check the token: it is wrong or has expired"
+	case e.Status == http.StatusForbidden && e.RetryAt.IsZero(): // no limit, which would say when it ends
+		s += "; look at what that server lets this host read, and at the token where there is one"
 	case e.Status == http.StatusForbidden, e.Status == http.StatusTooManyRequests:
 		s += "; set a token (upstream.github.token or upstream.gitlab.token) for a higher limit, or use a mirror (upstream.*.api_url, or a directory or http source)"
 	case e.Status == 0 && errors.Is(e.Err, context.Canceled):
