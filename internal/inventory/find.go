@@ -55,6 +55,9 @@ type Installed struct {
 	// Copies are the instances, two or more, in the order they are upgraded in. What
 	// is said of the component itself is then what is so of the first one here.
 	Copies []*Installed
+	// Listed are the names of all instances that it is declared or found to have,
+	// wherever they are, also where that is one.
+	Listed []string
 }
 
 // Set names the component, or the one instance of it.
@@ -253,6 +256,9 @@ func (f *Finder) several(ctx context.Context, c *component.Component, list []com
 	}
 	whole := *first
 	whole.Instance, whole.Server = "", ""
+	for _, i := range list {
+		whole.Listed = append(whole.Listed, i.Name)
+	}
 	if problem != "" && whole.Gone == "" {
 		whole.Problem = problem
 	}

@@ -65,6 +65,7 @@ type Change struct {
 	Component  string            `json:"component"`
 	Instance   string            `json:"instance,omitempty"` // of several; see Rolling
 	Rolling    *Rolling          `json:"rolling,omitempty"`  // nil for a component without instances
+	Listed     []string          `json:"listed,omitempty"`   // all instances there are, changed or not; empty where that is not known
 	Strategy   Strategy          `json:"strategy,omitempty"`
 	From       component.Version `json:"from"`
 	To         component.Version `json:"to"`

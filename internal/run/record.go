@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
@@ -127,6 +129,7 @@ func duration(seconds float64) time.Duration {
 
 func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outcome) error {
 	return b.editState(ctx, func(f *state.File) {
+		defer forgetGone(f, run, ch, out)
 		defer recordInstance(f, run, ch, out)
 		switch {
 		case ch.remote(): // its own host keeps its state
@@ -193,6 +196,19 @@ func recordInstance(f *state.File, run Header, ch Change, out Outcome) {
 		c.Instances[ch.Instance] = out.From.String()
 	}
 	f.Components[out.Name] = c
+}
+
+// forgetGone drops the instances that there are no more: whoever goes by what is
+// remembered would look for them. One that is left alone is changed as the component.
+func forgetGone(f *state.File, run Header, ch Change, out Outcome) {
+	c := f.Components[out.Name]
+	if len(ch.Listed) == 0 {
+		return
+	}
+	maps.DeleteFunc(c.Instances, func(name, _ string) bool { return !slices.Contains(ch.Listed, name) })
+	if _, noted := c.Instances[ch.Listed[0]]; noted && ch.Instance == "" && out.arrived(run.Operation) {
+		c.Instances[ch.Listed[0]] = out.To.String()
+	}
 }
 
 // setChecksums keeps the digests of a component's files, of those that the change

@@ -410,6 +410,7 @@ func (s *Stack) changes(p *prepared, o ApplyOptions, placed map[string]string) (
 		ch.TakeBack = need.takeBack
 		out = append(out, ch)
 	}
+	s.listInstances(p.in, out)
 	return out, nil
 }
 

@@ -69,6 +69,16 @@ func (s *Stack) rolling(whole, one *inventory.Installed) *run.Rolling {
 	return r
 }
 
+// listInstances tells the changes of a component which instances of it there are, so
+// that the state file does not go on remembering others. --here does not know.
+func (s *Stack) listInstances(whole *inventory.Installed, changes []run.Change) {
+	for i := range changes {
+		if !s.Here {
+			changes[i].Listed = whole.Listed
+		}
+	}
+}
+
 // openBalancer is the engine's way to a load balancer.
 func (s *Stack) openBalancer(b component.Balancer, server string) (balancer.Balancer, error) {
 	return balancer.New(b, server, balancer.Options{

@@ -274,6 +274,7 @@ func (s *Stack) addRollback(ctx context.Context, plan *RollbackPlan, bc backup.C
 		plan.Skipped = append(plan.Skipped, bc.Name)
 		return nil
 	}
+	s.listInstances(in, changes)
 	plan.Changes = append(plan.Changes, changes...)
 	kept := s.subject(in)
 	// A program that is gone, and comes back by this rollback, is not there to keep.

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -11,12 +12,17 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/preflight"
+	"github.com/observability-upgrade/observability-upgrade/internal/state"
 )
 
 // checkTrees refuses to replace directories that hold more than a release brings:
 // the new version's takes the place of all of it.
 func (s *Stack) checkTrees(v *View, p *plan.Plan) []component.Check {
 	var out []component.Check
+	var installed map[string]state.Component
+	if st, err := s.State(); err == nil {
+		installed = st.Components
+	}
 	looked := map[string]bool{}
 	for _, st := range p.Steps() {
 		in := v.Installed[st.Component]
@@ -32,6 +38,15 @@ func (s *Stack) checkTrees(v *View, p *plan.Plan) []component.Check {
 			c := component.Check{Name: preflight.Tree, Component: st.Component, Status: component.CheckOK, Detail: tree + " holds nothing that the new version's would take away"}
 			if err := s.ownTree(in, tree); err != nil {
 				c.Status, c.Detail, c.Next = component.CheckFail, err.Error(), s.nextForTree(in)
+			} else if since := installed[st.Component].UpgradedAt; !since.IsZero() {
+				first := anyFile(tree, func(d fs.DirEntry) bool {
+					info, err := d.Info()
+					return err == nil && info.ModTime().After(since)
+				})
+				if first != "" {
+					c.Status = component.CheckWarn
+					c.Detail = fmt.Sprintf("%s was written after %s was installed: what was changed in there does not come along, and is kept in the backup", first, tree)
+				}
 			}
 			out = append(out, c)
 		}
@@ -46,7 +61,8 @@ func (s *Stack) nextForTree(in *inventory.Installed) string {
 
 // ownTree proves that a directory which is replaced whole holds no data, no
 // configuration, and nothing of another component or of this program: by what is
-// declared of them, not by what releases bring.
+// declared of them, as nobody knows all that the release has brought. A database is
+// known by its name, wherever the component's settings have put it.
 func (s *Stack) ownTree(whole *inventory.Installed, tree string) error {
 	bad := func(what, path string) error {
 		return fmt.Errorf("%s is replaced whole: expected nothing in it but what a release brings, found %s, %s", tree, what, path)
@@ -54,6 +70,11 @@ func (s *Stack) ownTree(whole *inventory.Installed, tree string) error {
 	for _, path := range []string{s.Root.Lib(), s.Root.Backups(), s.Root.Config()} {
 		if leadsInto(path, tree) {
 			return bad("what this program keeps", path)
+		}
+	}
+	if file := whole.Component.Data.Backup.File; file != "" {
+		if path := anyFile(tree, func(d fs.DirEntry) bool { return d.Name() == filepath.Base(file) }); path != "" {
+			return bad("its database", path)
 		}
 	}
 	all := whole.Local()
@@ -97,6 +118,20 @@ func (s *Stack) ownTree(whole *inventory.Installed, tree string) error {
 		}
 	}
 	return nil
+}
+
+// anyFile finds a regular file in a directory, as far as that can be read; "" where
+// there is none.
+func anyFile(dir string, is func(fs.DirEntry) bool) string {
+	found := ""
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && is(d) {
+			found = path
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return found
 }
 
 // leadsInto reports whether what is at a path is in a directory, or reached by a

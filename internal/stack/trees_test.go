@@ -20,6 +20,7 @@ func TestOwnTree(t *testing.T) {
 		data     string
 		config   string
 		binaries map[string]string
+		database string
 		other    inventory.Installed
 		want     string // "" for a tree that may be replaced
 	}{
@@ -38,6 +39,8 @@ func TestOwnTree(t *testing.T) {
 		"another's program":     {other: inventory.Installed{Binaries: map[string]string{"other": "/opt/tool/bin"}}, want: "other's program other, "},
 		"another's unit":        {other: inventory.Installed{Status: service.Status{DropIns: []string{"/opt/tool/bin"}}}, want: "other's unit, "},
 		"another on other host": {other: inventory.Installed{Exec: []string{"ssh"}, Binaries: map[string]string{"other": "/opt/tool/bin"}}},
+		"its database":          {data: "/var/lib/none", database: "tool.db", want: "its database, "},
+		"a database elsewhere":  {data: "/var/lib/none", database: "other.db"},
 		"this program's":        {links: map[string]string{"/var/backups/observability": "/opt/tool/data"}, want: "what this program keeps, "},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -51,6 +54,9 @@ func TestOwnTree(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			if err := os.WriteFile(root.Path("opt/tool/data/tool.db"), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
 			for link, target := range tt.links {
 				if err := os.Symlink(root.Path(target), root.Path(link)); err != nil {
 					t.Fatal(err)
@@ -59,7 +65,7 @@ func TestOwnTree(t *testing.T) {
 			s := &Stack{Options: Options{Root: root}}
 			tree := root.Path("opt/tool")
 			in := &inventory.Installed{Component: &component.Component{Name: "tool"}, Binaries: map[string]string{"tool": tree}}
-			in.Component.Data.Path = tt.data
+			in.Component.Data.Path, in.Component.Data.Backup.File = tt.data, tt.database
 			if tt.config != "" {
 				in.Component.Config.Paths = []string{tt.config}
 			}
