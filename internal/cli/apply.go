@@ -336,8 +336,10 @@ func writeResult(w io.Writer, res run.Result) error {
 		fmt.Fprintf(w, "\nwarning: %s\n", msg)
 	}
 	if res.Operation == run.Rollback {
+		told := map[string]bool{} // of several instances once
 		for _, o := range res.Components {
-			if o.Status == run.RolledBack && o.To.Less(o.From) {
+			if o.Status == run.RolledBack && o.To.Less(o.From) && !told[o.Name] {
+				told[o.Name] = true
 				fmt.Fprintf(w, "\nThe next apply goes to %s %s again; to stay: observability-upgrade hold %s@%s --reason=…\n", o.Name, o.From, o.Name, o.From.Core())
 			}
 		}

@@ -35,7 +35,7 @@ hand. Nothing is left behind, unless --keep is given.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
 	cmd.Flags().BoolVar(&o.keep, "keep", false, "leave the sandbox, its services and its release server running")
-	cmd.AddCommand(newDemoComponent(), newDemoServer())
+	cmd.AddCommand(newDemoComponent(), newDemoServer(), newDemoEnd(g))
 	return cmd
 }
 
@@ -81,6 +81,24 @@ func newDemoServer() *cobra.Command {
 	cmd.Flags().StringVar(&dir, "dir", "", "directory of releases")
 	cmd.Flags().StringVar(&urlFile, "url-file", "", "file that gets the server's URL")
 	return cmd
+}
+
+// newDemoEnd is what a demo that is kept says to type.
+func newDemoEnd(g *global) *cobra.Command {
+	return &cobra.Command{
+		Use: "end DIR", Hidden: true, Short: "Stop all that a kept demo runs, and delete it", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			box, err := demo.Open(args[0])
+			if err != nil {
+				return &stack.UsageError{Message: err.Error(), Hint: "observability-upgrade demo --help"}
+			}
+			if err := box.Remove(cmd.Context()); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(g.Out, "%s and all that ran in it are gone.\n", box.Dir)
+			return err
+		},
+	}
 }
 
 // step is one command of the demo with the exit code it must end with.
@@ -142,8 +160,8 @@ func (o *demoOptions) run(ctx context.Context) (err error) {
 		}
 	}
 	if o.keep {
-		o.say("The sandbox is kept, its services run. Try:\n  observability-upgrade --root=%s status\nPublish releases into %s. To end it:\n  pkill -f %s; rm -r %s",
-			box.Root, filepath.Join(box.Dir, "releases"), filepath.Base(box.Dir), box.Dir)
+		o.say("The sandbox is kept, its services run. Try:\n  observability-upgrade --root=%s status\nPublish releases into %s. To end it:\n  observability-upgrade demo end %s",
+			box.Root, filepath.Join(box.Dir, "releases"), box.Dir)
 		return nil
 	}
 	o.say("Done. Everything the demo made is removed.")

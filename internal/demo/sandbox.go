@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/custody"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/releaseserver"
 	"github.com/observability-upgrade/observability-upgrade/internal/service"
@@ -23,6 +24,12 @@ import (
 
 // Components are the demo's two services, in the order they are set up.
 var Components = []string{"pulse", "beacon"}
+
+// By these a sandbox is known: how its directory's name begins, and a file in it.
+const (
+	prefix    = "observability-upgrade-demo-"
+	serverURL = "server-url"
+)
 
 // Sandbox is a root directory with everything in it.
 type Sandbox struct {
@@ -38,16 +45,38 @@ type Sandbox struct {
 
 // New makes a sandbox in a new directory and starts its release server.
 func New(ctx context.Context, program string) (*Sandbox, error) {
-	dir, err := os.MkdirTemp("", "observability-upgrade-demo-")
+	dir, err := os.MkdirTemp("", prefix)
 	if err != nil {
 		return nil, err
 	}
 	b := &Sandbox{Dir: dir, Root: layout.Root(filepath.Join(dir, "root")), program: program, ports: map[string]int{}}
-	b.manager = process.New(process.Options{Dir: b.Root.ProcessDir(), LogDir: b.Root.LogDir()})
+	b.manage()
 	if err := b.build(ctx); err != nil {
 		return nil, errors.Join(err, b.Remove(ctx))
 	}
 	return b, nil
+}
+
+// Open is a sandbox that was kept, for Remove.
+func Open(dir string) (*Sandbox, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := custody.Dir(dir); err != nil {
+		return nil, err
+	}
+	b := &Sandbox{Dir: dir, Root: layout.Root(filepath.Join(dir, "root"))}
+	if _, err := os.Stat(filepath.Join(dir, serverURL)); err != nil || !strings.HasPrefix(filepath.Base(dir), prefix) {
+		return nil, fmt.Errorf("%s: expected the directory of a demo that was kept, as demo --keep printed it; it is left alone", dir)
+	}
+	b.manage()
+	return b, nil
+}
+
+func (b *Sandbox) manage() {
+	b.manager = process.New(process.Options{Dir: b.Root.ProcessDir(), LogDir: b.Root.LogDir()})
+	b.server.Name = "release-server"
 }
 
 func (b *Sandbox) build(ctx context.Context) error {
@@ -159,11 +188,8 @@ func (b *Sandbox) Publish(name, version string, faulty bool) error {
 // startServer runs the release server as a service of its own, so that a kept
 // sandbox still has it when this program has ended.
 func (b *Sandbox) startServer(ctx context.Context) error {
-	portFile := filepath.Join(b.Dir, "server-url")
-	b.server = service.Service{
-		Name:    "release-server",
-		Command: []string{b.program, "demo", "server", "--dir", filepath.Join(b.Dir, "releases"), "--url-file", portFile},
-	}
+	portFile := filepath.Join(b.Dir, serverURL)
+	b.server.Command = []string{b.program, "demo", "server", "--dir", filepath.Join(b.Dir, "releases"), "--url-file", portFile}
 	if err := b.manager.Start(ctx, b.server); err != nil {
 		return err
 	}
@@ -191,9 +217,6 @@ func (b *Sandbox) Remove(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	var errs []error
 	for _, name := range append([]string{b.server.Name}, Components...) {
-		if name == "" {
-			continue
-		}
 		_, err := b.manager.Stop(ctx, service.Service{Name: name}, 5*time.Second)
 		errs = append(errs, err)
 	}
