@@ -94,7 +94,7 @@ func (o *adoptOptions) run(ctx context.Context) error {
 		}
 		msg := "Nothing new: the state file is as it was."
 		if doc.Written {
-			msg = "Written. Next: observability-upgrade check"
+			msg = o.typed("Written. Next: observability-upgrade check")
 		}
 		_, err := fmt.Fprintln(w, "\n"+msg)
 		return err

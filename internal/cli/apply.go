@@ -177,7 +177,7 @@ func (o *applyOptions) dry(ctx context.Context, s *stack.Stack, look stack.LookO
 	doc := resultDocument{Result: res}
 	if refusal != nil {
 		refused = &resultError{result: res, err: refusal}
-		doc.Error = errorOf(ctx, refused)
+		doc.Error = o.errorOf(ctx, refused)
 	}
 	err = o.print(doc, func(w io.Writer) error {
 		if err := plan.WritePlan(w, prop.Plan, o.style()); err != nil {
@@ -264,7 +264,7 @@ func (g *global) finish(ctx context.Context, d *display, res run.Result, err err
 	err = outcome(res, err)
 	doc := resultDocument{Result: res}
 	if err != nil {
-		doc.Error = errorOf(ctx, err)
+		doc.Error = g.errorOf(ctx, err)
 	}
 	if perr := g.print(doc, func(w io.Writer) error { return writeResult(w, res) }); perr != nil {
 		return errors.Join(err, perr)

@@ -51,6 +51,7 @@ func (d *display) line(format string, args ...any) {
 }
 
 func (d *display) notice(msg string) {
+	msg = d.g.typed(msg)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.g.records {

@@ -10,6 +10,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
+	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/notify"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
@@ -93,6 +94,7 @@ func (g *global) exit(ctx context.Context, err error) int {
 		return exitOK
 	}
 	n, hint := judge(ctx, err)
+	hint = g.typed(hint)
 	msg := err.Error()
 	if ctx.Err() != nil {
 		msg = plain(msg)
@@ -133,10 +135,13 @@ type errorDocument struct {
 	Hint    string `json:"hint"`
 }
 
-func errorOf(ctx context.Context, err error) *errorDocument {
+func (g *global) errorOf(ctx context.Context, err error) *errorDocument {
 	code, hint := judge(ctx, err)
-	return &errorDocument{Code: code, Message: err.Error(), Hint: hint}
+	return &errorDocument{Code: code, Message: err.Error(), Hint: g.typed(hint)}
 }
+
+// typed is a text whose commands act where this one did.
+func (g *global) typed(text string) string { return layout.Root(g.root).Typed(text) }
 
 // judge is classify, with what to type first where a file system is the cause.
 func judge(ctx context.Context, err error) (code int, hint string) {

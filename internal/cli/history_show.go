@@ -48,7 +48,7 @@ func (g *global) showRun(ctx context.Context, ref string) error {
 		return unknownRun(err)
 	}
 	return g.print(d, func(w io.Writer) error {
-		p := &runPage{Style: g.style()}
+		p := &runPage{Style: g.style(), root: layout.Root(g.root)}
 		p.run(d)
 		_, err := io.WriteString(w, p.String())
 		return err
@@ -59,6 +59,7 @@ func (g *global) showRun(ctx context.Context, ref string) error {
 type runPage struct {
 	strings.Builder
 	plan.Style
+	root layout.Root
 }
 
 func (p *runPage) line(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
@@ -199,7 +200,7 @@ func (p *runPage) state(d *runlog.Details) {
 		p.line("")
 		p.WriteString(p.Paragraph("", "", plan.Default, text))
 		if next != "" {
-			p.line("next:  %s", next)
+			p.line("next:  %s", p.root.Typed(next))
 		}
 	}
 	switch {

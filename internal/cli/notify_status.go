@@ -35,10 +35,10 @@ func (g *global) notifyStatus() error {
 	if err != nil {
 		return err
 	}
-	return g.print(s, func(w io.Writer) error { return writeNotifyStatus(w, s, conf.File, time.Now()) })
+	return g.print(s, func(w io.Writer) error { return writeNotifyStatus(w, s, layout.Root(g.root), conf.File, time.Now()) })
 }
 
-func writeNotifyStatus(w io.Writer, s notify.Status, file string, now time.Time) error {
+func writeNotifyStatus(w io.Writer, s notify.Status, root layout.Root, file string, now time.Time) error {
 	if len(s.Channels) == 0 {
 		fmt.Fprintf(w, "No channel is configured in %s.\n", file)
 	} else {
@@ -79,7 +79,7 @@ func writeNotifyStatus(w io.Writer, s notify.Status, file string, now time.Time)
 	case s.Delivering:
 		fmt.Fprintf(w, "\nProcess %d is delivering.\n", s.DeliveryPID)
 	case queued:
-		fmt.Fprintf(w, "\nNobody is delivering.\nnext:  observability-upgrade notify deliver\n")
+		fmt.Fprintf(w, "\nNobody is delivering.\nnext:  %s\n", root.Typed("observability-upgrade notify deliver"))
 	}
 	if len(s.Dead) == 0 {
 		return nil
@@ -92,7 +92,7 @@ func writeNotifyStatus(w io.Writer, s notify.Status, file string, now time.Time)
 		}
 		fmt.Fprintf(w, "  %s  %s by %s, given up %s after %s: %s\n", l.ID, l.Event, l.Channel, ago(now, l.Died), attempts(l.Attempts), l.Reason)
 	}
-	_, err := fmt.Fprintln(w, "next:  mend the cause, try it with observability-upgrade notify test, then: observability-upgrade notify retry --all")
+	_, err := fmt.Fprintln(w, "next:  "+root.Typed("mend the cause, try it with observability-upgrade notify test, then: observability-upgrade notify retry --all"))
 	return err
 }
 

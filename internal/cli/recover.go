@@ -79,6 +79,7 @@ func (o *recoverOptions) run(ctx context.Context) error {
 			msg := "Nothing to recover: the last run ended by itself."
 			if len(kept) > 0 {
 				msg = "The damaged journal was moved aside, so nobody knows how far its run came; nothing else was changed.\nCheck every component: observability-upgrade verify; then write down what is installed: observability-upgrade adopt --yes"
+				msg = o.typed(msg)
 			}
 			_, err := fmt.Fprintln(w, msg)
 			return err

@@ -37,7 +37,7 @@ func (g *global) status(ctx context.Context) error {
 		Error *errorDocument `json:"error,omitempty"` // why it is not known whether a run was cut off
 	}{Status: doc}
 	if err != nil {
-		full.Error = errorOf(ctx, err)
+		full.Error = g.errorOf(ctx, err)
 		err = &resultError{err: err}
 	}
 	return errors.Join(err, g.print(full, func(w io.Writer) error {
@@ -81,7 +81,7 @@ func (g *global) status(ctx context.Context) error {
 			fmt.Fprintf(w, "\nA run is going on now, in process %d.\n", doc.RunningPID)
 		}
 		if in := doc.InterruptedRun; in != nil {
-			fmt.Fprintf(w, "\nINTERRUPTED: run %s (%s) stopped at step %q of %s.\nnext:  observability-upgrade recover\n", in.ID, in.Operation, in.Step, orDash(in.Component))
+			fmt.Fprintf(w, "\nINTERRUPTED: run %s (%s) stopped at step %q of %s.\nnext:  %s\n", in.ID, in.Operation, in.Step, orDash(in.Component), g.typed("observability-upgrade recover"))
 		}
 		return nil
 	}))

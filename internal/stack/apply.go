@@ -150,6 +150,9 @@ func (s *Stack) check(ctx context.Context, prop *Proposal, skipHealth bool) erro
 	prop.Baseline = found.Baseline
 	prop.Plan.Checks = append(append(append(append(found.Checks, s.checkTrees(prop.View, prop.Plan)...), s.checkData(prop.View, prop.Plan, prop.look.DataBackup)...), signed...),
 		s.checkAway(ctx, prop.View, prop.Plan, awayFlags(prop.look.DataBackup, prop.look.Force, skipHealth, run.Graceful))...)
+	for i := range prop.Plan.Checks {
+		prop.Plan.Checks[i].Next = s.Root.Typed(prop.Plan.Checks[i].Next)
+	}
 	return nil
 }
 
