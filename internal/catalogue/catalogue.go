@@ -357,37 +357,8 @@ func (l *loader) finish() (*Catalogue, error) {
 		}
 	}
 	l.errs = append(l.errs, cycles(c.components, l.merged)...)
-	l.errs = append(l.errs, l.sharedInstalls(c)...)
 	if err := l.errs.Err(); err != nil {
 		l.other = append([]error{err}, l.other...)
 	}
 	return c, errors.Join(l.other...)
-}
-
-// sharedInstalls refuses two definitions that install to the same path: each would
-// swap the other's program. Those of this program share some, where a host has only
-// one of them; what counts is what files of components.d say.
-func (l *loader) sharedInstalls(c *Catalogue) yamlfile.Errors {
-	var errs yamlfile.Errors
-	owner := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(c.components)) {
-		if l.broken[name] || l.unsound[name] {
-			continue
-		}
-		for i, b := range c.components[name].Binaries {
-			path := component.Vars{Name: name}.Expand(b.Install)
-			first, twice := owner[path]
-			e := l.merged[name].Errorf(at("binaries", i, "install"), "%q is where %s installs a program too, defined in %s; each would replace the other's", path, first, l.origins[first])
-			if strings.HasPrefix(e.File, BuiltIn) || b.Install == "" || first == name {
-				continue
-			}
-			if twice {
-				errs = append(errs, e)
-				l.unsound[name] = true
-				continue
-			}
-			owner[path] = name
-		}
-	}
-	return errs
 }
