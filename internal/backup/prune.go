@@ -21,6 +21,9 @@ type Keep struct {
 	Offered map[string]bool
 }
 
+// leaving ends the name of a point that is being removed.
+const leaving = ".leaving"
+
 // Prune removes the points beyond those that are to be kept and returns their
 // paths. Only complete points count; those never completed are left-overs of runs
 // that died while taking them and go as well. One that was completed and is damaged
@@ -29,6 +32,15 @@ func Prune(h *hostfs.Host, dir string, keep Keep) (removed []string, err error) 
 	points, err := List(dir)
 	if err != nil {
 		return nil, err
+	}
+	left, err := filepath.Glob(filepath.Join(dir, ".*"+leaving))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range left { // by a prune that was cut off
+		if err := h.RemoveAll(path); err != nil {
+			return nil, err
+		}
 	}
 	rank := func(p *Point) int {
 		switch {
@@ -59,14 +71,15 @@ func Prune(h *hostfs.Host, dir string, keep Keep) (removed []string, err error) 
 			}
 			continue
 		}
-		// The marker goes first: a point that is half removed must not look whole.
-		if err := h.Remove(filepath.Join(p.Path, sumsFile)); err != nil {
-			return removed, errors.Join(damaged, err)
-		}
-		if err := h.RemoveAll(p.Path); err != nil {
+		// By another name first: a point is whole, or it is gone.
+		away := filepath.Join(dir, "."+p.Timestamp+leaving)
+		if err := h.Rename(p.Path, away); err != nil {
 			return removed, errors.Join(damaged, err)
 		}
 		removed = append(removed, p.Path)
+		if err := h.RemoveAll(away); err != nil {
+			return removed, errors.Join(damaged, err)
+		}
 	}
 	return removed, damaged
 }

@@ -332,6 +332,13 @@ func retention() scenario {
 			}
 			return nil
 		},
+		failed: func(w *runtest.World, _ map[string]string) error { // one that cannot be removed stays, and is told
+			points, err := backup.List(w.Root.Backups())
+			if err == nil && len(points) == 0 {
+				err = errors.New("no backup point is left")
+			}
+			return err
+		},
 	}
 }
 
