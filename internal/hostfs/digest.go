@@ -9,8 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 )
 
 // Digest is the SHA-256, in hex, of a regular file's content, of a symbolic
@@ -19,7 +17,7 @@ import (
 // missing path gives "" and no error.
 func Digest(path string) (string, error) {
 	st, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) { // a file is where its directory was
+	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
 	if err != nil {

@@ -145,6 +145,9 @@ func (r *running) restoreFile(s storedFile) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if err := r.makeParent(s.path); err != nil {
+		return false, err
+	}
 	got, err := hostfs.Digest(s.path)
 	if err != nil {
 		return false, err
@@ -160,9 +163,6 @@ func (r *running) restoreFile(s storedFile) (changed bool, err error) {
 			return false, err
 		}
 		r.warn("%s changed during the run; it is put back as it was%s", s.path, kept)
-	}
-	if err := r.makeParent(s.path); err != nil {
-		return false, err
 	}
 	beside := hostfs.Beside(s.path, r.head.ID)
 	if err := r.Host.RemoveAll(beside); err != nil {
