@@ -87,12 +87,44 @@ func (o *applyOptions) run(ctx context.Context) error {
 		return o.notATerminal()
 	}
 	var res run.Result
+	var p *plan.Plan
 	err = s.Mutate(ctx, "apply", o.args, func(ctx context.Context) (string, error) {
 		var err error
-		res, err = o.apply(ctx, s, d, look)
+		res, p, err = o.apply(ctx, s, d, look)
 		return res.ID, outcome(res, err)
 	})
+	if err == nil && res.Status == run.StatusNothingToDo {
+		d.close()
+		return o.print(resultDocument{Result: res}, func(w io.Writer) error {
+			_, err := fmt.Fprintln(w, nothingToDo(p))
+			return err
+		})
+	}
 	return o.finish(ctx, d, res, err)
+}
+
+// nothingToDo says why a plan has no steps.
+func nothingToDo(p *plan.Plan) string {
+	count := func(n int, what string) string {
+		if n == 1 {
+			return "1 component is " + what
+		}
+		return fmt.Sprintf("%d components are %s", n, what)
+	}
+	names := make([]string, len(p.Held))
+	for i, h := range p.Held {
+		names[i] = h.Component
+	}
+	held := count(len(names), "held back: "+strings.Join(names, ", "))
+	switch n := len(p.UpToDate); {
+	case len(names) > 0 && n > 0:
+		return fmt.Sprintf("Nothing to do: %s, %s.", count(n, "at the version wanted"), held)
+	case len(names) > 0:
+		return "Nothing can be done now: " + held + "."
+	case n == 0:
+		return "Nothing to do: no component that this program upgrades is installed here (observability-upgrade check)."
+	}
+	return "Nothing to do: every component is at the version wanted."
 }
 
 // continues reports whether a component that fails is left out or rolled back, and
@@ -153,13 +185,16 @@ func (o *applyOptions) dry(ctx context.Context, s *stack.Stack, look stack.LookO
 	return err
 }
 
-func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, d *display, look stack.LookOptions) (run.Result, error) {
+// apply proposes, asks where it must, and carries out; the plan is nil where there is
+// none.
+func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, d *display, look stack.LookOptions) (run.Result, *plan.Plan, error) {
 	prop, err := s.Propose(ctx, look, o.skipHealth)
 	if err != nil {
-		return run.Result{}, err
+		return run.Result{}, nil, err
 	}
 	var warnings []string
-	if len(prop.Plan.Steps()) > 0 && o.yes { // the plan, which tells them, is not shown
+	if len(prop.Plan.Steps()) == 0 || o.yes { // the plan, which tells them, is not shown
+		warnings = append(warnings, o.tellHeld(prop.Plan.Held)...)
 		for _, c := range prop.Warned() {
 			warnings = append(warnings, strings.TrimPrefix(c.Component+": ", ": ")+strings.ReplaceAll(c.Name, "_", " ")+": "+c.Detail)
 			d.notice(warnings[len(warnings)-1])
@@ -167,14 +202,14 @@ func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, d *display, lo
 	}
 	if len(prop.Plan.Steps()) > 0 && !o.yes {
 		if err := plan.WritePlan(o.Err, prop.Plan, o.style()); err != nil {
-			return run.Result{}, err
+			return run.Result{}, prop.Plan, err
 		}
 		if prop.Refusal(o.continues(s)) == nil {
 			for _, left := range prop.LeftOut() {
 				fmt.Fprintf(o.Err, "\n%s %s → %s would be left out: %s\n", left.Name, left.From, left.To, left.Error)
 			}
 			if err := o.confirm(ctx, "\nProceed with the upgrade?"); err != nil {
-				return run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: o.trigger(), StartedAt: time.Now().UTC(), Status: run.StatusCancelled, Components: []run.Outcome{}}, err
+				return run.Result{ID: prop.Plan.ID, Operation: run.Apply, Trigger: o.trigger(), StartedAt: time.Now().UTC(), Status: run.StatusCancelled, Components: []run.Outcome{}}, prop.Plan, err
 			}
 		}
 	}
@@ -185,22 +220,22 @@ func (o *applyOptions) apply(ctx context.Context, s *stack.Stack, d *display, lo
 	if o.json() {
 		res.Warnings = append(warnings, res.Warnings...)
 	}
-	if res.Status == run.StatusNothingToDo {
-		o.tellHeld(prop.Plan.Held)
-	}
-	return res, err
+	return res, prop.Plan, err
 }
 
-// tellHeld says why there was nothing to do although there are newer versions.
-func (o *applyOptions) tellHeld(held []plan.Held) {
+// tellHeld says what is held back and why, and returns it for the document.
+func (o *applyOptions) tellHeld(held []plan.Held) (told []string) {
 	for _, h := range held {
+		text := fmt.Sprintf("held: %s %s: %s", h.Component, h.Versions(), h.Reason)
+		told = append(told, text)
 		switch {
 		case o.records:
 			o.logger.Info("held: "+h.Reason, "component", h.Component, "from", h.Current.String(), "to", h.Candidate.String())
 		case !o.json():
-			fmt.Fprintf(o.Err, "held: %s %s → %s: %s\n", h.Component, h.Current, h.Candidate, h.Reason)
+			fmt.Fprintln(o.Err, text)
 		}
 	}
+	return told
 }
 
 // cancelled ends a command at whose question a person did not say yes; a signal is
@@ -260,7 +295,7 @@ type resultDocument struct {
 
 func writeResult(w io.Writer, res run.Result) error {
 	if res.Status == run.StatusNothingToDo {
-		_, err := fmt.Fprintln(w, "Nothing to do: every component is at the version wanted.")
+		_, err := fmt.Fprintln(w, "Nothing to do: everything is as the backup has it.")
 		return err
 	}
 	rows := make([][]string, 0, len(res.Components))

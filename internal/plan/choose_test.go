@@ -283,3 +283,36 @@ func TestNearestVersions(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// What is broken is held whatever is wanted; of an upstream that is away nobody knows
+// what is newer, and what is at the newest version is counted.
+func TestHeldAndUpToDate(t *testing.T) {
+	broken := comp("alpha", component.RoleExporter, "", "1.1.0")
+	broken.Amiss = "its version cannot be read: hello"
+	away := comp("beta", component.RoleExporter, "1.0.0")
+	away.Err = errors.New("dial tcp: refused")
+	newest := comp("gamma", component.RoleExporter, "1.1.0", "1.1.0")
+	waiting := comp("delta", component.RoleExporter, "1.0.0", "1.1.0")
+	in := input(broken, away, newest, waiting)
+	in.Holds = []Hold{{Component: "delta", Reason: "freeze"}}
+	p, err := Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, h := range p.Held {
+		got = append(got, h.Component+" "+h.Versions())
+	}
+	if want := "alpha -, beta 1.0.0, delta 1.0.0 → 1.1.0"; strings.Join(got, ", ") != want {
+		t.Errorf("held: %s, want %s", strings.Join(got, ", "), want)
+	}
+	if !p.Held[1].Candidate.IsZero() {
+		t.Errorf("candidate of an unknown upstream: %s", p.Held[1].Candidate)
+	}
+	if strings.Join(p.UpToDate, ", ") != "gamma" {
+		t.Errorf("up to date: %v", p.UpToDate)
+	}
+	if c := Check(in).Components[0]; c.Action != ActionBlocked || c.Reason != broken.Amiss {
+		t.Errorf("%+v", c)
+	}
+}

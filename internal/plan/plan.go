@@ -19,6 +19,8 @@ type Plan struct {
 	DownloadBytes    int64             `json:"download_bytes"` // of the files whose size upstream states
 	BackupPath       string            `json:"backup_path"`
 	Warnings         []string          `json:"warnings,omitempty"` // what a person should know and what stops nothing
+
+	UpToDate []string `json:"-"` // components that are at the version wanted, sorted
 }
 
 // Phase is a group of steps of one role.
@@ -51,9 +53,19 @@ type Step struct {
 // version, was wanted, or though nobody knows.
 type Held struct {
 	Component string            `json:"component"`
-	Current   component.Version `json:"current"`
+	Current   component.Version `json:"current"`   // zero when it is not known
 	Candidate component.Version `json:"candidate"` // zero when upstream is not known
 	Reason    string            `json:"reason"`
+}
+
+// Versions tells what is installed and, where something newer or else was wanted,
+// what: "1.0.0 → 1.1.0".
+func (h Held) Versions() string {
+	versions := orDash(h.Current.String())
+	if !h.Current.IsZero() && !h.Candidate.IsZero() && !h.Candidate.Equal(h.Current) {
+		versions += " → " + h.Candidate.String()
+	}
+	return versions
 }
 
 // Steps lists all steps in the order they run.
@@ -109,9 +121,15 @@ func Make(in Input) (*Plan, error) {
 		if s.upgraded(i) || !c.selected {
 			continue
 		}
+		if c.staying.cause == causeNewest {
+			p.UpToDate = append(p.UpToDate, c.name)
+		}
 		h := Held{Component: c.name, Current: c.Current, Candidate: c.wanted, Reason: s.outcome(i).reason}
 		if top := c.ladder.top(); top > 0 {
 			h.Candidate = s.version(i, top)
+		}
+		if c.staying.cause == causeUpstream && c.pin.IsZero() {
+			h.Candidate = component.Version{}
 		}
 		pinned := !c.pin.IsZero() && !c.pin.Equal(c.Current)
 		if pinned {

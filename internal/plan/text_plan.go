@@ -77,11 +77,7 @@ func (p *page) heldList(held []Held) {
 	}
 	p.line("Held back:")
 	for _, h := range held {
-		versions := orDash(h.Current.String())
-		if !h.Candidate.IsZero() && !h.Candidate.Equal(h.Current) {
-			versions += " → " + h.Candidate.String()
-		}
-		p.line("  - %s: %s", h.Component, p.paint(yellow, versions))
+		p.line("  - %s: %s", h.Component, p.paint(yellow, h.Versions()))
 		p.wrapped("      ", "      ", "", h.Reason)
 	}
 	p.line("")
