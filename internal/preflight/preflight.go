@@ -69,6 +69,7 @@ type Input struct {
 	Data       []DataCopy // the copies of data that the run cannot do without
 	SkipHealth bool       // --skip-health-checks: health is looked at and refuses nothing
 	HoldsLock  bool       // this process holds the run's lock
+	CutOff     string     // tells of a run that was cut off and is recovered first; may be empty
 
 	Prober Prober
 	// Target is what to probe on a component as it is installed.

@@ -37,6 +37,9 @@ func (c *checker) checkLock(context.Context) finding {
 	case held:
 		return found(fail(Lock, "", fmt.Sprintf("ps -fp %d", pid), "expected no other run, found that process %d holds %s", pid, c.Root.Lock()))
 	}
+	if c.CutOff != "" {
+		return found(warn(Lock, "", "observability-upgrade recover", "%s", c.CutOff))
+	}
 	return found(ok(Lock, "", "no other run is in progress"))
 }
 

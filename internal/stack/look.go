@@ -21,6 +21,7 @@ type View struct {
 	Input     plan.Input
 	Installed map[string]*inventory.Installed
 	Errors    map[string]error // upstreams that could not be asked
+	CutOff    string           // tells of a run that was cut off; "" where none was
 }
 
 // LookOptions narrow a look.
@@ -54,9 +55,13 @@ func (s *Stack) Look(ctx context.Context, o LookOptions) (*View, error) {
 	}
 	s.neighbours = found
 	v := &View{Installed: map[string]*inventory.Installed{}, Errors: map[string]error{}}
+	unsettled, cutOff := s.unsettled()
+	if v.CutOff = cutOff; cutOff != "" {
+		s.Notice(cutOff + "; next: observability-upgrade recover")
+	}
 	for _, in := range found {
 		v.Installed[in.Component.Name] = in
-		if in.Drift != "" {
+		if in.Drift != "" && !unsettled(in.Component.Name) {
 			s.Notice(in.Component.Name + ": " + in.Drift)
 		}
 		if declared, ok := s.Catalogue.Get(in.Component.Name); ok {

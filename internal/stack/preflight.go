@@ -18,7 +18,7 @@ func (s *Stack) preflight(ctx context.Context, v *View, p *plan.Plan, skipHealth
 	return preflight.Run(ctx, preflight.Input{
 		Data: s.dataCopies(v, p, dataBackup),
 		Plan: p, Installed: v.Installed, Root: s.Root, Staging: s.staging(), StagingDirs: stagingNames(p.Steps()),
-		SkipHealth: skipHealth, HoldsLock: s.holdsLock,
+		SkipHealth: skipHealth, HoldsLock: s.holdsLock, CutOff: v.CutOff,
 		Prober: s.prober, Target: s.target,
 		Tool: func(ctx context.Context, args []string) (string, error) {
 			return artifact.RunTool(ctx, args, preflight.DefaultDeadline)

@@ -133,7 +133,8 @@ func local(found []*inventory.Installed) []*inventory.Installed {
 	return out
 }
 
-// Status tells what is installed and how it is, and how the last run ended.
+// Status tells what is installed and how it is, and how the last run ended. With a
+// journal that cannot be read it returns what it knows and the error.
 func (s *Stack) Status(ctx context.Context) (*Status, error) {
 	found, err := s.Inventory(ctx, s.Catalogue.All())
 	if err != nil {
@@ -202,14 +203,52 @@ func (s *Stack) Status(ctx context.Context) (*Status, error) {
 		doc.RunningPID = pid
 		return doc, nil // the open journal is that of a run at work
 	}
-	doc.InterruptedRun, err = run.FindInterrupted(s.Root.JournalDir())
+	doc.InterruptedRun, err = s.interrupted()
+	return doc, err
+}
+
+// interrupted finds the run that was cut off, or nil; by its log for those who may
+// not read its journal. Whoever asks has seen that no run is at work.
+func (s *Stack) interrupted() (*run.Interrupted, error) {
+	in, err := run.FindInterrupted(s.Root.JournalDir())
 	if errors.Is(err, fs.ErrPermission) {
-		if doc.InterruptedRun, err = s.interruptedByLog(); err != nil || doc.InterruptedRun == nil {
+		if in, err = s.interruptedByLog(); err != nil || in == nil {
 			s.Notice("the journal cannot be read without more rights; an interrupted run would not be seen")
 		}
 		err = nil
 	}
-	return doc, err
+	return in, err
+}
+
+// unsettled tells which components a run has changed, or may have, that is at work
+// or was cut off: what is installed of them is not what they will be left at. cutOff
+// tells of one that was cut off; "" where none was.
+func (s *Stack) unsettled() (of func(name string) bool, cutOff string) {
+	none := func(string) bool { return false }
+	if s.holdsLock {
+		return none, "" // it was recovered first
+	}
+	_, held := lock.Holder(s.Root.Lock())
+	in, err := s.interrupted()
+	switch {
+	case err != nil && held:
+		return none, "" // it is being written
+	case err != nil:
+		return func(string) bool { return true }, fmt.Sprintf("it is not known whether a run was cut off: %v", err)
+	case in == nil:
+		return none, ""
+	}
+	of = func(name string) bool {
+		return slices.ContainsFunc(in.Components, func(c run.Planned) bool { return c.Name == name })
+	}
+	if held {
+		return of, ""
+	}
+	at := fmt.Sprintf("step %q", in.Step)
+	if in.Component != "" {
+		at += " of " + in.Component
+	}
+	return of, fmt.Sprintf("run %s (%s) was cut off at %s; the next run puts that right first, and then this may look different", in.ID, in.Operation, at)
 }
 
 // interruptedByLog tells of an interrupted run by its log, for those who may see
