@@ -45,11 +45,13 @@ func (o *recoverOptions) run(ctx context.Context) error {
 	defer s.Close()
 	defer d.close()
 	var results []run.Result
+	var kept []string // damaged journals, where they are now
 	err = s.Mutate(ctx, "recover", o.args, func(ctx context.Context) (string, error) {
 		if o.discardDamaged {
 			moved, err := s.DiscardDamaged()
 			for _, path := range moved {
-				d.notice("the damaged journal is kept as " + path)
+				kept = append(kept, "the damaged journal is kept as "+path)
+				d.notice(kept[len(kept)-1])
 			}
 			if err != nil {
 				return "", err
@@ -69,12 +71,16 @@ func (o *recoverOptions) run(ctx context.Context) error {
 		return err
 	}
 	if len(results) == 0 {
-		results = []run.Result{{Status: run.StatusNothingToDo, Operation: run.Apply, Trigger: "manual", StartedAt: time.Now().UTC(), Components: []run.Outcome{}}}
+		results = []run.Result{{Status: run.StatusNothingToDo, Operation: run.Apply, Trigger: "manual", StartedAt: time.Now().UTC(), Components: []run.Outcome{}, Warnings: kept}}
 	}
 	res := results[len(results)-1]
 	perr := o.print(res, func(w io.Writer) error {
 		if res.Status == run.StatusNothingToDo {
-			_, err := fmt.Fprintln(w, "Nothing to recover: the last run ended by itself.")
+			msg := "Nothing to recover: the last run ended by itself."
+			if len(kept) > 0 {
+				msg = "The damaged journal was moved aside, so nobody knows how far its run came; nothing else was changed.\nCheck every component: observability-upgrade verify; then write down what is installed: observability-upgrade adopt --yes"
+			}
+			_, err := fmt.Fprintln(w, msg)
 			return err
 		}
 		for _, r := range results {

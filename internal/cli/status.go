@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -28,10 +29,18 @@ func (g *global) status(ctx context.Context) error {
 	defer s.Close()
 	defer d.close()
 	doc, err := s.Status(ctx)
-	if err != nil {
+	if doc == nil {
 		return err
 	}
-	return g.print(doc, func(w io.Writer) error {
+	full := struct {
+		*stack.Status
+		Error *errorDocument `json:"error,omitempty"` // why it is not known whether a run was cut off
+	}{Status: doc}
+	if err != nil {
+		full.Error = errorOf(ctx, err)
+		err = &resultError{err: err}
+	}
+	return errors.Join(err, g.print(full, func(w io.Writer) error {
 		var rows [][]string
 		for _, c := range doc.Components {
 			upgraded := "-"
@@ -75,7 +84,7 @@ func (g *global) status(ctx context.Context) error {
 			fmt.Fprintf(w, "\nINTERRUPTED: run %s (%s) stopped at step %q of %s.\nnext:  observability-upgrade recover\n", in.ID, in.Operation, in.Step, orDash(in.Component))
 		}
 		return nil
-	})
+	}))
 }
 
 func orDash(s string) string {
