@@ -155,6 +155,9 @@ func runConfined(ctx context.Context, spec ProbeSpec) (string, error) {
 	return out, err
 }
 
+// self is the open program as its own process sees it.
+const self = "/proc/self/fd/3"
+
 // runOnce executes the open file through /proc/self/fd, so that the unprivileged
 // user needs no way through the closed staging directory.
 func runOnce(ctx context.Context, spec ProbeSpec, f *os.File, home string, attr *syscall.SysProcAttr) (string, error) {
@@ -172,7 +175,7 @@ func runOnce(ctx context.Context, spec ProbeSpec, f *os.File, home string, attr 
 }
 
 func execute(ctx context.Context, spec ProbeSpec, f *os.File, home string, attr *syscall.SysProcAttr) (string, error) {
-	cmd := exec.CommandContext(ctx, "/proc/self/fd/3", spec.Args...)
+	cmd := exec.CommandContext(ctx, self, spec.Args...)
 	cmd.Args[0] = spec.Path
 	cmd.ExtraFiles = []*os.File{f}
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C", "HOME=" + home, "TMPDIR=" + home}
@@ -199,11 +202,15 @@ func execute(ctx context.Context, spec ProbeSpec, f *os.File, home string, attr 
 // explainEnd words how a program that was asked for its version ended.
 func explainEnd(path, text string, err error) error {
 	var exit *exec.ExitError
+	var start *fs.PathError
+	if errors.As(err, &start) && start.Path == self {
+		err = fmt.Errorf("%s cannot be run: %w", path, start.Err)
+	}
 	switch {
 	case errors.As(err, &exit):
 		return fmt.Errorf("it ended with %s: %.200s", exit.ProcessState, strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), " | "))
 	case errors.Is(err, unix.EACCES) && mountedNoexec(path):
-		return fmt.Errorf("%w: %s is on a file system mounted noexec; move it with paths.staging in the policy, or `mount -o remount,exec`", err, filepath.Dir(path))
+		return fmt.Errorf("%w; %s is on a file system mounted noexec; move it with paths.staging in the policy, or `mount -o remount,exec`", err, filepath.Dir(path))
 	}
 	return err
 }

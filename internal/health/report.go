@@ -65,6 +65,12 @@ func (r *Report) Fail(name, detail string) {
 	r.conclude()
 }
 
+// Doubt adds a check that could not be decided, made by others than the prober.
+func (r *Report) Doubt(name, detail string) {
+	r.doubt(name, "%s", detail)
+	r.conclude()
+}
+
 // doubt adds a check that could not be decided.
 func (r *Report) doubt(name, format string, args ...any) {
 	r.add(name, Warn, format, args...)

@@ -34,6 +34,9 @@ type Installed struct {
 	Drift     string // how the disk differs from the state file; "" when it does not
 	Problem   string // why its version is unknown, or why it cannot be upgraded
 
+	// Untold is why its binary, which is there, told no version; nil when it did.
+	Untold error
+
 	// Gone is where its main binary should be, of a component that the state file
 	// knows and whose binary is not there; Path and Version are empty then. What ran
 	// from it may run on, and must not be stopped: nothing could start it again.
@@ -292,7 +295,7 @@ func (f *Finder) one(ctx context.Context, c *component.Component, instance strin
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		in.Problem = err.Error()
+		in.Problem, in.Untold = err.Error(), err
 	}
 	if known.CurrentVersion != "" && !in.Version.IsZero() && known.CurrentVersion != in.Version.String() {
 		in.Drift = fmt.Sprintf("the state file says %s, the binary says %s: it was changed by other means", known.CurrentVersion, in.Version)

@@ -1,9 +1,14 @@
 package stack
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"strings"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
 )
@@ -21,10 +26,32 @@ func goneError(in *inventory.Installed, how string) error {
 	}
 }
 
+// untold names the file that told no version and, where its mode is why, the remedy.
+func untold(path string, args []string, err error) error {
+	st, statErr := os.Stat(path)
+	switch {
+	case statErr == nil && st.Mode().IsRegular() && st.Mode()&0o111 == 0:
+		return fmt.Errorf("%w: nobody may execute it: chmod 755 %s", err, path)
+	case !strings.Contains(err.Error(), path):
+		return fmt.Errorf("`%s %s`: %w", path, cmp.Or(strings.Join(args, " "), "--version"), err)
+	}
+	return err
+}
+
 // judgeBinary adds to a report what is wrong with the file that the next start
 // would execute: what runs now may be well.
-func judgeBinary(in *inventory.Installed, r *health.Report) {
-	if in.Gone != "" {
+func (s *Stack) judgeBinary(in *inventory.Installed, r *health.Report) {
+	next := "put the file right, or go back to one that works: observability-upgrade rollback --list"
+	if errors.Is(in.Untold, artifact.ErrVersionUnknown) {
+		next = fmt.Sprintf("put the file right (or `version` in %s), or go back to one that works: observability-upgrade rollback --list", s.definition(in.Component))
+	}
+	switch {
+	case in.Gone != "":
 		r.Fail("binary", fmt.Sprintf("%s; the next start would fail: %s", in.Problem, bringBack(in)))
+	case in.Untold == nil:
+	case errors.Is(in.Untold, fs.ErrPermission) && os.Geteuid() != 0 && !strings.Contains(in.Problem, "chmod"):
+		r.Doubt("binary", in.Problem+"; this user may not run it, so it is not known whether it works: ask as root")
+	default:
+		r.Fail("binary", fmt.Sprintf("expected it to tell its version, found: %s; the next start may fail: %s", in.Problem, next))
 	}
 }

@@ -331,7 +331,7 @@ func (s *Stack) probe(ctx context.Context, path string, v component.VersionProbe
 		return ver.String(), isELF(path), err
 	})
 	if err != nil {
-		return component.Version{}, err
+		return component.Version{}, untold(path, v.Args, err)
 	}
 	return component.ParseVersion(text)
 }

@@ -104,7 +104,7 @@ func (s *Stack) probeAll(ctx context.Context, found []*inventory.Installed, meas
 			}
 			t.Measure = measure
 			reports[i] = s.prober.Once(ctx, t)
-			judgeBinary(in, &reports[i])
+			s.judgeBinary(in, &reports[i])
 			return nil
 		})
 	}
