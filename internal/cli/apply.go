@@ -293,6 +293,15 @@ type resultDocument struct {
 	Error *errorDocument `json:"error,omitempty"`
 }
 
+// downCell is how long a component was down; one that could not be brought back has
+// no end to tell of.
+func downCell(status string, healthy bool, down string) string {
+	if status == string(run.RollbackFailed) && !healthy {
+		return "still down"
+	}
+	return down
+}
+
 func writeResult(w io.Writer, res run.Result) error {
 	if res.Status == run.StatusNothingToDo {
 		_, err := fmt.Fprintln(w, "Nothing to do: everything is as the backup has it.")
@@ -302,7 +311,7 @@ func writeResult(w io.Writer, res run.Result) error {
 	for _, o := range res.Components {
 		rows = append(rows, []string{
 			setName(o.Name, o.Instance), o.From.String(), o.To.String(), string(o.Status),
-			fmt.Sprintf("%.1fs", o.Downtime), fmt.Sprintf("%.1fs", o.Duration),
+			downCell(string(o.Status), o.Healthy, fmt.Sprintf("%.1fs", o.Downtime)), fmt.Sprintf("%.1fs", o.Duration),
 		})
 	}
 	title := map[run.Operation]string{run.Apply: "Upgrade", run.Rollback: "Rollback", run.Restart: "Restart"}[res.Operation]

@@ -232,7 +232,7 @@ func (p *runPage) components(d *runlog.Details) {
 	}
 	var rows [][]string
 	for _, c := range d.Components {
-		down, took := tenths(c.Downtime), tenths(c.Duration)
+		down, took := downCell(c.Status, c.Healthy, tenths(c.Downtime)), tenths(c.Duration)
 		if d.EndedAt == nil && d.Kept != runlog.KeptRow || c.Status == string(run.NotAttempted) {
 			down, took = "-", "-"
 		}

@@ -368,6 +368,9 @@ func TestUndoThatCannotRestore(t *testing.T) {
 	if !errors.As(err, &rb) || rb.Restored || res.Status != StatusRollbackFail {
 		t.Fatalf("status %s, %v", res.Status, err)
 	}
+	if c := res.Components[0]; c.Healthy || c.Downtime <= 0 || c.Downtime != c.Duration {
+		t.Errorf("it is down still, and was for %v of %v", c.Downtime, c.Duration)
+	}
 	in, err := FindInterrupted(w.Root.JournalDir())
 	if err != nil || in == nil || in.Component != "prom" {
 		t.Fatalf("interrupted = %+v, %v", in, err)

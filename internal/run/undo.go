@@ -46,9 +46,10 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 		return err
 	}
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Detail: "back to " + ch.From.String(), Reason: out.Error})
+	up := false
 	ready := func(t time.Time) {
 		// The whole time counts: what the failed version answered in between helped nobody.
-		out.Downtime = Seconds(t.Sub(start))
+		out.Downtime, up = Seconds(t.Sub(start)), true
 	}
 	restored, err := r.bringBack(ctx, ch, ready)
 	r.tellLeft(ch)
@@ -56,6 +57,9 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 		err = r.readmit(ctx, ch)
 	}
 	out.Duration = Seconds(r.Now().Sub(start))
+	if err != nil && !up && ch.hasService() && ch.WasActive {
+		out.Downtime = out.Duration // and it is down still
+	}
 	out.Status = RolledBack
 	out.Healthy = err == nil && (ch.remote() || ch.hasService() && ch.WasActive)
 	if r.head.Operation == Rollback && err == nil {
