@@ -107,18 +107,21 @@ func unhold(ctx context.Context, g *global, name string) error {
 	}
 	defer s.Close()
 	defer d.close()
-	n := 0
+	n, stays := 0, ""
 	err = s.Mutate(ctx, "unhold", g.args, func(context.Context) (string, error) {
 		var err error
-		n, err = s.Unhold(name)
+		n, stays, err = s.Unhold(name)
 		return "", err
 	})
 	if err != nil {
 		return err
 	}
-	return g.print(holdDocument{Component: name}, func(w io.Writer) error {
+	return g.print(holdDocument{Component: name, Held: stays != "", Reason: stays}, func(w io.Writer) error {
 		msg := name + " is no longer on hold."
-		if n == 0 {
+		switch {
+		case stays != "":
+			msg = "What `hold` had set is ended, but " + stays + "; take it out of that file."
+		case n == 0:
 			msg = name + " was not on hold; nothing was changed."
 		}
 		_, err := fmt.Fprintln(w, msg)

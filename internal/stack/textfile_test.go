@@ -70,7 +70,7 @@ func TestTextfileAfterCommands(t *testing.T) {
 	}
 	// Also one that fails.
 	boom := errors.New("boom")
-	if err := s.mutate(t, func() error { _, err := s.Unhold("loki"); return errors.Join(boom, err) }); !errors.Is(err, boom) {
+	if err := s.mutate(t, func() error { _, _, err := s.Unhold("loki"); return errors.Join(boom, err) }); !errors.Is(err, boom) {
 		t.Fatal(err)
 	}
 	if data, err = os.ReadFile(path); err != nil || strings.Contains(string(data), "loki") {

@@ -117,15 +117,14 @@ func (s *Stack) Hold(name, versions, reason string, until time.Time) error {
 }
 
 // Unhold takes away what Hold set for a component and reports how many holds that
-// were. A hold in the policy is a person's to take away. The caller holds the
-// lock.
-func (s *Stack) Unhold(name string) (int, error) {
+// were, and which hold of the policy stays, a person's to take away. Where that is
+// the only one, it is an error. The caller holds the lock.
+func (s *Stack) Unhold(name string) (n int, stays string, err error) {
 	if _, err := s.Components([]string{name}); err != nil {
-		return 0, err
+		return 0, "", err
 	}
-	n, err := hold.Remove(s.host, s.Root.Holds(), name)
-	if err != nil {
-		return n, err
+	if n, err = hold.Remove(s.host, s.Root.Holds(), name); err != nil {
+		return n, "", err
 	}
 	for i, h := range s.Policy.Holds {
 		if h.Component == name {
@@ -133,13 +132,14 @@ func (s *Stack) Unhold(name string) (int, error) {
 			if at := s.Policy.Root.At("holds", i); at != nil {
 				line = at.Line
 			}
-			return n, &UsageError{
-				Message: fmt.Sprintf("%s is also on hold in %s, line %d: %s", name, s.Policy.File, line, h.Reason),
-				Hint:    "take it out of that file: " + s.Policy.File,
+			stays = fmt.Sprintf("%s is on hold in %s, line %d: %s", name, s.Policy.File, line, h.Reason)
+			if n == 0 {
+				return 0, stays, &UsageError{Message: stays + "; nothing else holds it", Hint: "take it out of that file: " + s.Policy.File}
 			}
+			return n, stays, nil
 		}
 	}
-	return n, nil
+	return n, "", nil
 }
 
 // Holds lists what Hold set and has not ended, and what the policy holds.
