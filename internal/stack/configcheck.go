@@ -60,6 +60,7 @@ func CheckConfig(root layout.Root, env func(string) string) ConfigReport {
 		found = notify.CheckTemplates(notes)
 	}
 	cat, catErr := catalogue.Load(root.ComponentsDir())
+	r.Warnings = append(r.Warnings, misnamed(root)...)
 	r.file(root.Policy(), policyErr)
 	r.file(root.Matrix(), matrixErr)
 	r.file(root.Notifications(), notifyErr)
@@ -97,6 +98,18 @@ func CheckConfig(root layout.Root, env func(string) string) ConfigReport {
 		r.Files[i].OK = !slices.ContainsFunc(r.Errors, func(e ConfigError) bool { return e.File == f.Path })
 	}
 	return r
+}
+
+// misnamed finds files of the configuration that end in .yml, which nothing reads.
+func misnamed(root layout.Root) []ConfigError {
+	var out []ConfigError
+	for _, path := range []string{root.Policy(), root.Matrix(), root.Notifications()} {
+		short := strings.TrimSuffix(path, ".yaml") + ".yml"
+		if _, err := os.Lstat(short); err == nil {
+			out = append(out, ConfigError{File: short, Message: fmt.Sprintf("this file is not read: expected the name %s; mv %s %s", filepath.Base(path), short, path)})
+		}
+	}
+	return out
 }
 
 func (r *ConfigReport) file(path string, err error) {

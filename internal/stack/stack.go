@@ -126,6 +126,9 @@ func Open(ctx context.Context, o Options) (*Stack, error) {
 	if err := s.readConfig(); err != nil {
 		return nil, err
 	}
+	for _, e := range misnamed(s.Root) {
+		s.Notice(e.String())
+	}
 	s.log = runlog.NewWriter(o.Root, s.Logger)
 	if o.Needs == Show {
 		return s, nil
