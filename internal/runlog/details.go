@@ -125,7 +125,11 @@ func Show(ctx context.Context, root layout.Root, ref string, now time.Time) (*De
 	d.problem("history", dbErr)
 	rec := d.read(root)
 	if rec == nil && len(rows) == 0 {
-		return nil, &NotFoundError{ID: ref}
+		missing := &NotFoundError{ID: ref}
+		if at, ok := backup.StampTime(id); ok {
+			missing.Asked, _ = audit.Find(root.Audit(), id, at) // what cannot be read tells nothing
+		}
+		return nil, missing
 	}
 	if rec != nil {
 		d.fill(root, rec, now)

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/audit"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
@@ -58,6 +59,28 @@ func row(runID, name, to string, ms int) history.Upgrade {
 	return history.Upgrade{
 		Timestamp: at(ms), RunID: runID, Component: name, OldVersion: "1.0.0", NewVersion: to, Status: history.Success, TriggeredBy: "manual",
 		Duration: 2 * time.Second, Downtime: time.Second, BackupPath: "/var/backups/observability/" + runID,
+	}
+}
+
+// The id of a run that was refused leads to what the audit log says of it, also where
+// two of one second have the same.
+func TestShowRefused(t *testing.T) {
+	root := layout.Root(t.TempDir())
+	log := audit.New(&hostfs.Host{}, root.Audit())
+	for _, why := range []string{"pre-flight: 1 failed", "download: no such file"} {
+		if err := log.Write(audit.Entry{Command: "apply", Args: []string{"apply", "--yes"}, RunID: id, Outcome: "error", ExitCode: 4, Detail: why}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := Show(t.Context(), root, id, at(0))
+	var missing *NotFoundError
+	if !errors.As(err, &missing) || len(missing.Asked) != 2 {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"run " + id, "refused", "apply --yes, exit code 4: pre-flight: 1 failed", "download: no such file"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
 	}
 }
 

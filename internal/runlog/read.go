@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/audit"
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
@@ -49,6 +51,9 @@ func (r *Record) Ended() bool { return r.Result != nil }
 // NotFoundError says that nothing is recorded of a run.
 type NotFoundError struct {
 	ID string // as it was asked for: an id, the number of a row of the history, or "last"
+	// Asked is what the audit log has of that id: of a run that was refused, or had
+	// nothing to do, nothing else is kept. Of two in one second both are here.
+	Asked []audit.Entry
 }
 
 func (e *NotFoundError) Error() string {
@@ -60,7 +65,17 @@ func (e *NotFoundError) Error() string {
 	case !backup.IsStamp(e.ID):
 		return fmt.Sprintf("%q is neither a run, such as 20261125_120000, nor the number of a row of the history, nor \"last\"", e.ID)
 	}
-	return fmt.Sprintf("no run %q is recorded", e.ID)
+	if len(e.Asked) == 0 {
+		return fmt.Sprintf("no run %q is recorded", e.ID)
+	}
+	msg := fmt.Sprintf("run %s has no records: it was refused or had nothing to do, unless they were removed since; the audit log has of it:", e.ID)
+	for _, a := range e.Asked {
+		msg += fmt.Sprintf("\n  %s, %s: %s, exit code %d", a.Time.UTC().Format(time.DateTime), a.User, strings.TrimSpace(strings.Join(a.Args, " ")), a.ExitCode)
+		if a.Detail != "" {
+			msg += ": " + a.Detail
+		}
+	}
+	return msg
 }
 
 // IDs lists the runs that are recorded, newest first.
