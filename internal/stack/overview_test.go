@@ -6,9 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/overview"
+	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/runlog"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
@@ -134,4 +136,33 @@ func TestOverviewBroken(t *testing.T) {
 	expect("tempo")
 	logged(t, s, "20261125_150000", run.Apply, run.StatusRolledBack, out("tempo", run.RolledBack))
 	expect()
+}
+
+// Of a component whose binary was gone or broken when the last check looked, what the
+// state file remembers says nothing better, unless a run has changed it since.
+func TestOverviewOfABrokenBinary(t *testing.T) {
+	checked := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		upgraded time.Time
+		reason   string
+	}{
+		"upgraded before":     {checked.Add(-time.Hour), "binary missing"},
+		"brought back by now": {checked.Add(time.Hour), overview.Unchecked},
+	} {
+		s, _ := opened(t, "", nil)
+		f := state.New()
+		f.Components["loki"] = state.Component{CurrentVersion: "3.1.0", UpgradedAt: tt.upgraded}
+		if err := state.Save(s.host, s.Root.State(), f); err != nil {
+			t.Fatal(err)
+		}
+		report := plan.CheckReport{CheckedAt: checked, Errors: []plan.ComponentError{}, Components: []plan.Candidate{{
+			Name: "loki", Latest: component.MustParseVersion("3.2.0"), Action: plan.ActionBlocked, Reason: "binary missing",
+		}}}
+		if err := overview.WriteCheck(s.host, s.Root, report, true); err != nil {
+			t.Fatal(err)
+		}
+		if c := s.look(t).Components[0]; c.Candidate.Reason != tt.reason {
+			t.Errorf("%s: %q, want %q", name, c.Candidate.Reason, tt.reason)
+		}
+	}
 }
