@@ -47,17 +47,14 @@ func (g *global) status(ctx context.Context) error {
 			if c.UpgradedAt != nil {
 				upgraded = c.UpgradedAt.Format("2006-01-02 15:04")
 			}
-			state := "healthy"
-			switch {
-			case c.Healthy:
-			case c.Unknown:
-				state = "NOT KNOWN"
-			case c.Active:
-				state = "UNHEALTHY"
-			default:
-				state = "NOT RUNNING"
+			units := orDash(c.Service)
+			if len(c.Instances) > 0 {
+				units = "" // each has its own
 			}
-			rows = append(rows, []string{c.Name, orDash(c.Current), orDash(c.Previous), state, orDash(c.Service), upgraded})
+			rows = append(rows, []string{c.Name, orDash(c.Current), orDash(c.Previous), condition(c.Active, c.Healthy, c.Unknown), units, upgraded})
+			for _, i := range c.Instances {
+				rows = append(rows, []string{"  " + i.Name, orDash(i.Current), "", condition(i.Active, i.Healthy, i.Unknown), orDash(i.Service), ""})
+			}
 		}
 		if len(rows) == 0 {
 			fmt.Fprintln(w, "No component was found on this host: observability-upgrade components list")
@@ -85,6 +82,19 @@ func (g *global) status(ctx context.Context) error {
 		}
 		return nil
 	}))
+}
+
+// condition is how a component or an instance of it is, in a word.
+func condition(active, healthy, unknown bool) string {
+	switch {
+	case healthy:
+		return "healthy"
+	case unknown:
+		return "NOT KNOWN"
+	case active:
+		return "UNHEALTHY"
+	}
+	return "NOT RUNNING"
 }
 
 func orDash(s string) string {
