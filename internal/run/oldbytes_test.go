@@ -109,7 +109,6 @@ func TestStoneFailsWithoutExchange(t *testing.T) {
 func TestKilledInTheMidstOfAnExchange(t *testing.T) {
 	w := runtest.New(t)
 	w.Install("prom", "1.0.0")
-	swap := Swap{}
 	dead := false
 	e := w.Engine(func(op, target string) error {
 		if dead {
@@ -124,7 +123,7 @@ func TestKilledInTheMidstOfAnExchange(t *testing.T) {
 		return nil
 	})
 	req := w.Steps("prom 2.0.0", "prom 3.0.0")
-	swap = req.Changes[1].Swaps[0]
+	swap := req.Changes[1].Swaps[0]
 	if _, err := e.Execute(t.Context(), req); !errors.Is(err, hostfs.ErrCrashed) {
 		t.Fatal(err)
 	}
