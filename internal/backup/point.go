@@ -10,7 +10,7 @@
 //	TIMESTAMP/data/NAME/           what a component has collected, where that was asked for
 //	TIMESTAMP/SHA256SUMS           written last: a point without it is not complete
 //
-// The marker that is written last and removed first is teleport-update's idea.
+// The marker that is written last is teleport-update's idea.
 package backup
 
 import (
@@ -25,6 +25,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/observability-upgrade/observability-upgrade/internal/custody"
 )
 
 const (
@@ -176,6 +178,11 @@ func Open(dir, timestamp string) (*Point, error) {
 		return nil, err
 	}
 	if !slices.Contains(have, timestamp) {
+		if path := filepath.Join(dir, timestamp); IsStamp(timestamp) {
+			if err := custody.Dir(path); err != nil { // it is there, and a link or a file
+				return nil, err
+			}
+		}
 		return nil, &NotFoundError{Timestamp: timestamp, Dir: dir, Have: have}
 	}
 	return load(filepath.Join(dir, timestamp)), nil

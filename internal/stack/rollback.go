@@ -83,7 +83,7 @@ func (s *Stack) planRollback(ctx context.Context, o RollbackOptions) (*RollbackP
 		if errors.As(err, &missing) {
 			return nil, &UsageError{Message: err.Error(), Hint: "observability-upgrade rollback --list"}
 		}
-		return nil, err
+		return nil, distrusted("backup ownership", err)
 	}
 	if err := backup.Custody(p); err != nil {
 		return nil, distrusted("backup ownership", err)
