@@ -190,7 +190,7 @@ func execute(ctx context.Context, spec ProbeSpec, f *os.File, home string, attr 
 	a.Pdeathsig = syscall.SIGKILL
 	cmd.SysProcAttr = &a
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = waitDelay
 	err := runUnprivileged(cmd)
 	text := out.String()
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {

@@ -76,6 +76,10 @@ func (l *limited) Write(p []byte) (int, error) {
 
 func (l *limited) String() string { return l.buf.String() }
 
+// waitDelay is how long what a program printed may take to arrive once it has ended,
+// on a host that is short of everything: longer where a child of it goes on.
+const waitDelay = 5 * time.Second
+
 // toolPath is where tools that are called by name are looked for.
 const toolPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -97,7 +101,7 @@ func RunCommand(ctx context.Context, args, env []string, timeout time.Duration) 
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = waitDelay
 	err := cmd.Run()
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("it did not end within %s", timeout)

@@ -386,7 +386,7 @@ func TestBad(t *testing.T) {
 func TestForeignBraces(t *testing.T) {
 	_, err := load(t, map[string]string{"prometheus.yaml": `process: {command: [prometheus, "--config.file={root}/etc/p.yml"]}
 config: {check: [[sh, -c, "test -n ${foo}", "{{name}} {{ end }}", '{job="x"}']]}
-functional: [{name: disk, exec: {command: [awk, "{ print }", "{url}"]}}]
+functional: [{name: disk, exec: {command: [awk, "{ print }", "{print}", "{url}"]}}]
 balancer: {type: exec, status: [lb, "{server}"], drain: [lb, "{instance}"], admit: [lb]}
 instances: {type: consul, address: "http://127.0.0.1:8500", service: p, exec: [ssh, "{instance}@{address}"]}
 `})

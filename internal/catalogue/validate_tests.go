@@ -205,13 +205,16 @@ func (v *validator) command(at []any, words []string, own ...string) {
 	case words[0] == "":
 		v.fail(below(at, 0), "an empty command")
 	}
+	known := append(component.Placeholders(), own...)
 	for i, w := range words {
-		rest := theirBraces.ReplaceAllString(w, "")
-		for _, name := range own {
-			rest = strings.ReplaceAll(rest, "{"+name+"}", "")
-		}
-		if err := component.CheckPlaceholders(rest); err != nil {
-			v.fail(below(at, i), "%v; braces of the command's own take a blank: \"{ x }\"", err)
+		for _, word := range component.UnknownPlaceholders(theirBraces.ReplaceAllString(w, "")) {
+			if slices.Contains(known, word) {
+				continue
+			}
+			// What is like none of ours may be the command's, as a program for awk.
+			if meant := yamlfile.Nearest(word, known); meant != "" {
+				v.fail(below(at, i), "%q: unknown placeholder {%s}; did you mean {%s}? braces of the command's own take a blank: \"{ %s }\"", w, word, meant, word)
+			}
 		}
 	}
 }

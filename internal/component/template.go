@@ -91,12 +91,20 @@ func (v Vars) WithURL(h Health) Vars {
 // CheckPlaceholders returns an error for the first "{word}" in s that Expand
 // does not know, for fields in which braces have no other meaning.
 func CheckPlaceholders(s string) error {
-	for _, m := range placeholder.FindAllStringSubmatch(s, -1) {
-		if !slices.Contains(Placeholders(), m[1]) {
-			return fmt.Errorf("%q: unknown placeholder {%s}; known are {%s}", s, m[1], strings.Join(Placeholders(), "} {"))
-		}
+	for _, word := range UnknownPlaceholders(s) {
+		return fmt.Errorf("%q: unknown placeholder {%s}; known are {%s}", s, word, strings.Join(Placeholders(), "} {"))
 	}
 	return nil
+}
+
+// UnknownPlaceholders lists the words of all "{word}" in s that Expand does not know.
+func UnknownPlaceholders(s string) (words []string) {
+	for _, m := range placeholder.FindAllStringSubmatch(s, -1) {
+		if !slices.Contains(Placeholders(), m[1]) {
+			words = append(words, m[1])
+		}
+	}
+	return words
 }
 
 // VersionFromTag inverts a tag template: "mimir-{version}" and "mimir-3.2.2"

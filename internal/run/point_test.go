@@ -217,7 +217,7 @@ func TestRunIsKeptWherePruningFails(t *testing.T) {
 	}
 	w.Retain = 1
 	res, err := w.Engine(func(op, target string) error {
-		if op == "remove" && target == points[2].Path {
+		if op == "rename" && filepath.Base(target) == "."+points[2].Timestamp+".leaving" {
 			return errors.New("the disk is read-only")
 		}
 		return nil

@@ -230,7 +230,7 @@ func attempt(ctx context.Context, o order, program *os.File) (Outcome, error) {
 	cmd.Dir = "/"
 	out := &limited{over: func() { cancel(ErrFlood) }}
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 5 * time.Second // a host may be short of everything
 	// A session of its own has no terminal whose input it could fake.
 	attr := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if o.Namespaces {
