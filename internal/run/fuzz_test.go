@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 )
@@ -24,7 +25,7 @@ func FuzzRemoteAnswer(f *testing.F) {
 			_ = res.reason("x")
 		}
 		stamp, err := BackupOf(func(doc any, _ ...string) error { return json.Unmarshal(data, doc) }, "x", component.MustParseVersion("1.0.0"))
-		if (err == nil) != (stamp != "") && err == nil {
+		if (err == nil) != backup.IsStamp(stamp) {
 			t.Fatalf("%q %v", stamp, err)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 )
@@ -159,8 +160,8 @@ func BackupOf(ask func(doc any, args ...string) error, name string, v component.
 	for _, b := range list.Backups {
 		for _, c := range b.Components {
 			at, err := component.ParseVersion(c.Version)
-			if c.Name != name || err != nil || !b.Complete {
-				continue
+			if c.Name != name || err != nil || !b.Complete || !backup.IsStamp(b.Timestamp) {
+				continue // what is no name of a point would mean something else in a command
 			}
 			if at.SameRelease(v) {
 				return b.Timestamp, nil
