@@ -65,6 +65,13 @@ func (r *Report) Fail(name, detail string) {
 	r.conclude()
 }
 
+// Warn adds a check that found something a person should know of, made by others
+// than the prober.
+func (r *Report) Warn(name, detail string) {
+	r.add(name, Warn, "%s", detail)
+	r.conclude()
+}
+
 // Doubt adds a check that could not be decided, made by others than the prober.
 func (r *Report) Doubt(name, detail string) {
 	r.doubt(name, "%s", detail)

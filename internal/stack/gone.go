@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
@@ -39,7 +41,8 @@ func untold(path string, args []string, err error) error {
 }
 
 // judgeBinary adds to a report what is wrong with the file that the next start
-// would execute: what runs now may be well.
+// would execute: what runs now may be well. One that runs and tells no version may
+// be a build of somebody else's, and well.
 func (s *Stack) judgeBinary(in *inventory.Installed, r *health.Report) {
 	next := "put the file right, or go back to one that works: observability-upgrade rollback --list"
 	if errors.Is(in.Untold, artifact.ErrVersionUnknown) {
@@ -51,7 +54,9 @@ func (s *Stack) judgeBinary(in *inventory.Installed, r *health.Report) {
 	case in.Untold == nil:
 	case errors.Is(in.Untold, fs.ErrPermission) && os.Geteuid() != 0 && !strings.Contains(in.Problem, "chmod"):
 		r.Doubt("binary", in.Problem+"; this user may not run it, so it is not known whether it works: ask as root")
-	default:
+	case errors.As(in.Untold, new(unix.Errno)):
 		r.Fail("binary", fmt.Sprintf("expected it to tell its version, found: %s; the next start may fail: %s", in.Problem, next))
+	default:
+		r.Warn("binary", fmt.Sprintf("expected it to tell its version, found: %s; if it does not work either, the next start fails: %s", in.Problem, next))
 	}
 }
