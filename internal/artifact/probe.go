@@ -196,6 +196,9 @@ func execute(ctx context.Context, spec ProbeSpec, f *os.File, home string, attr 
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return text, fmt.Errorf("%s did not end within %s", spec.Path, spec.Timeout)
 	}
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // it ended well, and only its output is held open by another: that tells, or not
+	}
 	return text, explainEnd(spec.Path, text, err)
 }
 

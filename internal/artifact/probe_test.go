@@ -268,3 +268,15 @@ func TestClearProbes(t *testing.T) {
 		t.Errorf("left %q, want %q", got, left)
 	}
 }
+
+// An installed program that told its version and ended well is believed, whoever
+// holds its output open: on a loaded machine that may be a fork of another thread.
+func TestProbeOfAnInstalledProgramWhoseOutputStaysOpen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "alpha")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\necho version 1.2.3\nsleep 60 &\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if v, _, err := Probe(t.Context(), ProbeSpec{Path: path, Installed: true}); err != nil || v.String() != "1.2.3" {
+		t.Fatalf("%v, %v", v, err)
+	}
+}
