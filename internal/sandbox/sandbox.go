@@ -304,10 +304,18 @@ func runTied(cmd *exec.Cmd, started func()) error {
 		}
 		started()
 		err := cmd.Wait()
-		_ = killAll(cmd.Process.Pid) // what it left in the background
+		endGroup(cmd.Process.Pid) // what it left in the background
 		done <- err
 	}()
 	return <-done
+}
+
+// endGroup kills what is left of a group and returns when it is gone, which takes a
+// moment where there are many, or after a few seconds at the most.
+func endGroup(pid int) {
+	for deadline := time.Now().Add(5 * time.Second); killAll(pid) == nil && time.Now().Before(deadline); {
+		time.Sleep(2 * time.Millisecond)
+	}
 }
 
 // killAll ends a helper, with which its process namespace ends, and its group, which
