@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -38,6 +39,7 @@ type Sandbox struct {
 
 	program string // this program, which plays the components too
 	ports   map[string]int
+	claims  []io.Closer // of the ports, while this process lives
 	manager *process.Manager
 	server  service.Service
 	URL     string // of the release server
@@ -86,11 +88,11 @@ func (b *Sandbox) build(ctx context.Context) error {
 		}
 	}
 	for _, name := range Components {
-		port, err := freePort()
+		port, claim, err := freePort()
 		if err != nil {
 			return err
 		}
-		b.ports[name] = port
+		b.ports[name], b.claims = port, append(b.claims, claim)
 		if err := b.write(filepath.Join(b.Root.ComponentsDir(), name+".yaml"), b.definition(name), 0o644); err != nil {
 			return err
 		}
@@ -130,18 +132,21 @@ func (b *Sandbox) write(path, content string, mode os.FileMode) error {
 
 // freePort finds a port for a service that is started and stopped again and again.
 // It is below those that the kernel gives to outgoing connections, one of which
-// could take it while the service is down.
-func freePort() (int, error) {
-	var last error
+// could take it while the service is down. Other sandboxes that are there at the
+// same time leave it alone while it is claimed, by an abstract name (unix(7)).
+func freePort() (port int, claim io.Closer, err error) {
 	for range 100 {
-		port := 20_000 + rand.IntN(12_000) //nolint:gosec // any free port; nobody gains by guessing it
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			return port, l.Close()
+		port = 20_000 + rand.IntN(12_000) //nolint:gosec // any free port; nobody gains by guessing it
+		if claim, err = net.Listen("unix", fmt.Sprintf("@%sport-%d", prefix, port)); err != nil {
+			continue
 		}
-		last = err
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return port, claim, l.Close()
+		}
+		err = errors.Join(err, claim.Close())
 	}
-	return 0, last
+	return 0, nil, err
 }
 
 func (b *Sandbox) definition(name string) string {
@@ -220,5 +225,9 @@ func (b *Sandbox) Remove(ctx context.Context) error {
 		_, err := b.manager.Stop(ctx, service.Service{Name: name}, 5*time.Second)
 		errs = append(errs, err)
 	}
+	for _, claim := range b.claims {
+		errs = append(errs, claim.Close())
+	}
+	b.claims = nil
 	return errors.Join(append(errs, os.RemoveAll(b.Dir))...)
 }
