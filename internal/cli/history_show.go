@@ -186,10 +186,7 @@ func caller(e audit.Entry) string {
 func commandLine(args []string) string {
 	quoted := make([]string, 0, len(args))
 	for _, a := range args {
-		if a == "" || strings.ContainsAny(a, " \t\n'\"\\$`&|;<>()*?[]#~!{}") {
-			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-		quoted = append(quoted, a)
+		quoted = append(quoted, layout.Quoted(a))
 	}
 	return strings.Join(quoted, " ")
 }

@@ -29,8 +29,9 @@ type Restarted struct {
 
 // Restart restarts components one at a time, or starts those that do not run, and
 // proves each healthy before the next. Of several instances one is restarted at a
-// time too, out of the balancer; those that do not run are started first. After all of them the integration tests are made;
-// one that fails is an error. The caller holds the lock.
+// time too, out of the balancer; those that do not run are started first. After all of
+// them the integration tests are made; one that fails is an error. The caller holds the
+// lock.
 func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error) {
 	doc := Restarted{Components: []health.Report{}}
 	comps, err := s.Components(o.Components)
