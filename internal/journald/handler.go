@@ -86,10 +86,12 @@ func New(o Options) *Handler {
 	return h
 }
 
-// Close closes the socket.
+// Close waits until journald has dealt with all records, for five seconds at most,
+// and closes the socket.
 func (h *Handler) Close() error {
 	h.out.mu.Lock()
 	defer h.out.mu.Unlock()
+	h.out.settle(farewell)
 	return h.out.close()
 }
 

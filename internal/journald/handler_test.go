@@ -120,6 +120,7 @@ func (f *fake) decode(data []byte) map[string]string {
 }
 
 func TestRecords(t *testing.T) {
+	t.Parallel()
 	f := newFake(t)
 	h := New(Options{Socket: f.path, Level: slog.LevelDebug})
 	defer h.Close()
@@ -189,6 +190,7 @@ func TestName(t *testing.T) {
 }
 
 func TestLevel(t *testing.T) {
+	t.Parallel()
 	f := newFake(t)
 	h := New(Options{Socket: f.path})
 	defer h.Close()
@@ -201,6 +203,7 @@ func TestLevel(t *testing.T) {
 
 // A record that fits no datagram goes in a sealed file.
 func TestLong(t *testing.T) {
+	t.Parallel()
 	f := newFake(t)
 	h := New(Options{Socket: f.path})
 	defer h.Close()
@@ -215,6 +218,7 @@ func TestLong(t *testing.T) {
 // What the socket refuses goes to the fallback; once it takes records again they
 // go there, also after journald was started anew.
 func TestFallback(t *testing.T) {
+	t.Parallel()
 	f := newFake(t)
 	var lines bytes.Buffer
 	h := New(Options{Socket: f.path, Fallback: slog.NewTextHandler(&lines, nil)})
@@ -245,6 +249,7 @@ func TestFallback(t *testing.T) {
 
 // A journald that takes nothing holds nobody; what it missed is counted.
 func TestStuck(t *testing.T) {
+	t.Parallel()
 	f := newFake(t)
 	var lines bytes.Buffer
 	h := New(Options{Socket: f.path, Fallback: slog.NewTextHandler(&lines, nil)})
@@ -279,6 +284,42 @@ func TestStuck(t *testing.T) {
 	got := f.next()
 	if want := fmt.Sprintf("%d log records were dropped: journald did not take them in time", lost); got["MESSAGE"] != want || got["PRIORITY"] != "4" {
 		t.Errorf("%v, want %s", got, want)
+	}
+}
+
+// The end waits until journald has dealt with the last record, which is when it has
+// taken what follows it; one that reads nothing is left after a while.
+func TestClose(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	h := New(Options{Socket: f.path})
+	slog.New(h).Info("the last")
+	closed := make(chan error)
+	go func() { closed <- h.Close() }()
+	if got := f.next()["MESSAGE"]; got != "the last" {
+		t.Error(got)
+	}
+	select {
+	case <-closed:
+		t.Fatal("closed before the record was dealt with")
+	case <-time.After(50 * time.Millisecond):
+	}
+	began := time.Now()
+	if n, err := f.conn.Read(make([]byte, 1)); n != 0 || err != nil {
+		t.Fatalf("%d bytes, %v: want none", n, err)
+	}
+	if err := <-closed; err != nil || time.Since(began) > farewell {
+		t.Errorf("%v after %s", err, time.Since(began))
+	}
+
+	h = New(Options{Socket: f.path})
+	slog.New(h).Info("nobody reads it")
+	began = time.Now()
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took < farewell || took > 10*farewell {
+		t.Errorf("closed after %s", took)
 	}
 }
 

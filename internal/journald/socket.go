@@ -18,6 +18,10 @@ const (
 	impatience = time.Millisecond
 )
 
+// farewell is how long the end of the program waits for journald to have taken
+// its last records.
+const farewell = 5 * time.Second
+
 // send sends one record. An error says that the socket refuses it; one that
 // merely is not taken in time is counted and dropped.
 func (s *sender) send(data []byte) error {
@@ -99,6 +103,38 @@ func (s *sender) writeFile(data []byte) error {
 		return !errors.Is(sent, unix.EAGAIN)
 	})
 	return errors.Join(err, os.NewSyscallError("sendmsg", sent))
+}
+
+// settle waits until journald has dealt with all that was sent. It tells a record's
+// unit by looking at the process that sent it, so a process that ends too soon has
+// records that `journalctl -u` does not find (systemd issue 2913). The kernel tells
+// what the other side has not read yet; the datagram without content, which
+// journald drops, tells that it is done with the one before. A journald that does
+// not keep up is not waited for.
+func (s *sender) settle(wait time.Duration) {
+	if s.conn == nil || s.lost > 0 {
+		return
+	}
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	end := time.Now().Add(wait)
+	if s.conn.SetWriteDeadline(end) != nil {
+		return
+	}
+	if _, err := s.conn.Write(nil); err != nil {
+		return
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for time.Now().Before(end) {
+		unread := 0
+		if raw.Control(func(fd uintptr) { unread, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }) != nil || err != nil || unread == 0 {
+			return
+		}
+		<-tick.C
+	}
 }
 
 func (s *sender) close() error {

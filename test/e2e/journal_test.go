@@ -97,8 +97,17 @@ func TestJournalFields(t *testing.T) {
 		}
 	}
 
-	// The error that ends a command has its priority, its exit code and what to type.
-	if code := h.service("wrong", "apply", "--yes", "--component=nod_exporter"); code != 2 {
+	// The error that ends a command has its priority, its exit code and what to type;
+	// and its unit, though journald reads it only when the command has said its last.
+	h.MustRun(h.ctx, "systemctl", "kill", "-s", "STOP", "systemd-journald.service")
+	wrong := make(chan int, 1)
+	go func() {
+		defer close(wrong)
+		wrong <- h.service("wrong", "apply", "--yes", "--component=nod_exporter")
+	}()
+	time.Sleep(500 * time.Millisecond) // about how long it takes when nobody waits
+	h.MustRun(h.ctx, "systemctl", "kill", "-s", "CONT", "systemd-journald.service")
+	if code := <-wrong; code != 2 {
 		t.Errorf("exit code %d", code)
 	}
 	if got := h.journal("-u", "wrong", "-p", "err", "OBSUP_EXIT_CODE=2"); len(got) != 1 || got[0].get("OBSUP_HINT") == "" || !strings.Contains(got[0].get("MESSAGE"), `did you mean "node_exporter"?`) {
