@@ -4,6 +4,7 @@ package browsertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
@@ -213,14 +215,21 @@ func (tb *Tab) Shoot(name string) {
 }
 
 // Text is what is written in the first element that a selector finds, in single
-// spaces; it needs no script.
+// spaces; it needs no script. A page that comes anew by itself, after the element was
+// found and before it is read, is looked at again.
 func (tb *Tab) Text(selector string) string {
 	tb.t.Helper()
-	text, err := chromedp.Run(tb.ctx, chromedp.TextContent(chromedp.CSS(selector)))
-	if err != nil {
-		tb.t.Fatal(err)
+	deadline := time.Now().Add(limit)
+	for {
+		text, err := chromedp.Run(tb.ctx, chromedp.TextContent(chromedp.CSS(selector)))
+		var gone *cdproto.Error
+		switch {
+		case err == nil:
+			return strings.Join(strings.Fields(text), " ")
+		case !errors.As(err, &gone) || time.Now().After(deadline):
+			tb.t.Fatalf("the text of %s: %v", selector, err)
+		}
 	}
-	return strings.Join(strings.Fields(text), " ")
 }
 
 // Press presses keys, of package kb.

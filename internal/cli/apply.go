@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/stack"
@@ -314,7 +315,7 @@ func writeResult(w io.Writer, res run.Result) error {
 	rows := make([][]string, 0, len(res.Components))
 	for _, o := range res.Components {
 		rows = append(rows, []string{
-			setName(o.Name, o.Instance), o.From.String(), o.To.String(), string(o.Status),
+			component.SetName(o.Name, o.Instance), o.From.String(), o.To.String(), string(o.Status),
 			downCell(string(o.Status), o.Healthy, fmt.Sprintf("%.1fs", o.Downtime)), fmt.Sprintf("%.1fs", o.Duration),
 		})
 	}
@@ -325,7 +326,7 @@ func writeResult(w io.Writer, res run.Result) error {
 	}
 	for _, o := range res.Components {
 		if o.Error != "" {
-			name := setName(o.Name, o.Instance) + ": " // a refusal names its component itself
+			name := component.SetName(o.Name, o.Instance) + ": " // a refusal names its component itself
 			fmt.Fprintf(w, "\n%s%s\n", name, strings.TrimPrefix(o.Error, name))
 		}
 		if o.Evidence != "" {

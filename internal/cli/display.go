@@ -14,6 +14,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 )
@@ -141,7 +142,7 @@ func (d *display) event(ev run.Event) {
 	if ev.Step == run.StepEnd || !ev.Done && ev.Step != run.StepUndo && ev.Step != run.StepHealth && !far {
 		return
 	}
-	name := setName(ev.Component, ev.Instance)
+	name := component.SetName(ev.Component, ev.Instance)
 	if name == "" {
 		name = "-"
 	}
@@ -165,14 +166,6 @@ func stepLabel(st run.Step) string {
 		return "rollback"
 	}
 	return string(st)
-}
-
-// setName names a component, or one instance of it.
-func setName(component, instance string) string {
-	if instance == "" {
-		return component
-	}
-	return component + "@" + instance
 }
 
 // print writes a document as JSON, or calls text.

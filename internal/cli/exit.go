@@ -170,6 +170,7 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		result   *resultError
 		missing  *backup.NotFoundError
 		damaged  *journal.DamagedError
+		newer    *run.NewerError
 		window   *stack.WindowError
 		away     *vulnerability.UnreachableError
 		lying    *vulnerability.LyingError
@@ -199,6 +200,8 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		return exitRollback, fmt.Sprintf("observability-upgrade status; mend %s, then: %s", rollback.Component, again)
 	case errors.As(err, &damaged):
 		return exitError, "observability-upgrade recover --discard-damaged keeps the file aside; check every component with observability-upgrade verify first"
+	case errors.As(err, &newer):
+		return exitError, "install that version of observability-upgrade again, then: observability-upgrade recover"
 	case errors.As(err, &result):
 		return resultCode(ctx, result)
 	case errors.As(err, &refused):

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/catalogue"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
@@ -261,7 +262,7 @@ func (g *global) completeRuns(_ *cobra.Command, args []string, _ string) ([]stri
 				about += ", " + r.Result.Status
 			}
 			for i, c := range r.Header.Components {
-				about += map[bool]string{true: ": ", false: ", "}[i == 0] + setName(c.Name, c.Instance)
+				about += map[bool]string{true: ": ", false: ", "}[i == 0] + component.SetName(c.Name, c.Instance)
 			}
 		}
 		out = append(out, id+about)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/audit"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
@@ -234,7 +235,7 @@ func (p *runPage) components(d *runlog.Details) {
 		if d.EndedAt == nil && d.Kept != runlog.KeptRow || c.Status == string(run.NotAttempted) {
 			down, took = "-", "-"
 		}
-		row := []string{plan.Plain(setName(c.Name, c.Instance)), orDash(plan.Plain(c.From)), orDash(plan.Plain(c.To)), plan.Plain(c.Status), down, took}
+		row := []string{plan.Plain(component.SetName(c.Name, c.Instance)), orDash(plan.Plain(c.From)), orDash(plan.Plain(c.To)), plan.Plain(c.Status), down, took}
 		if d.Operation == run.Restart {
 			row = slices.Delete(row, 2, 3)
 			row[2] = map[string]string{string(run.Upgraded): "restarted"}[c.Status]
@@ -251,7 +252,7 @@ func (p *runPage) components(d *runlog.Details) {
 	p.line("")
 	p.must(table(p, header, rows))
 	for _, c := range d.Components {
-		name := setName(c.Name, c.Instance)
+		name := component.SetName(c.Name, c.Instance)
 		if c.Error != "" {
 			p.line("")
 			p.WriteString(p.Paragraph("", "  ", plan.Default, name+": "+c.Error))
@@ -274,7 +275,7 @@ func (p *runPage) paragraphs(title string, texts []string) {
 }
 
 func (p *runPage) evidence(d *runlog.Details, e runlog.Evidence) {
-	title := "Evidence of " + plan.Plain(e.Component)
+	title := "Evidence of " + plan.Plain(component.SetName(e.Component, e.Instance))
 	if e.TakenAt != nil {
 		title += ", taken at +" + clock(e.TakenAt.Sub(d.StartedAt).Seconds())
 	}
@@ -341,7 +342,7 @@ func (p *runPage) steps(d *runlog.Details) {
 			p.line("  %9s  recovery of the interrupted run", "+"+clock(d.Recoveries[told].Sub(d.StartedAt).Seconds()))
 			told, of = told+1, "-"
 		}
-		if name := setName(s.Component, s.Instance); name != of {
+		if name := component.SetName(s.Component, s.Instance); name != of {
 			if of = name; name != "" {
 				p.line("  %s", plan.Plain(name))
 			}

@@ -36,6 +36,15 @@ type Instances struct {
 	Exec      []string   `json:"exec,omitempty"`     // of the instances that are not on this host; {instance} and {address} expand
 }
 
+// SetName names what is changed as people type it: a component, or one instance of
+// it, component@instance.
+func SetName(component, instance string) string {
+	if instance == "" {
+		return component
+	}
+	return component + "@" + instance
+}
+
 // IsZero reports whether no instances are declared.
 func (i Instances) IsZero() bool { return len(i.List) == 0 && i.Type == "" }
 

@@ -61,12 +61,7 @@ type Installed struct {
 }
 
 // Set names the component, or the one instance of it.
-func (in *Installed) Set() string {
-	if in.Instance != "" {
-		return in.Component.Name + "@" + in.Instance
-	}
-	return in.Component.Name
-}
+func (in *Installed) Set() string { return component.SetName(in.Component.Name, in.Instance) }
 
 // Remote reports whether it is an instance on another host.
 func (in *Installed) Remote() bool { return len(in.Exec) > 0 }

@@ -100,12 +100,7 @@ type Health struct {
 }
 
 // Set names what is changed: the component, or one instance of it.
-func (c *Change) Set() string {
-	if c.Instance != "" {
-		return c.Component + "@" + c.Instance
-	}
-	return c.Component
-}
+func (c *Change) Set() string { return component.SetName(c.Component, c.Instance) }
 
 // key names one change of a run: a component may be changed more than once.
 func (c *Change) key() string { return c.Set() + " " + c.From.String() + " " + c.To.String() }

@@ -43,38 +43,6 @@ type Recorder interface {
 	Finish(ctx context.Context, run Header, res Result) error
 }
 
-// Header identifies a run in its journal.
-type Header struct {
-	ID           string    `json:"id"`
-	Operation    Operation `json:"operation"`
-	Trigger      string    `json:"triggered_by"`
-	StartedAt    time.Time `json:"started_at"`
-	PID          int       `json:"pid"`
-	BackupPath   string    `json:"backup_path"`
-	StagingDirs  []string  `json:"staging_dirs,omitempty"`
-	Components   []Planned `json:"components"`
-	ProgramBuild string    `json:"program,omitempty"`
-	Manager      string    `json:"service_manager,omitempty"` // systemd | process
-	// Instances are the changes of instances: one that the run had not come to may
-	// start at boot from files that it shares with one that was being changed.
-	Instances []Change `json:"instances,omitempty"`
-}
-
-// public is the header as onlookers are told it: what recovery needs besides is
-// theirs to read nowhere.
-func (h Header) public() *Header {
-	h.Instances = nil
-	return &h
-}
-
-// Planned is a component as the run meant to change it.
-type Planned struct {
-	Name     string `json:"name"`
-	Instance string `json:"instance,omitempty"`
-	From     string `json:"from"`
-	To       string `json:"to"`
-}
-
 // Engine executes runs. Its fields are set once; one run at a time, under the
 // caller's lock.
 type Engine struct {
@@ -142,7 +110,7 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 		r.behind, started = at.Sub(started), at
 	}
 	r.head = Header{
-		ID: stamp, Operation: req.Operation, Trigger: req.Trigger, StartedAt: started, PID: os.Getpid(),
+		Format: journalFormat, ID: stamp, Operation: req.Operation, Trigger: req.Trigger, StartedAt: started, PID: os.Getpid(),
 		BackupPath: filepath.Join(e.Root.Backups(), stamp), StagingDirs: req.StagingDirs, ProgramBuild: e.Build, Manager: e.Manager,
 	}
 	for _, ch := range req.Changes {
@@ -524,14 +492,17 @@ func (r *running) stopSwapStart(ctx context.Context, ch Change) (time.Time, erro
 		if len(ch.Swaps) > 0 {
 			err = r.intend(ctx, ch, StepSwap)
 		}
-		if !ch.TakeBack { // whose undo must know whether the new version ever ran
-			err = errors.Join(err, r.intend(ctx, ch, StepStart))
+		if err == nil && !ch.TakeBack { // whose undo must know whether the new version ever ran
+			err = r.intend(ctx, ch, StepStart)
 		}
 		ahead <- err
 	}()
 	down := r.Now()
 	err := r.act(ch, StepStop, func() (string, error) { return r.stop(ctx, ch) })
-	if err := errors.Join(err, <-ahead); err != nil {
+	if ready := <-ahead; err == nil || !errors.Is(ready, ctx.Err()) { // a signal ends both, and is told once
+		err = errors.Join(err, ready)
+	}
+	if err != nil {
 		return down, err
 	}
 	if err := r.copyData(ctx, ch, true); err != nil {

@@ -408,6 +408,35 @@ func TestUndoThatCannotRestore(t *testing.T) {
 	whole(t, w, "after the cause is gone", map[string][]string{"prom": {"1.0.0"}})
 }
 
+// A signal while a service stops is told once, though it ends what is written
+// meanwhile as well.
+func TestCutOffToldOnce(t *testing.T) {
+	w := runtest.New(t)
+	w.Install("prom", "1.0.0")
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		req := w.Upgrade(map[string]string{"prom": "prom 2.0.0"}, "prom")
+		first := true
+		w.Refuse = func(op, _ string) error {
+			if op != "stop" || !first {
+				return nil // the undo
+			}
+			first = false
+			return ctx.Err()
+		}
+		res, err := w.Engine(func(op, _ string) error {
+			if op == "service.stop" {
+				cancel()
+			}
+			return nil
+		}).Execute(ctx, req)
+		if res.Status != StatusInterrupted || err == nil || strings.Contains(err.Error(), "\n") {
+			t.Fatalf("%s: %v", res.Status, err)
+		}
+	}
+	whole(t, w, "cut off", map[string][]string{"prom": {"1.0.0"}})
+}
+
 // A run is called what its plan was called when it was shown, unless that is taken
 // or too old by now; then the plan is told, before it is stored.
 func TestNameOfARun(t *testing.T) {

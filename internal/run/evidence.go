@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"encoding/json"
+	"net/url"
 	"path/filepath"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 // afterwards it is gone.
 type Evidence struct {
 	Component string            `json:"component"`
+	Instance  string            `json:"instance,omitempty"`
 	From      string            `json:"from"`
 	To        string            `json:"to"`
 	TakenAt   time.Time         `json:"taken_at"`
@@ -33,7 +35,7 @@ func (r *running) saveEvidence(ctx context.Context, ch Change, reason string) st
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	ev := Evidence{
-		Component: ch.Component, From: ch.From.String(), To: ch.To.String(), TakenAt: r.Now().UTC(), Reason: reason,
+		Component: ch.Component, Instance: ch.Instance, From: ch.From.String(), To: ch.To.String(), TakenAt: r.Now().UTC(), Reason: reason,
 		Digests: map[string]string{},
 	}
 	miss := func(what string, err error) {
@@ -60,21 +62,22 @@ func (r *running) saveEvidence(ctx context.Context, ch Change, reason string) st
 	}
 	data, err := json.MarshalIndent(ev, "", "  ")
 	if err != nil {
-		r.warn("%s: evidence: %v", ch.Component, err)
+		r.warn("%s: evidence: %v", ch.Set(), err)
 		return ""
 	}
-	path := filepath.Join(r.Root.RunsDir(), r.head.ID, "evidence", ch.Component+".json")
+	// What a directory calls an instance may have a slash in it.
+	path := filepath.Join(r.Root.RunsDir(), r.head.ID, "evidence", url.PathEscape(ch.Set())+".json")
 	// Who may not read the evidence may read the rest of the run's record.
 	err = r.Host.MkdirAll(filepath.Dir(filepath.Dir(path)), 0o755)
 	if err == nil {
 		err = r.Host.MkdirAll(filepath.Dir(path), 0o750)
 	}
 	if err != nil {
-		r.warn("%s: evidence: %v", ch.Component, err)
+		r.warn("%s: evidence: %v", ch.Set(), err)
 		return ""
 	}
 	if err := r.Host.WriteFile(path, append(data, '\n'), 0o640); err != nil {
-		r.warn("%s: evidence: %v", ch.Component, err)
+		r.warn("%s: evidence: %v", ch.Set(), err)
 		return ""
 	}
 	return path

@@ -45,7 +45,7 @@ func FindInterrupted(dir string) (*Interrupted, error) {
 		switch in.Step {
 		case StepBegin:
 			var h Header
-			if err := rec.Decode(&h); err != nil {
+			if err := h.read(rec, paths[0]); err != nil {
 				return nil, err
 			}
 			in.Operation, in.StartedAt, in.Components, in.PID, in.Manager = h.Operation, h.StartedAt, h.Components, h.PID, h.Manager
@@ -187,7 +187,7 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 	var n note
 	switch st := Step(rec.Kind); st {
 	case StepBegin:
-		return order, ended, rec.Decode(&r.head)
+		return order, ended, r.head.read(rec, r.journal.Path())
 	case stepChange:
 		p := &progress{}
 		if err := rec.Decode(&p.change); err != nil {

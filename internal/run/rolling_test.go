@@ -2,9 +2,11 @@ package run_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -48,6 +50,11 @@ func TestRollingSecondFails(t *testing.T) {
 			t.Fatalf("%s: %+v, %v", word, res, err)
 		}
 		clean(t, w, word)
+		var ev Evidence
+		data, err := os.ReadFile(res.Components[1].Evidence)
+		if err != nil || json.Unmarshal(data, &ev) != nil || ev.Component != "prom" || ev.Instance != "b" || filepath.Base(res.Components[1].Evidence) != "prom@b.json" {
+			t.Errorf("%s: evidence %s: %+v, %v", word, res.Components[1].Evidence, ev, err)
+		}
 		f, err := state.Load(w.Root.State())
 		if err != nil {
 			t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +26,7 @@ const LastLogLines = 10
 // back; the file has the rest.
 type Evidence struct {
 	Component string            `json:"component"`
+	Instance  string            `json:"instance,omitempty"` // of several
 	Path      string            `json:"path"`
 	State     string            `json:"state"`             // kept | removed | unreadable
 	Problem   string            `json:"problem,omitempty"` // why it is unreadable
@@ -101,6 +103,9 @@ func readEvidence(path string) Evidence {
 		}
 	}
 	e := Evidence{Path: path, State: "unreadable", Component: strings.TrimSuffix(filepath.Base(path), ".json")}
+	if set, err := url.PathUnescape(e.Component); err == nil {
+		e.Component, e.Instance, _ = strings.Cut(set, "@")
+	}
 	e.Failing, e.Logs, e.Missing = []component.Check{}, []LogLine{}, []string{}
 	if errors.Is(err, fs.ErrNotExist) {
 		e.State = "removed"
@@ -117,7 +122,7 @@ func digest(data []byte) (Evidence, error) {
 		return Evidence{}, fmt.Errorf("it is no evidence: %w", err)
 	}
 	e := Evidence{
-		Component: ev.Component, TakenAt: known(ev.TakenAt), Reason: ev.Reason, Answer: ev.Readiness,
+		Component: ev.Component, Instance: ev.Instance, TakenAt: known(ev.TakenAt), Reason: ev.Reason, Answer: ev.Readiness,
 		Failing: []component.Check{}, Logs: []LogLine{}, Missing: append([]string{}, ev.Missing...),
 	}
 	if s := ev.Status; s.Exists {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 )
 
@@ -25,16 +26,11 @@ type hook struct {
 func (h hook) environment() []string {
 	var list []string
 	for _, o := range h.components {
-		list = append(list, fmt.Sprintf("%s:%s:%s", setName(o), o.From, o.To))
+		list = append(list, fmt.Sprintf("%s:%s:%s", component.SetName(o.Name, o.Instance), o.From, o.To))
 	}
 	return append(os.Environ(),
 		"OBSERVABILITY_UPGRADE_HOOK="+h.moment, "OBSERVABILITY_UPGRADE_RUN="+h.run, "OBSERVABILITY_UPGRADE_TRIGGERED_BY="+h.trigger,
 		"OBSERVABILITY_UPGRADE_STATUS="+h.status, "OBSERVABILITY_UPGRADE_COMPONENTS="+strings.Join(list, " "))
-}
-
-func setName(o run.Outcome) string {
-	ch := run.Change{Component: o.Name, Instance: o.Instance}
-	return ch.Set()
 }
 
 // hooksBefore runs the commands before a run; the first that fails refuses it.

@@ -274,7 +274,7 @@ func (s *Stack) overviewBroken(o *overview.Overview) error {
 			continue
 		}
 		for _, out := range r.Result.Components {
-			set := out.Name + "@" + out.Instance
+			set := component.SetName(out.Name, out.Instance)
 			changed := out.Status == run.Upgraded || out.Status == run.RolledBack || out.Status == run.RollbackFailed || out.Healthy
 			if !changed || known[set] {
 				continue

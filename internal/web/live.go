@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/runlog"
 )
@@ -136,7 +137,7 @@ func runMark(d *runlog.Details) mark {
 }
 
 func newPlannedView(d *runlog.Details, c runlog.Component) plannedView {
-	p := plannedView{Set: setName(c.Name, c.Instance), From: c.From, To: c.To, State: statusMark(c.Status), Error: c.Error}
+	p := plannedView{Set: component.SetName(c.Name, c.Instance), From: c.From, To: c.To, State: statusMark(c.Status), Error: c.Error}
 	switch {
 	case c.RolledBackAt != nil:
 		p.State = mark{"warn", "Upgraded, taken back later"}
@@ -179,7 +180,7 @@ func (c course) view(i int, now time.Time) stepView {
 	s := c.steps[i]
 	p := c.progress()
 	v := stepView{
-		Run: c.id, Index: i, Set: setName(s.Component, s.Instance), Label: string(s.Step), Began: s.Began.UTC().Format("2006-01-02T15:04:05.000Z07:00"),
+		Run: c.id, Index: i, Set: component.SetName(s.Component, s.Instance), Label: string(s.Step), Began: s.Began.UTC().Format("2006-01-02T15:04:05.000Z07:00"),
 		Took: seconds(s.Seconds), Detail: s.Detail, Progress: p.Text, At: p.At, Of: p.Of,
 	}
 	if s.Step == run.StepUndo {
@@ -228,7 +229,7 @@ func (c course) progress() progressView {
 		if s.Component == "" {
 			continue
 		}
-		set := setName(s.Component, s.Instance)
+		set := component.SetName(s.Component, s.Instance)
 		if s.Step == run.StepPlace || !begun[set] {
 			p.At++
 		}

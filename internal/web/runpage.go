@@ -38,13 +38,13 @@ type checkView struct {
 // in short. Its log and the answers it gave are not shown: they may hold what only
 // those who may read the file should see.
 type evidenceView struct {
-	Component string
-	Path      string
-	Problem   string // why it cannot be shown
-	Taken     stamp
-	Reason    string
-	Unit      string
-	Failed    []checkView
+	Set     string
+	Path    string
+	Problem string // why it cannot be shown
+	Taken   stamp
+	Reason  string
+	Unit    string
+	Failed  []checkView
 }
 
 func (h *Handler) run(r *http.Request) (view, error) {
@@ -120,7 +120,7 @@ func newCheckView(c component.Check) checkView {
 }
 
 func newEvidenceView(e runlog.Evidence, now time.Time) evidenceView {
-	v := evidenceView{Component: e.Component, Path: e.Path, Reason: e.Reason}
+	v := evidenceView{Set: component.SetName(e.Component, e.Instance), Path: e.Path, Reason: e.Reason}
 	switch e.State {
 	case "removed":
 		v.Problem = "It was removed."

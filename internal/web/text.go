@@ -135,14 +135,6 @@ func statusMark(status string) mark {
 	return mark{"none", status}
 }
 
-// setName names a component, or one instance of it.
-func setName(component, instance string) string {
-	if instance == "" {
-		return component
-	}
-	return component + "@" + instance
-}
-
 func plural(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one
