@@ -26,13 +26,17 @@ type proc struct {
 	parent  int
 	group   int
 	session int
+	threads int    // that are not gone yet
 	ticks   uint64 // start time, clock ticks since boot
 	cpu     uint64 // processor time used, clock ticks
 	pages   uint64 // resident memory
 }
 
-// dead tells a zombie: it holds its number and nothing else.
-func (p proc) dead() bool { return p.state == 'Z' || p.state == 'X' || p.state == 'x' }
+// dead tells a zombie: it holds its number and nothing else. One whose threads are
+// not all gone has its files and ports yet: the state is that of its first thread.
+func (p proc) dead() bool {
+	return p.state == 'Z' && p.threads <= 1 || p.state == 'X' || p.state == 'x'
+}
 
 func readStat(pid int) (proc, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -62,7 +66,7 @@ func parseStat(data []byte) (proc, error) {
 		return proc{}, fmt.Errorf("state %q, expected one letter", f[0])
 	}
 	p := proc{state: f[0][0]}
-	for j, dst := range map[int]*int{1: &p.parent, 2: &p.group, 3: &p.session} {
+	for j, dst := range map[int]*int{1: &p.parent, 2: &p.group, 3: &p.session, 17: &p.threads} {
 		n, err := strconv.Atoi(f[j])
 		if err != nil {
 			return proc{}, fmt.Errorf("field %d: %w", j+3, err)

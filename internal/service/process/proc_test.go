@@ -1,6 +1,8 @@
 package process
 
 import (
+	"bufio"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -22,8 +24,8 @@ func TestParseStat(t *testing.T) {
 		want proc
 		err  string
 	}{
-		{in: "12 (prometheus)" + rest, want: proc{state: 'S', parent: 7, group: 8, session: 9, ticks: 4242, cpu: 11, pages: 3}},
-		{in: "12 (a) b (c))" + rest + "\n", want: proc{state: 'S', parent: 7, group: 8, session: 9, ticks: 4242, cpu: 11, pages: 3}},
+		{in: "12 (prometheus)" + rest, want: proc{state: 'S', parent: 7, group: 8, session: 9, threads: 1, ticks: 4242, cpu: 11, pages: 3}},
+		{in: "12 (a) b (c))" + rest + "\n", want: proc{state: 'S', parent: 7, group: 8, session: 9, threads: 1, ticks: 4242, cpu: 11, pages: 3}},
 		{in: "", err: "no command"},
 		{in: "12 (a) S 7", err: "fields after the command"},
 		{in: "12 (a)" + strings.Replace(rest, " 9 ", " x ", 1), err: "field 6"},
@@ -87,6 +89,41 @@ func TestBelonging(t *testing.T) {
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, expected %v", c.name, got, c.want)
 		}
+	}
+}
+
+// What a process held is free once it counts as dead: its first thread is a zombie
+// before the others let go of it.
+func TestDeadHoldsNothing(t *testing.T) {
+	for range 30 {
+		cmd := exec.Command(servicetest.Program(t))
+		cmd.Env = []string{servicetest.ModeEnv(servicetest.Threads)}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		lines.Scan()
+		address := lines.Text()
+		lines.Scan()
+		p, err := readStat(cmd.Process.Pid)
+		if err != nil || lines.Text() != "ready threads" {
+			t.Fatalf("%q, %v", lines.Text(), err)
+		}
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		for alive(p.pid, p.ticks) { // at every instant, so without a pause
+		}
+		l, err := net.Listen("tcp", address)
+		_ = cmd.Wait() // it is dead, that is all that is asked
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
 	}
 }
 

@@ -2,9 +2,11 @@ package servicetest
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,6 +33,9 @@ const (
 	// Crash ends with status 4 after 300 ms, which is late enough to count as
 	// started.
 	Crash Mode = "crash"
+	// Threads listens on an address that it prints first, has many threads, and ends
+	// on SIGTERM.
+	Threads Mode = "threads"
 )
 
 // Main runs the tests, or the service when the binary was started as one. Call
@@ -62,6 +67,21 @@ func serve(mode Mode) int {
 			}
 		}
 	case Serve, Stubborn:
+	case Threads:
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		go func() { _, _ = l.Accept() }() // its end closes it, nothing before
+		fmt.Println(l.Addr())
+		for range 40 {
+			go func() {
+				runtime.LockOSThread()
+				for range time.Tick(time.Millisecond) { // so that the end finds it anywhere
+				}
+			}()
+		}
 	default:
 		fmt.Printf("unknown mode %q\n", mode)
 		return 2
