@@ -82,6 +82,7 @@ type global struct {
 // Main runs the program and returns its exit code.
 func Main(args []string, o IO) int {
 	keepMemory()
+	collectLate()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer stop()
 	// Caught and never looked at, so that writing to a reader that has gone is an
