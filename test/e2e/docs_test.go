@@ -40,8 +40,8 @@ var elsewhere = map[string]map[string]string{
 // others are documents that other tests follow, or that are not instructions.
 var others = map[string]string{
 	"docs/campaign.md":      "for the machine that builds; `make unit` runs a slice of the campaign",
-	"docs/install.md":       "TestPackages (packages_test.go) follows it on fresh hosts",
-	"docs/releasing.md":     "TestPackages (packages_test.go) follows it",
+	"docs/install.md":       "TestDebianPackage (apt_test.go) follows it on fresh hosts",
+	"docs/releasing.md":     "TestDebianPackage (apt_test.go) follows it",
 	"docs/specification.md": "how the program was asked for; reference.md says what it does",
 }
 

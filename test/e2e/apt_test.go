@@ -174,6 +174,9 @@ func (h *host) slow(unit, component, version string, args ...string) {
 	})
 }
 
+// The longest test of all. Tests start in the order of their files: started last, it
+// would run alone.
+
 // The life of the Debian package: installed, upgraded while a run is at work and
 // after one was cut off, removed, and purged.
 func TestDebianPackage(t *testing.T) {
