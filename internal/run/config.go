@@ -38,6 +38,9 @@ func (r *running) restoreConfig(ch Change) (units bool, err error) {
 	for _, s := range ch.Swaps {
 		swapped[s.Path] = true
 	}
+	for path, by := range r.brought {
+		swapped[path] = swapped[path] || by != ch.Component
+	}
 	c, _ := p.Component(ch.Component)
 	for _, it := range c.Items {
 		if it.Kind == backup.Binary {
@@ -59,6 +62,14 @@ func (r *running) restoreConfig(ch Change) (units bool, err error) {
 		units = units || it.Kind == backup.Unit && (changed || r.recovering)
 	}
 	return units, nil
+}
+
+// hasBrought notes what a committed change brought: another component, undone later in the
+// run, may have the same directory among its configuration.
+func (r *running) hasBrought(ch Change) {
+	for _, s := range ch.Swaps {
+		r.brought[s.Path] = ch.Component
+	}
 }
 
 // storedFile is a file, link or directory of a backup point, and where it belongs.

@@ -6,10 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/backup"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	. "github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/run/runtest"
@@ -298,5 +300,68 @@ func TestDamagedConfigIsNotPutBack(t *testing.T) {
 				t.Errorf("warnings %q, want %q", text, want)
 			}
 		})
+	}
+}
+
+// A rollback that is undone leaves alone what another component went back to in the
+// same run, though it lies in a directory of this one's.
+func TestConfigOfAnotherIsLeft(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		w := runtest.New(t)
+		w.Install("prom", "1.0.0")
+		w.Install("am", "0.1.0")
+		if _, err := w.Engine(nil).Execute(t.Context(), w.Steps("am 0.2.0", "prom 2.0.0")); err != nil {
+			t.Fatal(err)
+		}
+		path, stored := w.Root.Path("etc/prom/am.yml"), w.Root.Path("etc/stored/am.yml")
+		w.Write(path, "of am 0.2.0", 0o644)
+		w.Write(stored, "of am 0.1.0", 0o644)
+		was, err := hostfs.Digest(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := hostfs.Digest(stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := w.Back()
+		if req.Changes[0].Component != "am" {
+			slices.Reverse(req.Changes)
+		}
+		req.Changes[0].Swaps = append(req.Changes[0].Swaps, Swap{
+			Kind: backup.Config, Name: "am", Path: path, Source: stored, Beside: hostfs.Beside(path, "new"), Old: was, New: want,
+		})
+		failed, dead := false, false
+		w.Refuse = func(op, unit string) error {
+			if op != "start" || unit != "prom.service" || failed {
+				return nil
+			}
+			failed = true
+			if killed {
+				dead = true
+				return hostfs.ErrCrashed
+			}
+			return errors.New("it does not start")
+		}
+		e := w.Engine(func(string, string) error {
+			if dead {
+				return hostfs.ErrCrashed
+			}
+			return nil
+		})
+		if _, err := e.Execute(t.Context(), req); err == nil || !failed {
+			t.Fatalf("killed %v: %v", killed, err)
+		}
+		if killed {
+			if _, err := w.Engine(nil).Recover(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if w.Running("am") != "0.1.0" || w.Running("prom") != "2.0.0" {
+			t.Errorf("killed %v: am runs %q, prom %q", killed, w.Running("am"), w.Running("prom"))
+		}
+		if data, err := os.ReadFile(path); err != nil || string(data) != "of am 0.1.0" {
+			t.Errorf("killed %v: the configuration of am is %q, %v", killed, data, err)
+		}
 	}
 }

@@ -175,6 +175,8 @@ type running struct {
 
 	recovering bool // the run was cut off, and is brought to its end
 
+	// brought are the files that a change brought which is committed, and its component.
+	brought map[string]string
 	// unmended are changes whose configuration could not be looked at in the backup point.
 	unmended map[string]bool
 
@@ -188,7 +190,7 @@ func (e *Engine) newRunning() *running {
 		Engine: e,
 		prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, drained: map[string]bool{}, leftIn: map[string]bool{},
 		dirty: map[string]bool{}, crashed: map[string]int{}, already: map[string]bool{}, unrecorded: map[string]bool{}, down: map[string][]string{}, continued: map[string]bool{},
-		unmended: map[string]bool{},
+		unmended: map[string]bool{}, brought: map[string]string{},
 	}
 }
 
@@ -431,6 +433,7 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 		r.unsure = true
 		return err
 	}
+	r.hasBrought(ch)
 	return r.close(context.WithoutCancel(ctx), ch, out)
 }
 

@@ -129,6 +129,11 @@ func (e *Engine) recoverOne(ctx context.Context, path string) (*Result, error) {
 		}
 	}
 	takenBack := half(r.head.Operation, order, r.unreached(order))
+	for _, p := range order {
+		if arrived := p.committed != nil || p.recorded != nil && p.recorded.arrived(r.head.Operation); arrived && !takenBack[p] {
+			r.hasBrought(p.change)
+		}
+	}
 	settled := map[*progress]Outcome{}
 	for _, p := range byUrgency(order, takenBack) {
 		if takenBack[p] {
