@@ -15,7 +15,7 @@ func TestCollectLate(t *testing.T) {
 	percent := func() int {
 		read := []metrics.Sample{{Name: "/gc/gogc:percent"}}
 		metrics.Read(read)
-		return int(read[0].Value.Uint64()) //nolint:gosec // a percentage
+		return int(read[0].Value.Uint64())
 	}
 	t.Setenv("GOGC", "50")
 	collectLate()
