@@ -116,7 +116,7 @@ upstream:
   github: {api_url: %q}
   cache_ttl: 0s
 service_manager: process
-timeouts: {stop: 5s, start: 5s, health: 10s}
+timeouts: {stop: 5s, start: 30s, health: 10s}
 `, b.URL), 0o644)
 }
 

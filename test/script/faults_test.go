@@ -121,12 +121,12 @@ func refuse(t *testing.T, box *demo.Sandbox, api string, code int, want string, 
 func TestEveryFaultOfTheReleaseServer(t *testing.T) {
 	t.Parallel()
 	box := newSandbox(t)
-	const slow = "timeouts: {stop: 5s, start: 5s, health: 10s, download: 3s}"
+	const slow = "timeouts: {stop: 5s, start: 30s, health: 10s, download: 3s}"
 	policy, err := os.ReadFile(box.Root.Policy())
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy = bytes.Replace(policy, []byte("timeouts: {stop: 5s, start: 5s, health: 10s}"), []byte(slow), 1)
+	policy = bytes.Replace(policy, []byte("timeouts: {stop: 5s, start: 30s, health: 10s}"), []byte(slow), 1)
 	if !bytes.Contains(policy, []byte(slow)) {
 		t.Fatalf("the demo's policy has changed:\n%s", policy)
 	}
