@@ -33,7 +33,9 @@ func (m *Manager) Logs(ctx context.Context, s service.Service, since time.Time, 
 	if limit < 1 {
 		limit = service.DefaultLogLines
 	}
-	entries, err := m.journal(ctx, query{unit: s.Unit, invocation: m.status(u).InvocationID, since: since, limit: limit})
+	st := m.status(u)
+	// What a process that has just failed said last may be on its way still.
+	entries, err := m.journal(ctx, query{unit: s.Unit, invocation: st.InvocationID, since: since, limit: limit, sync: !st.Active || st.Restarts > 0})
 	if err != nil {
 		return nil, err
 	}
