@@ -90,8 +90,7 @@ func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error
 	var done []*inventory.Installed
 	for _, out := range res.Components {
 		if out.Status != run.NotAttempted {
-			key := run.Change{Component: out.Name, Instance: out.Instance}
-			done = append(done, targets[key.Set()])
+			done = append(done, targets[component.SetName(out.Name, out.Instance)])
 		}
 	}
 	reports, probeErr := s.probeAll(context.WithoutCancel(ctx), done, 0)
@@ -99,12 +98,12 @@ func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error
 	if res.Status == run.StatusInterrupted || res.Status == run.StatusCancelled || ctx.Err() != nil {
 		cut := &CutOffError{Err: err}
 		for _, out := range res.Components {
-			key := run.Change{Component: out.Name, Instance: out.Instance}
+			set := component.SetName(out.Name, out.Instance)
 			switch out.Status {
 			case run.NotAttempted:
-				cut.Left = append(cut.Left, key.Set())
+				cut.Left = append(cut.Left, set)
 			case run.Upgraded:
-				cut.Done = append(cut.Done, key.Set())
+				cut.Done = append(cut.Done, set)
 			}
 		}
 		return doc, cut

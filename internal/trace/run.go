@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	oteltrace "go.opentelemetry.io/otel/trace"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 )
 
@@ -109,18 +110,13 @@ func (t *Tracer) root(ev run.Event) oteltrace.Span {
 func planned(comps []run.Planned) []string {
 	out := make([]string, 0, len(comps))
 	for _, p := range comps {
-		name := set(p.Name, p.Instance)
+		name := component.SetName(p.Name, p.Instance)
 		if p.From != p.To {
 			name += " " + p.From + " → " + p.To
 		}
 		out = append(out, name)
 	}
 	return out
-}
-
-func set(component, instance string) string {
-	ch := run.Change{Component: component, Instance: instance}
-	return ch.Set()
 }
 
 // of finds, or begins, the change that an event is of.
@@ -137,7 +133,7 @@ func (r *runSpans) of(ev run.Event) *change {
 		slog.String("from", ev.From), slog.String("to", ev.To),
 	}
 	c := &change{run: r, attrs: attrs, steps: map[run.Step]oteltrace.Span{}, last: ev.Time}
-	c.span = r.start(r.root, "change "+set(ev.Component, ev.Instance), ev.Time, attrs)
+	c.span = r.start(r.root, "change "+component.SetName(ev.Component, ev.Instance), ev.Time, attrs)
 	r.changes[key], r.order = c, append(r.order, c)
 	return c
 }
