@@ -97,15 +97,25 @@ func (w *work) attempt(ctx context.Context, conf *config.Notifications, m *messa
 	ch, ok := conf.Channel(m.Channel)
 	switch {
 	case !ok:
-		return permanent(fmt.Errorf("there is no channel %s in %s any more", m.Channel, conf.File))
+		return gone(m, fmt.Errorf("there is no channel %s in %s any more", m.Channel, conf.File))
 	case !ch.Enabled:
-		return permanent(fmt.Errorf("channel %s is not enabled in %s any more", m.Channel, conf.File))
+		return gone(m, fmt.Errorf("channel %s is not enabled in %s any more", m.Channel, conf.File))
 	}
 	s, err := w.sender(ch)
 	if err != nil {
 		return scrub(err, conf, ch)
 	}
 	return try(ctx, s, conf, ch, m)
+}
+
+// gone makes it permanent that a message's channel is not configured, where the
+// attempt before found the same. Once is not enough: a file that is being written
+// is empty or away for a moment, which reads as one without channels.
+func gone(m *message, err error) error {
+	if m.Attempts > 0 && m.LastError == err.Error() {
+		return permanent(err)
+	}
+	return err
 }
 
 func (w *work) sender(ch config.Channel) (sender, error) {

@@ -316,6 +316,27 @@ func TestMendedConfiguration(t *testing.T) {
 	}
 }
 
+// The configuration is being written where it is read: for a moment it is empty,
+// and no channel is in it.
+func TestConfigurationBeingWritten(t *testing.T) {
+	bad, good := httpServer(t, notifytest.Answer{Status: 500}), httpServer(t)
+	w := newWorld(t, "%s", hooks("a", bad.URL))
+	w.send(UpgradeStarted)
+	d, reads := w.deliverer(), 0
+	d.Load = func() (*config.Notifications, error) {
+		switch reads++; reads {
+		case 3: // at the start, before the first attempt, before the second
+			w.configure("")
+		case 4:
+			w.configure("%s", hooks("a", good.URL))
+		}
+		return w.load()
+	}
+	if r, err := d.Run(t.Context()); err != nil || r != (Report{Sent: 1}) || reads != 4 || len(good.Requests()) != 1 {
+		t.Errorf("%+v, %v, read %d times, %d requests", r, err, reads, len(good.Requests()))
+	}
+}
+
 // A configuration that cannot be read keeps every message.
 func TestBrokenConfiguration(t *testing.T) {
 	w := newWorld(t, "%s", hooks("a", "http://127.0.0.1:1/"))

@@ -50,8 +50,14 @@ func (w *world) write(path, text string, mode fs.FileMode) {
 	}
 }
 
+// configure replaces the configuration, which nobody sees half written.
 func (w *world) configure(text string, args ...any) {
-	w.write(w.root.Notifications(), fmt.Sprintf(text, args...), 0o644)
+	w.t.Helper()
+	path := w.root.Notifications()
+	w.write(path+".new", fmt.Sprintf(text, args...), 0o644)
+	if err := os.Rename(path+".new", path); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func (w *world) load() (*config.Notifications, error) {
