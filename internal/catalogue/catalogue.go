@@ -13,8 +13,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
@@ -149,14 +152,35 @@ func (l *loader) embedded(dir string) map[string]*yamlfile.Node {
 	if err != nil {
 		l.fail(err)
 	}
-	for _, f := range files {
+	nodes, errs := parallel(files, func(f string) (*yamlfile.Node, error) {
 		data, err := embedded.ReadFile(f)
-		if err == nil {
-			out[strings.TrimSuffix(path.Base(f), ".yaml")], err = yamlfile.Parse(BuiltIn+" "+f, data)
+		if err != nil {
+			return nil, err
 		}
-		l.fail(err)
+		return yamlfile.Parse(BuiltIn+" "+f, data)
+	})
+	for i, f := range files {
+		out[strings.TrimSuffix(path.Base(f), ".yaml")] = nodes[i]
+		l.fail(errs[i])
 	}
 	return out
+}
+
+// parallel does something with each of a list, as many at a time as there are
+// processors: reading all definitions is much of what a short command takes.
+func parallel[From, To any](list []From, do func(From) (To, error)) ([]To, []error) {
+	out, errs := make([]To, len(list)), make([]error, len(list))
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(list)) {
+		workers.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(list)); i = next.Add(1) - 1 {
+				out[i], errs[i] = do(list[i])
+			}
+		})
+	}
+	workers.Wait()
+	return out, errs
 }
 
 // underFamily lays a definition over the family that it names. In a family's
@@ -188,6 +212,7 @@ func (l *loader) overrides(dir string) {
 		return
 	}
 	from := map[string]string{}
+	var names, files []string
 	for _, e := range entries {
 		file := filepath.Join(dir, e.Name())
 		name, err := definitionName(e.Name())
@@ -207,8 +232,12 @@ func (l *loader) overrides(dir string) {
 			continue
 		}
 		from[name] = file
-		n, err := yamlfile.Load(file)
-		if err != nil {
+		names, files = append(names, name), append(files, file)
+	}
+	nodes, errs := parallel(files, yamlfile.Load)
+	for i, file := range files {
+		name, n := names[i], nodes[i]
+		if err := errs[i]; err != nil {
 			l.fail(err)
 			l.unsound[name] = true
 			if n == nil {
@@ -336,16 +365,21 @@ func (l *loader) fail(err error) {
 func (l *loader) finish() (*Catalogue, error) {
 	c := &Catalogue{components: map[string]*component.Component{}, origins: l.origins, nodes: l.merged, skipped: l.skipped}
 	l.catalogue = c
-	for _, name := range slices.Sorted(maps.Keys(l.merged)) {
+	names := slices.Sorted(maps.Keys(l.merged))
+	decoded, errs := parallel(names, func(name string) (*component.Component, error) {
 		d := &component.Component{}
-		if err := l.merged[name].Decode(d); err != nil {
-			l.fail(err)
+		err := l.merged[name].Decode(d)
+		d.Name = name
+		return d, err
+	})
+	for i, name := range names {
+		c.components[name] = decoded[i]
+		if errs[i] != nil {
+			l.fail(errs[i])
 			l.broken[name] = true
 		}
-		d.Name = name
-		c.components[name] = d
 	}
-	for _, name := range slices.Sorted(maps.Keys(l.merged)) {
+	for _, name := range names {
 		if !l.broken[name] {
 			v := validator{node: l.merged[name], c: c.components[name]}
 			v.all(c.components)

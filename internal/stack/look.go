@@ -45,12 +45,14 @@ func (s *Stack) Look(ctx context.Context, o LookOptions) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Rules speak of components that were not named too, so all are looked for.
-	found, err := s.Inventory(ctx, s.Catalogue.All())
+	st, err := s.State()
 	if err != nil {
 		return nil, err
 	}
-	st, err := s.State()
+	s.upstream = s.ask(o.Refresh)
+	defer s.upstream.Begin(ctx, onRecord(comps, st))()
+	// Rules speak of components that were not named too, so all are looked for.
+	found, err := s.Inventory(ctx, s.Catalogue.All())
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +89,6 @@ func (s *Stack) Look(ctx context.Context, o LookOptions) (*View, error) {
 			ask = append(ask, in.Component)
 		}
 	}
-	s.upstream = s.ask(o.Refresh)
 	results := s.upstream.All(ctx, ask)
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -118,6 +119,18 @@ func (s *Stack) Look(ctx context.Context, o LookOptions) (*View, error) {
 		return v, &UpstreamUnknownError{Errs: v.Errors}
 	}
 	return v, nil
+}
+
+// onRecord are those of the components that the state file knows to be installed,
+// which upstream is asked for while they are looked for.
+func onRecord(comps []*component.Component, st *state.File) []*component.Component {
+	var out []*component.Component
+	for _, c := range comps {
+		if c.Swappable() && st.Components[c.Name].CurrentVersion != "" {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 func (s *Stack) planInput(found []*inventory.Installed, results map[string]upstream.Result, st *state.File, o LookOptions) plan.Input {

@@ -229,8 +229,7 @@ func (s *Stack) ask(refresh bool) *upstream.Client {
 func newTransport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.ResponseHeaderTimeout = 60 * time.Second
-	// All questions to a forge go through what few connections are open first
-	// (HTTP/2); a mirror that speaks HTTP/1.1 is asked over so many at a time.
+	// Of a mirror that speaks HTTP/1.1 so many things are asked at a time.
 	t.MaxConnsPerHost, t.MaxIdleConnsPerHost = 8, 8
 	t.MaxResponseHeaderBytes = 1 << 20 // of one answer; the default is 10 MiB
 	return t

@@ -21,8 +21,6 @@ import (
 	"time"
 	"unicode"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 )
 
@@ -67,9 +65,14 @@ type Client struct {
 	http  *http.Client
 	cache cache
 	retry time.Duration // first pause between tries
+	turns chan struct{} // has room for as many sources as are asked at a time
+
+	patience time.Duration // what the first connection to a host may take before others are made
 
 	mu      sync.Mutex
 	blocked map[string]*refusal      // by origin
+	met     map[string]chan struct{} // by origin: closed when a connection was made, or could not be
+	early   map[string]*asked        // by sourceKey: what Begin asked for
 	users   map[string]*url.Userinfo // by origin: credentials that a configured address carried
 }
 
@@ -90,8 +93,11 @@ func New(opts Options) *Client {
 	c := &Client{
 		log:     opts.Logger,
 		cache:   newCache(opts.CacheDir, opts.Logger),
-		retry:   500 * time.Millisecond,
+		retry:   500 * time.Millisecond, patience: 3 * time.Second,
+		turns:   make(chan struct{}, opts.Concurrency),
 		blocked: map[string]*refusal{},
+		met:     map[string]chan struct{}{},
+		early:   map[string]*asked{},
 		users:   map[string]*url.Userinfo{},
 	}
 	opts.GitHubURL = c.apiBase(opts.GitHubURL, DefaultGitHubURL)
@@ -153,27 +159,17 @@ func (c *Client) Releases(ctx context.Context, comp *component.Component) ([]com
 }
 
 // All asks for several components at once, by name; components published in the
-// same place share one listing. It returns when all are answered.
+// same place share one listing, and what Begin has asked for is not asked again. It
+// returns when all are answered.
 func (c *Client) All(ctx context.Context, comps []*component.Component) map[string]Result {
-	groups := map[string][]*component.Component{}
-	var order []string
-	for _, comp := range comps {
-		k := c.sourceKey(comp)
-		if groups[k] == nil {
-			order = append(order, k)
-		}
-		groups[k] = append(groups[k], comp)
-	}
 	var (
 		mu  sync.Mutex
 		out = make(map[string]Result, len(comps))
-		g   errgroup.Group
+		all sync.WaitGroup
 	)
-	g.SetLimit(c.opts.Concurrency)
-	for _, k := range order {
-		group := groups[k]
-		g.Go(func() error {
-			l, err := c.list(ctx, group[0])
+	for _, group := range c.groups(comps) {
+		all.Go(func() {
+			l, err := c.take(ctx, group[0])
 			for _, comp := range group {
 				r := Result{FromCache: l.fromCache, CheckedAt: l.checkedAt}
 				if err != nil {
@@ -185,10 +181,9 @@ func (c *Client) All(ctx context.Context, comps []*component.Component) map[stri
 				out[comp.Name] = r
 				mu.Unlock()
 			}
-			return nil // each result carries its own error
 		})
 	}
-	_ = g.Wait() // no function returns an error
+	all.Wait()
 	return out
 }
 

@@ -131,6 +131,8 @@ func (c *Client) once(ctx context.Context, r request, u *url.URL, kept entry, un
 	}
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, pinnedKey{}, r.pinned), c.opts.Timeout)
 	defer cancel()
+	ctx, met := c.meet(ctx, u)
+	defer met()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return entry{}, backoff.Permanent(fmt.Errorf("build request for %s: %w", safeURL(u), err))
