@@ -20,13 +20,23 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/releaseserver"
 )
 
-// distance is the round-trip time to the far server.
-const distance = 50 * time.Millisecond
+// distance is the round-trip time to the far server. A server that is farther away
+// tells how many round trips a command waits for, whatever else it does meanwhile: the
+// time it takes longer, by what a round trip does.
+const (
+	distance = 50 * time.Millisecond
+	farther  = 200 * time.Millisecond
+)
+
+// trips is how many round trips a command waits for.
+func trips(far, there samples) float64 {
+	return (far.time() - there.time()).Seconds() / (farther - distance).Seconds()
+}
 
 // far carries TCP connections to a server as if it were a round trip away: what
 // is sent arrives half of one later, and the first byte another whole one later,
 // which the handshake of TCP would take. There is no netem on every machine.
-func far(b testing.TB, server string) (addr string) {
+func far(b testing.TB, server string, distance time.Duration) (addr string) {
 	b.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -92,8 +102,9 @@ func late(to, from net.Conn, delay, first time.Duration) {
 }
 
 // forge is a release server over HTTP/2 and TLS, as the public ones are, a round
-// trip away, and the file that lets a client trust it.
-func forge(b *testing.B, names []string) (url, authority string) {
+// trip away, with what sends the program to one that is farther, and the file that
+// lets a client trust both.
+func forge(b *testing.B, names []string) (url, elsewhere, authority string) {
 	b.Helper()
 	server := releaseserver.New(releaseserver.Options{})
 	for _, name := range names {
@@ -109,7 +120,8 @@ func forge(b *testing.B, names []string) (url, authority string) {
 	b.Cleanup(ts.Close)
 	authority = filepath.Join(b.TempDir(), "ca.pem")
 	put(b, authority, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ts.Certificate().Raw})), 0o644)
-	return "https://" + far(b, ts.Listener.Addr().String()), authority
+	at := func(distance time.Duration) string { return "https://" + far(b, ts.Listener.Addr().String(), distance) }
+	return at(distance), "OBSERVABILITY_UPGRADE_GITHUB_API_URL=" + at(farther), authority
 }
 
 // ready gives each answer as it was the first time: what a server far away does to
@@ -191,13 +203,14 @@ func BenchmarkCheck(b *testing.B) {
 	for i := range components {
 		names = append(names, fmt.Sprintf("tool%02d", i))
 	}
-	url, authority := forge(b, names)
+	url, elsewhere, authority := forge(b, names)
 	r := newRoot(b, "upstream: {github: {api_url: \""+url+"\"}, cache_ttl: 0s}\nservice_manager: process\n")
 	install(b, r, components)
 	trust := []string{"SSL_CERT_FILE=" + authority}
 	upgrade(b, r, nil, "adopt", "--yes", "--quiet")
 	time.Sleep(time.Second) // what was just written is not remembered
-	var first, ours, again, near, curl samples
+	yonder := append([]string{elsewhere}, trust...)
+	var first, ours, again, oursFar, againFar, near, curl samples
 	for b.Loop() {
 		for range 5 {
 			forget := func(what string) {
@@ -210,7 +223,9 @@ func BenchmarkCheck(b *testing.B) {
 			forget(filepath.Join(r.Cache(), "upstream"))
 			ours = append(ours, upgrade(b, r, trust, "check"))
 			again = append(again, upgrade(b, r, trust, "check")) // all answers are still true
-			near = append(near, upgrade(b, r, nil, "version"))   // what starting the program takes
+			oursFar = append(oursFar, upgrade(b, r, yonder, "check"))
+			againFar = append(againFar, upgrade(b, r, yonder, "check"))
+			near = append(near, upgrade(b, r, nil, "version")) // what starting the program takes
 			script := "for n in " + strings.Join(names, " ") + "; do curl -sf --cacert " + authority + " " + url + "/repos/example/$n/releases?per_page=100; done"
 			curl = append(curl, timed(b, nil, "sh", "-c", script))
 		}
@@ -221,23 +236,28 @@ func BenchmarkCheck(b *testing.B) {
 	b.ReportMetric((first.time()-near.time()).Seconds()/distance.Seconds(), "check-first/round-trip")
 	b.ReportMetric((ours.time()-near.time()).Seconds()/distance.Seconds(), "check/round-trip")
 	b.ReportMetric((again.time()-near.time()).Seconds()/distance.Seconds(), "check-cached/round-trip")
+	b.ReportMetric(trips(oursFar, ours), "check/trips")
+	b.ReportMetric(trips(againFar, again), "check-cached/trips")
 	b.ReportMetric(ratio(ours, curl), "check/curl")
 }
 
 // BenchmarkNothingToDo is an `apply` that finds nothing to do, 50 ms away from
 // the releases, whose answers it has but must ask about.
 func BenchmarkNothingToDo(b *testing.B) {
-	url, authority := forge(b, []string{"tool00", "tool01", "tool02"})
+	url, elsewhere, authority := forge(b, []string{"tool00", "tool01", "tool02"})
 	r := newRoot(b, "upstream: {github: {api_url: \""+url+"\"}, cache_ttl: 0s}\nservice_manager: process\n")
 	install(b, r, 3)
 	trust := []string{"SSL_CERT_FILE=" + authority}
 	upgrade(b, r, nil, "adopt", "--yes", "--quiet")
 	time.Sleep(time.Second) // what was just written is not remembered
+	yonder := append([]string{elsewhere}, trust...)
 	upgrade(b, r, trust, "check")
-	var asks, not samples
+	upgrade(b, r, yonder, "check")
+	var asks, asksFar, not samples
 	for b.Loop() {
 		for range 9 {
 			asks = append(asks, upgrade(b, r, trust, "apply", "--yes"))
+			asksFar = append(asksFar, upgrade(b, r, yonder, "apply", "--yes"))
 		}
 		put(b, r.Policy(), "upstream: {github: {api_url: \""+url+"\"}, cache_ttl: 1h}\nservice_manager: process\n", 0o644)
 		for range 9 {
@@ -248,6 +268,7 @@ func BenchmarkNothingToDo(b *testing.B) {
 	b.ReportMetric(asks.time().Seconds()*1000, "apply-ms")
 	b.ReportMetric(not.time().Seconds()*1000, "apply-not-asking-ms")
 	b.ReportMetric((asks.time()-not.time()).Seconds()/distance.Seconds(), "asking/round-trip")
+	b.ReportMetric(trips(asksFar, asks), "asking/trips")
 }
 
 // TestFar proves the distance: a question on a new connection takes two round
@@ -263,7 +284,7 @@ func TestFar(t *testing.T) {
 			ts.Start()
 		}
 		t.Cleanup(ts.Close)
-		client, addr := ts.Client(), far(t, ts.Listener.Addr().String())
+		client, addr := ts.Client(), far(t, ts.Listener.Addr().String(), distance)
 		for i, want := range []time.Duration{2, 1} {
 			if secure && i == 0 {
 				want++

@@ -30,7 +30,7 @@ type row struct {
 	form        string  // of the figure
 }
 
-const ratioForm, msForm, mibForm = "%.2f", "%.1f ms", "%.1f MiB"
+const ratioForm, tripForm, msForm, mibForm = "%.2f", "%.1f", "%.1f ms", "%.1f MiB"
 
 // rows are all figures, in the order they are shown.
 func rows() []row {
@@ -49,12 +49,15 @@ func rows() []row {
 		{"Fetch/1GB", "ours-MiB", "Peak memory for 1 GB", 48, false, mibForm},
 		{"Fetch/1GB", "curl-sha256sum-tar-MiB", "of `curl`, `sha256sum`, `tar`, the largest", 0, false, mibForm},
 		{"Fetch/1GB", "ansible-MiB", "of Ansible", 0, false, mibForm},
-		{"Check", "check/round-trip", "`check` of 40 components 50 ms away, in round trips (TCP and TLS take two)", 3, true, ratioForm},
+		{"Check", "check/trips", "Round trips that `check` of 40 components waits for (TCP and TLS take two)", 3, true, tripForm},
+		{"Check", "check-cached/trips", "the same with all answers cached and still true", 3, true, tripForm},
+		{"Check", "check/round-trip", "its time 50 ms away, in round trips: with the work of both ends", 3, true, ratioForm},
 		{"Check", "check-first/round-trip", "the very first, which also runs 40 programs for their versions", 0, false, ratioForm},
-		{"Check", "check-cached/round-trip", "the same with all answers cached and still true", 3, true, ratioForm},
+		{"Check", "check-cached/round-trip", "the same with all answers cached", 3, true, ratioForm},
 		r("Check", "check/curl", "`check`, by `curl` one after the other", 0.1),
 		{"NothingToDo", "apply-not-asking-ms", "`apply` that finds nothing to do, without asking upstream", 100, false, msForm},
-		{"NothingToDo", "asking/round-trip", "what asking adds, in round trips (TCP and TLS take two)", 3, true, ratioForm},
+		{"NothingToDo", "asking/trips", "round trips that asking waits for", 3, true, tripForm},
+		{"NothingToDo", "asking/round-trip", "what asking adds in time, in round trips", 3, true, ratioForm},
 		r("Backup/ext4", "ours/cp", "Copy of 5 GiB of data with digests on ext4, by `cp -a`", 0),
 		r("Backup/ext4", "ours/cp-and-sha256sum", "by `cp -a` and `sha256sum`", 1),
 		r("Backup/xfs", "ours/cp", "on xfs, by `cp -a`", 0),
@@ -75,6 +78,15 @@ func rows() []row {
 
 // figures are the values by benchmark and unit.
 type figures map[[2]string]float64
+
+// of is the figure of a row. Round trips come whole: what is beyond a tenth is noise.
+func (f figures) of(r row) (float64, bool) {
+	v, ok := f[[2]string{r.bench, r.unit}]
+	if r.form == tripForm {
+		v = math.Round(v*10) / 10
+	}
+	return v, ok
+}
 
 // read takes the figures out of the output of one or more runs of go test; of what
 // was measured twice the last counts.
@@ -111,7 +123,7 @@ func table(f figures) (text string, met bool) {
 	met = true
 	b.WriteString("| what | measured | goal | |\n|---|---|---|---|\n")
 	for _, r := range rows() {
-		v, ok := f[[2]string{r.bench, r.unit}]
+		v, ok := f.of(r)
 		shown, goal, verdict := "not measured", "", ""
 		if ok {
 			shown = fmt.Sprintf(r.form, v)
@@ -148,7 +160,7 @@ func plot(f figures) string {
 	var bars strings.Builder
 	y := 30
 	for _, r := range rows() {
-		v, ok := f[[2]string{r.bench, r.unit}]
+		v, ok := f.of(r)
 		if !ok || !r.ratio {
 			continue
 		}
@@ -158,7 +170,7 @@ func plot(f figures) string {
 		}
 		fmt.Fprintf(&bars, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text>\n", labels-8, y+16, escape(r.what))
 		fmt.Fprintf(&bars, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/>\n", labels, y+4, max(at(v)-labels, 1), rowHeight-10, fill)
-		fmt.Fprintf(&bars, "<text x=\"%.1f\" y=\"%d\">%.2f</text>\n", at(v)+5, y+16, v)
+		fmt.Fprintf(&bars, "<text x=\"%.1f\" y=\"%d\">"+r.form+"</text>\n", at(v)+5, y+16, v)
 		if r.goal > 0 {
 			fmt.Fprintf(&bars, "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\" stroke=\"#222\" stroke-width=\"2\"/>\n", at(r.goal), at(r.goal), y+1, y+rowHeight-3)
 		}

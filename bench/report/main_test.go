@@ -11,6 +11,7 @@ const output = `goos: linux
 goarch: amd64
 pkg: example
 BenchmarkFetch/1GB 	       1	45451286911 ns/op	        26.75 ours-MiB	      1.3 ours/slower-of-hash-and-unpack
+BenchmarkCheck 	       1	45451286911 ns/op	         3.049 check/trips	         3.051 check-cached/trips
 BenchmarkMillion/list         	     100	   1500000 ns/op
 PASS
 `
@@ -37,7 +38,8 @@ func TestReport(t *testing.T) {
 	}
 	for _, want := range []string{
 		"before\n", "after\n", "| Peak memory for 1 GB | 26.8 MiB | ≤ 48 MiB | met |", "| 1.30 | ≤ 1.10 | **missed** |",
-		"| 0.0015 s |", "| 100 MB, by eget | not measured | ≤ 1.00 |  |",
+		"| 0.0015 s |", "| 3.0 | ≤ 3.0 | met |", "| 3.1 | ≤ 3.0 | **missed** |",
+		"| 100 MB, by eget | not measured | ≤ 1.00 |  |",
 	} {
 		if !strings.Contains(string(got), want) {
 			t.Errorf("no %q in\n%s", want, got)
@@ -47,7 +49,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("the old table is there:\n%s", got)
 	}
 	svg, err := os.ReadFile(picture)
-	if err != nil || strings.Count(string(svg), `height="16"`) != 1 || !strings.Contains(string(svg), "#c0504d") {
+	if err != nil || strings.Count(string(svg), `height="16"`) != 3 || strings.Count(string(svg), "#c0504d") != 2 || !strings.Contains(string(svg), ">3.0<") {
 		t.Errorf("%s (%v)", svg, err)
 	}
 	if _, err := run(strings.NewReader("PASS\n"), doc, picture); err == nil {

@@ -69,6 +69,8 @@ type Client struct {
 
 	patience time.Duration // what the first connection to a host may take before others are made
 
+	reading sync.Mutex // held while a kept answer is read
+
 	mu      sync.Mutex
 	blocked map[string]*refusal      // by origin
 	met     map[string]chan struct{} // by origin: closed when a connection was made, or could not be
@@ -91,9 +93,9 @@ func New(opts Options) *Client {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Client{
-		log:     opts.Logger,
-		cache:   newCache(opts.CacheDir, opts.Logger),
-		retry:   500 * time.Millisecond, patience: 3 * time.Second,
+		log:   opts.Logger,
+		cache: newCache(opts.CacheDir, opts.Logger),
+		retry: 500 * time.Millisecond, patience: 3 * time.Second,
 		turns:   make(chan struct{}, opts.Concurrency),
 		blocked: map[string]*refusal{},
 		met:     map[string]chan struct{}{},

@@ -56,22 +56,9 @@ func (c *Client) get(ctx context.Context, r request) (answer, error) {
 	}
 	shown := safeURL(u)
 	key := cacheKey{URL: shown, Accept: r.accept, Authenticated: c.authenticates(u)}
-	kept, ok := c.cache.load(key)
-	if ok {
-		age := c.opts.Now().Sub(kept.CheckedAt)
-		fresh := !c.opts.Refresh && age >= 0 && age < c.opts.TTL
-		if fresh || kept.ETag != "" || kept.LastModified != "" {
-			if err := r.decode(kept.Body); err != nil {
-				c.log.Warn("kept upstream answer is unusable and will be replaced", "url", shown, "err", err)
-				ok, fresh = false, false
-			}
-		}
-		if fresh {
-			return kept.answer(true), nil
-		}
-	}
-	if !ok {
-		kept = entry{}
+	kept, fresh := c.kept(r, key, shown)
+	if fresh {
+		return kept.answer(true), nil
 	}
 	unknown := func(status int, retryAt time.Time, err error) error {
 		return &UnknownError{URL: shown, Status: status, RetryAt: retryAt, Err: err}
@@ -104,12 +91,35 @@ func (c *Client) get(ctx context.Context, r request) (answer, error) {
 		return answer{}, err
 	}
 	switch {
-	case !ok || !got.same(kept):
+	case kept.Body == nil || !got.same(kept):
 		c.cache.store(key, got)
 	case c.opts.TTL > 0: // else nobody asks how old it is
 		c.cache.confirm(key, got.CheckedAt)
 	}
 	return got.answer(false), nil
+}
+
+// kept is the answer that was kept, decoded where it may be used, and whether it need
+// not be asked for; the zero entry where there is none.
+//
+// One is read at a time: reading all of them takes a while, in which connections are
+// being made, and these must not wait for a processor.
+func (c *Client) kept(r request, key cacheKey, shown string) (kept entry, fresh bool) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	kept, ok := c.cache.load(key)
+	if !ok {
+		return entry{}, false
+	}
+	age := c.opts.Now().Sub(kept.CheckedAt)
+	fresh = !c.opts.Refresh && age >= 0 && age < c.opts.TTL
+	if fresh || kept.ETag != "" || kept.LastModified != "" {
+		if err := r.decode(kept.Body); err != nil {
+			c.log.Warn("kept upstream answer is unusable and will be replaced", "url", shown, "err", err)
+			return entry{}, false
+		}
+	}
+	return kept, fresh
 }
 
 // pauseError asks for another try after the wait that upstream named.
