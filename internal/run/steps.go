@@ -150,7 +150,7 @@ func (r *running) start(ctx context.Context, ch Change) error {
 	defer cancel()
 	err := r.Services.Start(ctx, ch.Service)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return errors.Join(context.Cause(ctx), err)
+		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	return err
 }
@@ -165,7 +165,7 @@ func (r *running) restart(ctx context.Context, ch Change) error {
 	defer cancel()
 	err := r.Services.Restart(ctx, ch.Service, r.Timeouts.Stop)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return errors.Join(context.Cause(ctx), err)
+		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	return err
 }

@@ -43,8 +43,16 @@ func (s *Stack) PlanAdopt(ctx context.Context, names []string) ([]Adoption, erro
 		return nil, err
 	}
 	var out []Adoption
+	seen := map[string]bool{}
 	for _, in := range found {
+		seen[in.Component.Name] = true
 		if !in.Component.Swappable() {
+			if len(names) > 0 {
+				out = append(out, Adoption{
+					Name: in.Component.Name, Version: in.Version.String(), Path: in.Path, Action: "refused",
+					Reason: "it is managed by the distribution's package manager: upgrade it there",
+				})
+			}
 			continue
 		}
 		a := s.adoption(in, st.Components[in.Component.Name])
@@ -52,6 +60,14 @@ func (s *Stack) PlanAdopt(ctx context.Context, names []string) ([]Adoption, erro
 			a.Action, a.Reason = "forget", in.Problem+"; it is taken out of the state file, its backups stay: observability-upgrade rollback --list"
 		}
 		out = append(out, a)
+	}
+	for _, name := range names {
+		if !seen[name] {
+			return nil, &UsageError{
+				Message: name + " is not installed on this host: its program is not where the definition says, nor does its unit lead to it",
+				Hint:    "observability-upgrade components show " + name,
+			}
+		}
 	}
 	return out, nil
 }
