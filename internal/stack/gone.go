@@ -28,6 +28,23 @@ func goneError(in *inventory.Installed, how string) error {
 	}
 }
 
+// unstartableError refuses to stop what runs of a component whose file cannot be
+// executed any more, whatever else is wrong with it; nil where it can.
+func unstartableError(in *inventory.Installed) error {
+	if in.Untold == nil || !in.Status.Active {
+		return nil
+	}
+	st, err := os.Stat(in.Path)
+	if !errors.Is(in.Untold, unix.ENOEXEC) && (err != nil || !st.Mode().IsRegular() || st.Mode()&0o111 != 0) {
+		return nil
+	}
+	return &RefusedError{
+		Component: in.Component.Name, Check: "binary",
+		Err:  fmt.Errorf("%w; a restart would stop what still runs of it for good; nothing was restarted", in.Untold),
+		Next: "put the file right, or go back to one that works: observability-upgrade rollback --list",
+	}
+}
+
 // untold names the file that told no version and, where its mode is why, the remedy.
 func untold(path string, args []string, err error) error {
 	st, statErr := os.Stat(path)

@@ -74,6 +74,9 @@ func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error
 			if !one.Status.Exists {
 				return doc, &UsageError{Message: fmt.Sprintf("%s has no service: %s does not exist", one.Set(), one.Service.Label()), Hint: "observability-upgrade components show " + name}
 			}
+			if err := unstartableError(one); err != nil {
+				return doc, err
+			}
 			ch := s.baseChange(one, one.Version, one.Version, false)
 			ch.Rolling, ch.Strategy = s.rolling(in, one), o.Strategy
 			if !ch.WasActive || one.Status.Idle() { // it is started
