@@ -170,7 +170,11 @@ func plot(f figures) string {
 		}
 		fmt.Fprintf(&bars, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text>\n", labels-8, y+16, escape(r.what))
 		fmt.Fprintf(&bars, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/>\n", labels, y+4, max(at(v)-labels, 1), rowHeight-10, fill)
-		fmt.Fprintf(&bars, "<text x=\"%.1f\" y=\"%d\">"+r.form+"</text>\n", at(v)+5, y+16, v)
+		end := at(v)
+		if stroke := at(r.goal); r.goal > 0 && stroke > end && stroke < end+40 {
+			end = stroke // the figure stands behind it, not below
+		}
+		fmt.Fprintf(&bars, "<text x=\"%.1f\" y=\"%d\">"+r.form+"</text>\n", end+5, y+16, v)
 		if r.goal > 0 {
 			fmt.Fprintf(&bars, "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\" stroke=\"#222\" stroke-width=\"2\"/>\n", at(r.goal), at(r.goal), y+1, y+rowHeight-3)
 		}

@@ -3,8 +3,10 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -93,14 +95,16 @@ func (r *reader) follow(d document) {
 	r.t.Logf("%s: %.1f s", d.name, time.Since(begun).Seconds())
 }
 
-// fill puts what is true on this host in the place of what stands for it.
+// fill puts what is true on this host in the place of what stands for it. What it put
+// there is left as it is: the hour of a run may be a word too.
 func (r *reader) fill(text string) string {
-	for word, value := range r.page.words {
+	var pairs []string
+	for _, word := range slices.SortedFunc(maps.Keys(r.page.words), func(a, b string) int { return len(b) - len(a) }) {
 		if strings.Contains(text, word) {
-			text = strings.ReplaceAll(text, word, value(r))
+			pairs = append(pairs, word, r.page.words[word](r))
 		}
 	}
-	return text
+	return strings.NewReplacer(pairs...).Replace(text)
 }
 
 var assignment = regexp.MustCompile(`^[A-Z_]+=\S+$`)
