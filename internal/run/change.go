@@ -8,6 +8,7 @@ package run
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -116,6 +117,15 @@ func (c *Change) filesAre(of func(Swap) string) bool {
 	return true
 }
 
+// filesRead reports whether all its files are there and can be read, whatever is in
+// them.
+func (c *Change) filesRead() bool {
+	return !slices.ContainsFunc(c.Swaps, func(s Swap) bool {
+		have, err := hostfs.Digest(s.Path)
+		return err != nil || have == ""
+	})
+}
+
 // eachOnce proves that no file is swapped twice by what cannot know of it: a second
 // exchange brings the old one back. Instances share their files, and a component
 // comes to them again with its next step.
@@ -200,7 +210,7 @@ type Outcome struct {
 
 	Evidence string `json:"evidence,omitempty"` // directory with what was found before the undo
 	Healthy  bool   `json:"healthy"`            // the last health check passed
-	Started  bool   `json:"started,omitempty"`  // the new version was started: what failed may be its doing
+	Started  bool   `json:"started,omitempty"`  // the new version was started, and could be read: what failed may be its doing
 }
 
 // Result is what became of a run; its JSON form is that of `apply` and

@@ -370,7 +370,7 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 	if ctx.Err() != nil {
 		out.Error = interruptedBySignal
 	}
-	out.Started = r.head.Operation == Apply && r.dirty[ch.key()]
+	out.Started = r.head.Operation == Apply && r.dirty[ch.key()] && ch.filesRead()
 	undoErr := r.undo(context.WithoutCancel(ctx), ch, &out, start)
 	if undoErr != nil && undoErr.Error() == err.Error() {
 		undoErr = nil // a restart whose service does not start, and not at the second try either

@@ -200,6 +200,32 @@ func TestCancelUndoes(t *testing.T) {
 	}
 }
 
+// A version is not to blame for a disk that breaks under it.
+func TestFileLostUnderTheStart(t *testing.T) {
+	w := runtest.New(t)
+	w.Install("prom", "1.0.0")
+	lost := false
+	w.Refuse = func(op, _ string) error {
+		if op != "start" || lost {
+			return nil
+		}
+		lost = true
+		if err := os.Remove(w.Bin("prom")); err != nil {
+			return err
+		}
+		return errors.New("exec: input/output error")
+	}
+	res, err := w.Engine(nil).Execute(t.Context(), w.Upgrade(map[string]string{"prom": "prom 2.0.0"}, "prom"))
+	if err == nil || !lost || res.Components[0].Status != RolledBack || res.Components[0].Started {
+		t.Fatalf("%+v, %v", res.Components, err)
+	}
+	whole(t, w, "lost", map[string][]string{"prom": {"1.0.0"}})
+	f, err := state.Load(w.Root.State())
+	if err != nil || len(f.Components["prom"].FailedVersions) > 0 {
+		t.Fatalf("the version was blamed: %+v, %v", f.Components["prom"], err)
+	}
+}
+
 // A signal after the last component arrived interrupts nothing.
 func TestCancelAfterTheLast(t *testing.T) {
 	for last, want := range map[string]string{"am": StatusSuccess, "prom": StatusInterrupted} {

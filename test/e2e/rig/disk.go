@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// diskSize is the least that mkfs.xfs makes; the image has holes.
-const diskSize = 300 << 20
+// diskSize is room for the backup points of a whole campaign; the image has holes.
+const diskSize = 600 << 20
 
 // goingDown is XFS_IOC_GOINGDOWN of xfs_fs.h, _IOR('X', 125, uint32): ioctl_xfs_goingdown(2).
 const (
