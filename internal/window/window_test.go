@@ -156,6 +156,9 @@ func TestProperties(t *testing.T) {
 		if here, open := s.At(now); open && here.Length() > 10*24*time.Hour {
 			return // together they are always open
 		}
+		if next.Length() > 10*24*time.Hour {
+			return // and so they are once the clocks have changed
+		}
 		if !ok || !next.Start.After(now) || next.Start.Sub(now) > 15*24*time.Hour {
 			r.Fatalf("%s: next after %s is %s, %v", s, now, next, ok)
 		}
