@@ -16,8 +16,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
@@ -170,16 +170,15 @@ func (l *loader) embedded(dir string) map[string]*yamlfile.Node {
 // processors: reading all definitions is much of what a short command takes.
 func parallel[From, To any](list []From, do func(From) (To, error)) ([]To, []error) {
 	out, errs := make([]To, len(list)), make([]error, len(list))
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(list)) {
-		workers.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(list)); i = next.Add(1) - 1 {
-				out[i], errs[i] = do(list[i])
-			}
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, from := range list {
+		g.Go(func() error {
+			out[i], errs[i] = do(from)
+			return nil // each has its own error
 		})
 	}
-	workers.Wait()
+	_ = g.Wait() // no function returns an error
 	return out, errs
 }
 

@@ -63,10 +63,10 @@ func (s *Stack) PlanAdopt(ctx context.Context, names []string) ([]Adoption, erro
 	}
 	for _, name := range names {
 		if !seen[name] {
-			return nil, &UsageError{
-				Message: name + " is not installed on this host: its program is not where the definition says, nor does its unit lead to it",
-				Hint:    "observability-upgrade components show " + name,
-			}
+			e := notInstalled(name)
+			e.Message += ": its program is not where the definition says, nor does its unit lead to it"
+			e.Hint = "observability-upgrade components show " + name
+			return nil, e
 		}
 	}
 	return out, nil

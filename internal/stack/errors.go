@@ -44,6 +44,11 @@ func (e *RefusedError) Error() string {
 
 func (e *RefusedError) Unwrap() error { return e.Err }
 
+// notInstalled refuses a component that was named and is not on this host.
+func notInstalled(name string) *UsageError {
+	return &UsageError{Message: name + " is not installed on this host", Hint: "observability-upgrade components list"}
+}
+
 // UpstreamUnknownError says that no upstream could be asked at all.
 type UpstreamUnknownError struct{ Errs map[string]error }
 

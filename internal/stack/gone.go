@@ -31,11 +31,7 @@ func goneError(in *inventory.Installed, how string) error {
 // unstartableError refuses to stop what runs of a component whose file cannot be
 // executed any more, whatever else is wrong with it; nil where it can.
 func unstartableError(in *inventory.Installed) error {
-	if in.Untold == nil || !in.Status.Active {
-		return nil
-	}
-	st, err := os.Stat(in.Path)
-	if !errors.Is(in.Untold, unix.ENOEXEC) && (err != nil || !st.Mode().IsRegular() || st.Mode()&0o111 != 0) {
+	if in.Untold == nil || !in.Status.Active || !errors.Is(in.Untold, unix.ENOEXEC) && !nobodyMayExecute(in.Path) {
 		return nil
 	}
 	return &RefusedError{
@@ -45,11 +41,16 @@ func unstartableError(in *inventory.Installed) error {
 	}
 }
 
+// nobodyMayExecute reports whether a file's mode lets nobody execute it, not even root.
+func nobodyMayExecute(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 == 0
+}
+
 // untold names the file that told no version and, where its mode is why, the remedy.
 func untold(path string, args []string, err error) error {
-	st, statErr := os.Stat(path)
 	switch {
-	case statErr == nil && st.Mode().IsRegular() && st.Mode()&0o111 == 0:
+	case nobodyMayExecute(path):
 		return fmt.Errorf("%w: nobody may execute it: chmod 755 %s", err, path)
 	case !strings.Contains(err.Error(), path):
 		return fmt.Errorf("`%s %s`: %w", path, cmp.Or(strings.Join(args, " "), "--version"), err)

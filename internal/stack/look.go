@@ -73,10 +73,7 @@ func (s *Stack) Look(ctx context.Context, o LookOptions) (*View, error) {
 	}
 	for _, name := range o.Components {
 		if v.Installed[name] == nil {
-			return nil, &UsageError{
-				Message: fmt.Sprintf("%s is not installed on this host", name),
-				Hint:    "observability-upgrade components list",
-			}
+			return nil, notInstalled(name)
 		}
 	}
 	var ask []*component.Component

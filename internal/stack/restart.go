@@ -57,7 +57,7 @@ func (s *Stack) Restart(ctx context.Context, o RestartOptions) (Restarted, error
 	for _, name := range names {
 		in := byName[name]
 		if in == nil {
-			return doc, &UsageError{Message: name + " is not installed on this host", Hint: "observability-upgrade components list"}
+			return doc, notInstalled(name)
 		}
 		if in.Gone != "" {
 			return doc, goneError(in, "; a restart would stop what still runs of it for good; nothing was restarted")

@@ -58,7 +58,7 @@ func (s *Stack) Verify(ctx context.Context, names []string, integration bool) (*
 	}
 	for _, c := range comps {
 		if len(names) > 0 && !slices.ContainsFunc(found, func(in *inventory.Installed) bool { return in.Component.Name == c.Name }) {
-			return nil, &UsageError{Message: c.Name + " is not installed on this host", Hint: "observability-upgrade components list"}
+			return nil, notInstalled(c.Name)
 		}
 	}
 	v := &Verification{Components: []health.Report{}, Integration: []health.Check{}}

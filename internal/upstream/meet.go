@@ -11,8 +11,8 @@ import (
 
 // meet lets the first request to a host make its connection alone: where it speaks
 // HTTP/2, all others go through that one, and else each of them would have made one of
-// its own by then. They wait until the first is written, or has failed, or their time
-// is up. met must be called when the request has ended.
+// its own by then. They wait until the first is written or has failed, or patience is
+// over. met must be called when the request has ended.
 //
 // Without TLS there is no HTTP/2, and nobody waits.
 func (c *Client) meet(ctx context.Context, u *url.URL) (with context.Context, met func()) {
