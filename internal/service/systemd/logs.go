@@ -35,12 +35,11 @@ func (m *Manager) Logs(ctx context.Context, s service.Service, since time.Time, 
 	}
 	st := m.status(u)
 	// What a process that has just failed said last may be on its way still.
-	entries, err := m.journal(ctx, query{unit: s.Unit, invocation: st.InvocationID, since: since, limit: limit, sync: !st.Active || st.Restarts > 0})
+	entries, err := m.journal(ctx, query{unit: s.Unit, since: since, limit: limit, sync: !st.Active || st.Restarts > 0})
 	if err != nil {
 		return nil, err
 	}
-	// A unit that is down may be unloaded, and its invocation forgotten.
-	entries = lastStart(entries)
+	entries = ofStart(entries, st.InvocationID, u.time("InactiveExitTimestamp"))
 	lines := make([]service.LogLine, len(entries))
 	for i, e := range entries {
 		lines[i] = e.LogLine
@@ -48,30 +47,41 @@ func (m *Manager) Logs(ctx context.Context, s service.Service, since time.Time, 
 	return lines, nil
 }
 
-// lastStart keeps the entries of the newest start among them.
-func lastStart(entries []entry) []entry {
-	last := ""
+// ofStart keeps the entries of one start, which began then. A unit that is down may
+// be unloaded, and what systemd knew of its start forgotten: without an invocation
+// it is the newest start among them.
+//
+// Entries of the unit's processes without an invocation are of the start that goes
+// on: journald looks up the invocation as it receives a line, and systemd forgets it
+// as soon as the unit is down, so the last words of a process that fails at once
+// often have none.
+func ofStart(entries []entry, invocation string, began time.Time) []entry {
 	for _, e := range slices.Backward(entries) {
-		if e.invocation != "" {
-			last = e.invocation
+		if invocation != "" {
 			break
 		}
+		invocation = e.invocation
 	}
-	for i, e := range entries {
-		if e.invocation == last {
-			return entries[i:]
+	if invocation == "" {
+		return entries
+	}
+	var of []entry
+	begun := false
+	for _, e := range entries {
+		begun = begun || e.invocation == invocation || !began.IsZero() && !e.Time.Before(began)
+		if e.invocation == invocation || begun && e.invocation == "" && !e.manager {
+			of = append(of, e)
 		}
 	}
-	return entries
+	return of
 }
 
 // query says which journal entries are wanted.
 type query struct {
-	unit       string
-	invocation string    // of this start only; "" for all
-	since      time.Time // zero for no bound
-	limit      int       // newest first to count, oldest first in the answer
-	sync       bool      // have journald take in what is on its way first
+	unit  string
+	since time.Time // zero for no bound
+	limit int       // newest first to count, oldest first in the answer
+	sync  bool      // have journald take in what is on its way first
 }
 
 func (q query) args() []string {
@@ -80,12 +90,7 @@ func (q query) args() []string {
 	if !q.since.IsZero() {
 		args = append(args, fmt.Sprintf("--since=@%d.%06d", q.since.Unix(), q.since.Nanosecond()/1000))
 	}
-	if q.invocation == "" {
-		return append(args, "-u", q.unit)
-	}
-	// The unit's processes, or systemd speaking of this start; see
-	// systemd.journal-fields(7).
-	return append(args, "_SYSTEMD_INVOCATION_ID="+q.invocation, "_SYSTEMD_UNIT="+q.unit, "+", "INVOCATION_ID="+q.invocation, "UNIT="+q.unit)
+	return append(args, "-u", q.unit)
 }
 
 // journal runs journalctl.

@@ -78,33 +78,57 @@ func TestOwn(t *testing.T) {
 	}
 }
 
-func TestLastStart(t *testing.T) {
-	for _, c := range []struct {
-		in   []string
-		want int
+func TestOfStart(t *testing.T) {
+	began := time.Unix(1700000000, 0)
+	for name, c := range map[string]struct {
+		in         string // a letter an entry: a, b of a start; - of none; _ of none, systemd's
+		invocation string
+		began      int // index of the first entry since then; -1 when not known
+		want       string
 	}{
-		{nil, 0},
-		{[]string{"", ""}, 2},
-		{[]string{"a", "a", "b", "", "b", ""}, 4},
-		{[]string{"", "a"}, 1},
+		"nothing":                          {"", "b", 0, ""},
+		"one start":                        {"aabb", "b", 2, "bb"},
+		"an older start":                   {"aabb", "a", -1, "aa"},
+		"said before systemd said started": {"aa-bb", "b", 2, "-bb"},
+		"said too late":                    {"aabb-", "b", 2, "bb-"},
+		"of the start before":              {"aa-bb-", "b", 3, "bb-"},
+		"all of no start":                  {"--", "b", 0, "--"},
+		"all older":                        {"aa-", "b", -1, ""},
+		"systemd, of no start":             {"b_b_", "b", 0, "bb"},
+		"unloaded":                         {"aab-b-", "", -1, "b-b-"},
+		"unloaded, of no start":            {"--", "", -1, "--"},
+		"unloaded, first of no start":      {"-a", "", -1, "a"},
+		"late words of the start before":   {"aabab-", "b", 2, "bb-"},
 	} {
-		var entries []entry
-		for _, id := range c.in {
-			entries = append(entries, entry{invocation: id})
-		}
-		if got := lastStart(entries); len(got) != c.want {
-			t.Errorf("%q: %d entries, expected %d", c.in, len(got), c.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			var entries []entry
+			for i, r := range c.in {
+				e := entry{invocation: string(r), manager: r == '_'}
+				if r == '-' || r == '_' {
+					e.invocation = ""
+				}
+				e.Time = began.Add(time.Duration(i-c.began) * time.Second)
+				e.Message = string(r)
+				entries = append(entries, e)
+			}
+			since := began
+			if c.began < 0 {
+				since = time.Time{}
+			}
+			got := ""
+			for _, e := range ofStart(entries, c.invocation, since) {
+				got += e.Message
+			}
+			if got != c.want {
+				t.Errorf("%q, expected %q", got, c.want)
+			}
+		})
 	}
 }
 
 func TestQuery(t *testing.T) {
 	got := strings.Join(query{unit: "a.service", since: time.UnixMicro(1700000000000012), limit: 5}.args(), " ")
 	if want := "-o json -a --no-pager -q -n 5 --since=@1700000000.000012 -u a.service"; got != want {
-		t.Errorf("%s, expected %s", got, want)
-	}
-	got = strings.Join(query{unit: "a.service", invocation: "ff", limit: 5}.args(), " ")
-	if want := "-o json -a --no-pager -q -n 5 _SYSTEMD_INVOCATION_ID=ff _SYSTEMD_UNIT=a.service + INVOCATION_ID=ff UNIT=a.service"; got != want {
 		t.Errorf("%s, expected %s", got, want)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,12 +20,10 @@ import (
 )
 
 // These tests need root in a container whose first process is systemd, and are
-// skipped elsewhere, so that nobody's own machine is changed. To run them:
+// skipped elsewhere, so that nobody's own machine is changed. TestPackagesInContainer
+// of test/e2e runs them:
 //
-//	CGO_ENABLED=0 go test -c -o systemd.test ./internal/service/systemd && CONTAINER ./systemd.test -test.v
-//
-// where CONTAINER runs a command inside a booted systemd-nspawn machine that
-// has the file, such as `nsenter -t LEADER -m -u -i -n -p -C -r -w --`.
+//	go test -count=1 -run TestPackagesInContainer ./test/e2e
 
 func TestMain(m *testing.M) { servicetest.Main(m) }
 
@@ -251,6 +250,47 @@ func TestStartLimit(t *testing.T) {
 	})
 	write(t, m, filepath.Join(unitDir, s.Unit), text(t, servicetest.Serve, "[Unit]", "StartLimitIntervalSec=1h", "StartLimitBurst=3"))
 	start(t, m, s)
+}
+
+// The last words of a process that fails before journald looks at it are kept: by
+// then systemd has forgotten to which start of the unit they belong.
+func TestLastWords(t *testing.T) {
+	m := newManager(t)
+	s := install(t, m, "svctest-words", "[Service]\nExecStart=/bin/sh -c 'echo I will not >&2; exit 1'\n")
+	journald, err := m.look(t.Context(), "systemd-journald.service")
+	if err != nil || journald.mainPID() == 0 {
+		t.Fatalf("%+v, %v, expected a journald that runs", journald, err)
+	}
+	signal := func(sig syscall.Signal) {
+		t.Helper()
+		if err := syscall.Kill(journald.mainPID(), sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // the second finds the lines of the first
+		signal(syscall.SIGSTOP)
+		if out, err := exec.CommandContext(t.Context(), "systemctl", "start", "--no-block", s.Unit).CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		servicetest.Await(t, "the failure", func() bool {
+			st, err := m.Status(t.Context(), s)
+			return err == nil && st.Failed
+		})
+		signal(syscall.SIGCONT)
+		lines, err := m.Logs(t.Context(), s, time.Time{}, 0)
+		words := 0
+		for _, l := range lines {
+			if l.Message == "I will not" {
+				words++
+			}
+		}
+		if err != nil || words != 1 {
+			t.Errorf("%v, %v, expected the process's words once", lines, err)
+		}
+		if out, err := exec.CommandContext(t.Context(), "systemctl", "reset-failed", s.Unit).CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
 }
 
 func TestStatusFields(t *testing.T) {

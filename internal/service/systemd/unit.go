@@ -55,6 +55,15 @@ func (u unit) num(key string) int {
 	return 0
 }
 
+// time is a wall clock time of the unit's, zero when it has none.
+func (u unit) time(key string) time.Time {
+	usec, _ := u.props[key].(uint64)
+	if usec == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(usec)) //nolint:gosec // the year 294247
+}
+
 func (u unit) loadState() string {
 	if s := u.str("LoadState"); s != "" {
 		return s
@@ -141,9 +150,7 @@ func (m *Manager) status(u unit) service.Status {
 	if id, ok := u.props["InvocationID"].([]byte); ok && len(id) > 0 {
 		st.InvocationID = fmt.Sprintf("%x", id)
 	}
-	if usec, ok := u.props["ExecMainStartTimestamp"].(uint64); ok && usec > 0 {
-		st.StartedAt = time.UnixMicro(int64(usec)) //nolint:gosec // the year 294247
-	}
+	st.StartedAt = u.time("ExecMainStartTimestamp")
 	if len(st.ExecStart) > 0 {
 		st.ExecPath = st.ExecStart[0]
 		if real, err := filepath.EvalSymlinks(st.ExecPath); err == nil {
