@@ -19,6 +19,9 @@ const (
 	// defaultMaxWait bounds how long a start may be extended in all.
 	defaultMaxWait  = time.Hour
 	defaultPatience = 90 * time.Second
+	// answerPatience is how long a component that was ready may fail to answer in the
+	// last look: on a busy host an answer may be late.
+	answerPatience = 10 * time.Second
 )
 
 // Watcher is told how an Await goes on; any of its functions may be nil.
@@ -96,9 +99,12 @@ func (p *Prober) settle(ctx context.Context, t Target, first Report, w Watcher) 
 	}
 	r, err := p.final(ctx, t, w)
 	r.ReadyAt = first.ReadyAt
-	if r.PID != first.PID {
+	switch gone := p.lost(ctx, t, first.PID); {
+	case r.PID != first.PID:
 		r.add("stability", Fail, "process %d became %d", first.PID, r.PID)
-	} else if t.settle() > 0 {
+	case gone != "":
+		r.add("stability", Fail, "%s", gone)
+	case t.settle() > 0:
 		st, detail := Steady(samples)
 		r.add("stability", st, "same process for %s%s", t.settle(), detail)
 		p.checkUsage(ctx, t, before, &r)
@@ -112,14 +118,17 @@ func (p *Prober) settle(ctx context.Context, t Target, first Report, w Watcher) 
 // take a while after it is: a first scrape, for one. A test that failed before
 // the upgrade is not waited for.
 func (p *Prober) final(ctx context.Context, t Target, w Watcher) (Report, error) {
-	deadline := time.Now().Add(cmp.Or(p.Patience, defaultPatience))
 	poll := newPoll()
 	defer poll.stop()
 	told := ""
+	var since time.Time // the end of the first look
 	for {
 		r := p.Once(ctx, t)
-		waiting := p.worthWaiting(t, r)
-		if waiting == "" || ctx.Err() != nil || time.Now().After(deadline) {
+		if since.IsZero() {
+			since = time.Now()
+		}
+		waiting, patience := p.worthWaiting(t, r)
+		if waiting == "" || ctx.Err() != nil || time.Since(since) > patience || p.lost(ctx, t, 0) != "" {
 			return r, ctx.Err()
 		}
 		if w.Progress != nil && waiting != told {
@@ -132,27 +141,31 @@ func (p *Prober) final(ctx context.Context, t Target, w Watcher) (Report, error)
 	}
 }
 
-// worthWaiting names the functional tests that do not pass while all else is well;
-// "" when there are none, or when something else failed.
-func (p *Prober) worthWaiting(t Target, r Report) string {
+// worthWaiting names what may pass at another look, and for how long to look: answers,
+// and functional tests. It names nothing when something else failed, or nothing did.
+func (p *Prober) worthWaiting(t Target, r Report) (string, time.Duration) {
 	functional, verify := map[string]bool{}, map[string]bool{}
 	for _, f := range t.Spec.Functional {
 		functional[f.Name] = true
 		verify[f.Name] = f.Severity == component.SeverityVerify && !slices.Contains(t.Excused, f.Name)
 	}
 	var names []string
+	patience := cmp.Or(p.Patience, defaultPatience)
 	for _, c := range r.Checks {
 		switch {
 		case c.Status == Warn && verify[c.Name]:
 			names = append(names, c.Name)
 		case c.Status != Fail:
-		case !functional[c.Name]:
-			return ""
-		default:
+		case functional[c.Name]:
 			names = append(names, c.Name)
+		case c.Name == "ready" || c.Name == "metric":
+			names = append(names, c.Name)
+			patience = min(patience, answerPatience)
+		default:
+			return "", 0
 		}
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(names, ", "), patience
 }
 
 // ready looks at what tells readiness, and not at the rest, which is not worth

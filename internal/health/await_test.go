@@ -213,6 +213,28 @@ func TestAwait(t *testing.T) {
 				w.lapse = func(n int) bool { return n > 1 && n < 6 }
 			}, verdict: Unhealthy, failed: "not ready in ",
 		},
+		"one late answer": { // the only sample, or the last look
+			set: func(w *world, t *Target) {
+				t.Spec.Health.Settle = component.Duration(1200 * time.Millisecond)
+				w.lapse = func(n int) bool { return n == 2 }
+			}, verdict: Healthy,
+		},
+		"last look at a bad moment": {set: func(w *world, _ *Target) { w.lapse = func(n int) bool { return n == 2 || n == 3 } }, verdict: Healthy, progress: "waiting for: ready"},
+		"silent at the last look": {
+			set: func(w *world, _ *Target) {
+				w.patience, w.lapse = 300*time.Millisecond, func(n int) bool { return n > 1 }
+			}, verdict: Unhealthy, failed: "answered 503",
+		},
+		"crash at the last look": {
+			set: func(w *world, _ *Target) {
+				w.lapse = func(n int) bool {
+					if n > 1 {
+						w.status.Restarts, w.status.MainPID = 1, 8
+					}
+					return n > 1
+				}
+			}, verdict: Unhealthy, failed: "crashed and was restarted",
+		},
 		"steady": {set: func(_ *world, t *Target) { t.Spec.Health.Settle = component.Duration(1200 * time.Millisecond) }, verdict: Healthy},
 		"log":    {set: func(w *world, t *Target) { w.logs = errorLines(9) }, verdict: Healthy},
 		"log that fails": {

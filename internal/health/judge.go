@@ -9,8 +9,9 @@ type Sample struct {
 }
 
 // Steady judges the samples taken while a component settled. One that was ready
-// less than half of the time is not up; a lapse is worth a warning. The last
-// word has the full look that follows.
+// less than half of the time is not up; a lapse is worth a warning, and so is the
+// only sample, when one slow answer took all the time. The last word has the full
+// look that follows.
 func Steady(samples []Sample) (status Status, detail string) {
 	lapses, last := 0, ""
 	for _, s := range samples {
@@ -24,7 +25,7 @@ func Steady(samples []Sample) (status Status, detail string) {
 		return OK, fmt.Sprintf(", ready in all of %d samples", len(samples))
 	case lapses == 0:
 		return OK, ""
-	case 2*lapses > len(samples):
+	case 2*lapses > len(samples) && len(samples) > 1:
 		return Fail, fmt.Sprintf(", but not ready in %d of %d samples; the last: %s", lapses, len(samples), last)
 	}
 	return Warn, fmt.Sprintf(", but not ready in %d of %d samples; the last: %s", lapses, len(samples), last)
