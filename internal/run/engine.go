@@ -165,6 +165,7 @@ type running struct {
 	drained map[string]bool               // this run took it out of its balancer
 	leftIn  map[string]bool               // it served nobody and was not taken out, whatever its balancer says
 	dirty   map[string]bool               // the new version, or a restore, may have touched the data
+	starts  map[string]time.Time          // when the new version was started
 	crashed map[string]int                // how often a process that goes on had been restarted by itself before
 
 	already map[string]bool // paths that an earlier instance of the run put the new files in
@@ -189,7 +190,7 @@ func (e *Engine) newRunning() *running {
 	return &running{
 		Engine: e,
 		prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, drained: map[string]bool{}, leftIn: map[string]bool{},
-		dirty: map[string]bool{}, crashed: map[string]int{}, already: map[string]bool{}, unrecorded: map[string]bool{}, down: map[string][]string{}, continued: map[string]bool{},
+		dirty: map[string]bool{}, starts: map[string]time.Time{}, crashed: map[string]int{}, already: map[string]bool{}, unrecorded: map[string]bool{}, down: map[string][]string{}, continued: map[string]bool{},
 		unmended: map[string]bool{}, brought: map[string]string{},
 	}
 }
@@ -480,6 +481,7 @@ func (r *running) swapAndRestart(ctx context.Context, ch Change) (time.Time, err
 	}
 	r.dirty[ch.key()] = true
 	down := r.Now()
+	r.starts[ch.key()] = down
 	return down, r.act(ch, StepStart, func() (string, error) { return "restarted", r.restart(ctx, ch) })
 }
 
@@ -532,7 +534,7 @@ func (r *running) stopSwapStart(ctx context.Context, ch Change) (time.Time, erro
 			return down, err
 		}
 	}
-	r.dirty[ch.key()] = true
+	r.dirty[ch.key()], r.starts[ch.key()] = true, r.Now()
 	return down, r.act(ch, StepStart, func() (string, error) { return "", r.start(ctx, ch) })
 }
 

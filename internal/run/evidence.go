@@ -29,6 +29,18 @@ type Evidence struct {
 	Missing   []string          `json:"missing,omitempty"` // what could not be read, and why
 }
 
+// logs are the newest lines of all starts of the new version: its manager may have
+// started it anew since it failed.
+func (r *running) logs(ctx context.Context, ch Change) ([]service.LogLine, error) {
+	const limit = 200
+	if since, ok := r.starts[ch.key()]; ok {
+		if lines, err := r.Services.Logs(ctx, ch.Service, since, limit); err != nil || len(lines) > 0 {
+			return lines, err
+		}
+	}
+	return r.Services.Logs(ctx, ch.Service, time.Time{}, limit) // the clock may have been set back
+}
+
 // saveEvidence writes the evidence and returns its file; it never stops an
 // undo: what cannot be had is named in the file.
 func (r *running) saveEvidence(ctx context.Context, ch Change, reason string) string {
@@ -47,7 +59,7 @@ func (r *running) saveEvidence(ctx context.Context, ch Change, reason string) st
 	if ch.hasService() {
 		ev.Status, err = r.Services.Status(ctx, ch.Service)
 		miss("status", err)
-		ev.Logs, err = r.Services.Logs(ctx, ch.Service, time.Time{}, 200)
+		ev.Logs, err = r.logs(ctx, ch)
 		miss("logs", err)
 	}
 	if t, err := r.target(ch, ch.To.String()); err == nil {

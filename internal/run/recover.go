@@ -225,6 +225,9 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 		if st == StepStart || st == StepRestore {
 			r.dirty[key] = true
 		}
+		if st == StepStart {
+			r.starts[key] = rec.Time
+		}
 		if n.Fingerprint != nil {
 			r.prints[key] = *n.Fingerprint
 		}

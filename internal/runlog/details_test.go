@@ -316,6 +316,35 @@ func TestEvidence(t *testing.T) {
 	}
 }
 
+// Of a process that failed the last words are shown, not those of the one that its
+// manager started after it.
+func TestEvidenceOfOneThatWasRestarted(t *testing.T) {
+	ev := run.Evidence{Status: service.Status{Exists: true, Active: true, Restarts: 1, StartedAt: at(10)}}
+	for i := range 20 {
+		ev.Logs = append(ev.Logs, service.LogLine{Time: at(i), Message: fmt.Sprint("line ", i)})
+	}
+	for name, tt := range map[string]struct {
+		change func()
+		last   string
+	}{
+		"restarted":     {func() {}, "line 9"},
+		"all of it":     {func() { ev.Status.StartedAt = at(0) }, "line 19"},
+		"not restarted": {func() { ev.Status.Restarts, ev.Status.StartedAt = 0, at(10) }, "line 19"},
+	} {
+		before := ev.Status
+		tt.change()
+		data, err := json.Marshal(ev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := digest(data)
+		if err != nil || len(e.Logs) != LastLogLines || e.Logs[LastLogLines-1].Message != tt.last {
+			t.Errorf("%s: %v, %v, want the last to be %s", name, e.Logs, err, tt.last)
+		}
+		ev.Status = before
+	}
+}
+
 // A plain user sees what everybody may read, and what is kept from him.
 func TestShowWithoutRights(t *testing.T) {
 	if os.Geteuid() == 0 {

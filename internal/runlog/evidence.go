@@ -133,10 +133,23 @@ func digest(data []byte) (Evidence, error) {
 			e.Failing = append(e.Failing, c)
 		}
 	}
-	for _, l := range ev.Logs[max(0, len(ev.Logs)-LastLogLines):] {
+	logs := failedLogs(ev)
+	for _, l := range logs[max(0, len(logs)-LastLogLines):] {
 		e.Logs = append(e.Logs, logLine(l))
 	}
 	return e, nil
+}
+
+// failedLogs leaves out what a process says that its manager started after one failed:
+// that one's last words are what tells why.
+func failedLogs(ev run.Evidence) []service.LogLine {
+	if ev.Status.Restarts > 0 && ev.Status.Active {
+		i := slices.IndexFunc(ev.Logs, func(l service.LogLine) bool { return !l.Time.Before(ev.Status.StartedAt) })
+		if i > 0 {
+			return ev.Logs[:i]
+		}
+	}
+	return ev.Logs
 }
 
 func logLine(l service.LogLine) LogLine {

@@ -130,9 +130,10 @@ type Manager interface {
 	// DaemonReload makes the manager read changed definitions; the process
 	// manager has none.
 	DaemonReload(ctx context.Context) error
-	// Logs returns the newest lines of the current or last start, oldest first,
-	// at most limit of them (1000 when limit is below 1) and none before since.
-	// The process manager's lines carry no time: since does not filter them.
+	// Logs returns the newest lines, oldest first, at most limit of them (1000 when
+	// limit is below 1): of the current or last start or, unless since is zero, of
+	// all starts since then. The process manager starts nothing by itself and its
+	// lines carry no time: they are always of one start.
 	Logs(ctx context.Context, s Service, since time.Time, limit int) ([]LogLine, error)
 	// Usage tells what all processes of a running service use together: its
 	// control group, or the processes found to be its own. *NotRunningError

@@ -19,9 +19,9 @@ const (
 	syncTimeout    = 2 * time.Second
 )
 
-// Logs reads the newest lines of the unit's current or last start from the
-// journal with journalctl, which keeps this program free of C libraries. What
-// systemd says about that start is among them.
+// Logs reads the newest lines of the unit's current or last start, or of all since a
+// time, from the journal with journalctl, which keeps this program free of C
+// libraries. What systemd says about them is among them.
 func (m *Manager) Logs(ctx context.Context, s service.Service, since time.Time, limit int) ([]service.LogLine, error) {
 	u, err := m.look(ctx, s.Unit)
 	if err != nil {
@@ -39,7 +39,9 @@ func (m *Manager) Logs(ctx context.Context, s service.Service, since time.Time, 
 	if err != nil {
 		return nil, err
 	}
-	entries = ofStart(entries, st.InvocationID, u.time("InactiveExitTimestamp"))
+	if since.IsZero() {
+		entries = ofStart(entries, st.InvocationID, u.time("InactiveExitTimestamp"))
+	}
 	lines := make([]service.LogLine, len(entries))
 	for i, e := range entries {
 		lines[i] = e.LogLine

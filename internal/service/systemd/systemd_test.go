@@ -293,6 +293,35 @@ func TestLastWords(t *testing.T) {
 	}
 }
 
+// What a process that its manager replaced said last is there for who asks since when.
+func TestLogsSince(t *testing.T) {
+	m := newManager(t)
+	flag := filepath.Join(t.TempDir(), "flag")
+	s := install(t, m, "svctest-since", "[Service]\nRestart=always\nRestartSec=10ms\nExecStart=/bin/sh -c 'mkdir "+flag+" || { echo second; exec sleep 600; }; echo first; sleep 0.3; exit 3'\n")
+	began := time.Now()
+	if err := m.Start(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	servicetest.AwaitLog(t, m, s, "second")
+	for _, c := range []struct {
+		since time.Time
+		want  []string
+	}{{time.Time{}, []string{"second"}}, {began, []string{"first", "status=3/", "second"}}} {
+		lines, err := m.Logs(t.Context(), s, c.since, 0)
+		var got []string
+		for _, l := range lines {
+			for _, word := range []string{"first", "status=3/", "second"} {
+				if strings.Contains(l.Message, word) {
+					got = append(got, word)
+				}
+			}
+		}
+		if err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("since %v: %q, %v, expected %q, in %v", c.since, got, err, c.want, lines)
+		}
+	}
+}
+
 func TestStatusFields(t *testing.T) {
 	m := newManager(t)
 	s := install(t, m, "svctest-fields", text(t, servicetest.Serve, "User=root"))
