@@ -174,11 +174,14 @@ func TestServiceHealth(t *testing.T) {
 		words    []string
 		baseline int
 	}{
-		"healthy":       {report: healthy, status: component.CheckOK},
-		"not ready":     {report: bad("ready"), status: component.CheckFail, words: []string{"expected it healthy", "ready is bad", "journalctl -eu prometheus.service"}},
-		"not running":   {report: bad("service"), change: func(in *Input) { in.Installed["prometheus"].Status.Active = false }, status: component.CheckFail, words: []string{"restart --component=prometheus"}},
-		"metric":        {report: bad("metric"), status: component.CheckWarn, words: []string{"metric is bad", "not held against it"}, baseline: 1},
-		"metric too":    {report: bad("ready", "metric"), status: component.CheckFail, words: []string{"ready is bad"}, baseline: 1},
+		"healthy":     {report: healthy, status: component.CheckOK},
+		"not ready":   {report: bad("ready"), status: component.CheckFail, words: []string{"expected it healthy", "ready is bad", "journalctl -eu prometheus.service"}},
+		"not running": {report: bad("service"), change: func(in *Input) { in.Installed["prometheus"].Status.Active = false }, status: component.CheckFail, words: []string{"restart --component=prometheus"}},
+		"metric":      {report: bad("metric"), status: component.CheckWarn, words: []string{"metric is bad", "not held against it"}, baseline: 1},
+		"metric too":  {report: bad("ready", "metric"), status: component.CheckFail, words: []string{"ready is bad"}, baseline: 1},
+		"crash loop": {report: bad("metric"), change: func(in *Input) {
+			in.Installed["prometheus"].Status.Restarts, in.Installed["prometheus"].Status.StartedAt = 2, now.Add(-time.Second)
+		}, status: component.CheckFail, words: []string{"metric is bad", "journalctl -eu prometheus.service"}},
 		"replaced file": {report: bad("executable"), change: func(in *Input) { in.Installed["prometheus"].Status.ExecDeleted = true }, status: component.CheckWarn},
 		"other file":    {report: bad("executable"), status: component.CheckFail},
 		"skipped":       {report: bad("ready"), change: func(in *Input) { in.SkipHealth = true }, status: component.CheckSkipped, words: []string{"--skip-health-checks", "ready is bad"}},

@@ -9,8 +9,12 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/health"
 )
 
-// recent is how long ago a crash is still worth a word.
-const recent = 24 * time.Hour
+const (
+	// recent is how long ago a crash is still worth a word.
+	recent = 24 * time.Hour
+	// lately is how long ago a crash is one of a loop, if nothing answers.
+	lately = 10 * time.Second
+)
 
 // Specification section 2 asks for a running unit and a good answer: failures of
 // these checks of health refuse the upgrade. Any other failure is excused in the
@@ -52,6 +56,10 @@ func (c *checker) health(ctx context.Context, st step) finding {
 		return found(fail(ServiceHealth, name, "observability-upgrade components show "+st.Component, "expected a health check that can be made, found: %v", err))
 	}
 	r := c.Prober.Once(ctx, t)
+	needed := slices.Clone(needed)
+	if in.Status.Restarts > 0 && c.Now().Sub(in.Status.StartedAt) < lately {
+		needed = append(needed, "metric") // it runs for a moment in each round of its loop
+	}
 	var blocking health.Report
 	var tolerated []string
 	f := finding{baseline: Baseline{}}
