@@ -170,7 +170,7 @@ func (h *host) slow(unit, component, version string, args ...string) {
 	h.MustRun(h.ctx, append([]string{"systemd-run", "--quiet", "--unit=" + unit, "--property=RemainAfterExit=yes", "--", packaged}, args...)...)
 	h.until(component+" "+version+" is started", 2*time.Minute, func() bool {
 		_, body, err := h.Get(h.ctx, build[component])
-		return err == nil && strings.Contains(string(body), `version="`+version)
+		return err == nil && regexp.MustCompile(`(?m)^`+component+`_build_info\{.*version="`+regexp.QuoteMeta(version)).Match(body)
 	})
 }
 

@@ -121,9 +121,15 @@ var discovery = document{
 	files: map[string]string{`"id": "prometheus-a"`: checkout + "/prometheus-a.json"},
 	steps: map[string]step{
 		"sudo ssh -oBatchMode=yes prometheus-b sudo observability-upgrade version": {says: "observability-upgrade"},
-		"curl -sS http://127.0.0.1:8500/v1/health/service/prometheus":              {says: `"prometheus-a"`},
-		"etcdctl get --prefix /observability/prometheus/":                          {says: "(?s)prometheus/a.*prom-a.*prometheus/b.*prometheus/c"},
-		"etcdctl user add observability-upgrade":                                   {types: "secret\nsecret\n", says: "created"},
+		"curl -sS http://127.0.0.1:8500/v1/health/service/prometheus": {first: func(r *reader) {
+			// The agent knows it at once, its catalogue a moment later.
+			r.until("the catalogue has it", 30*time.Second, func() bool {
+				_, body, err := r.Get(r.ctx, "http://127.0.0.1:8500/v1/health/service/prometheus")
+				return err == nil && strings.Contains(string(body), "prometheus-a")
+			})
+		}, says: `"prometheus-a"`},
+		"etcdctl get --prefix /observability/prometheus/": {says: "(?s)prometheus/a.*prom-a.*prometheus/b.*prometheus/c"},
+		"etcdctl user add observability-upgrade":          {types: "secret\nsecret\n", says: "created"},
 	},
 }
 

@@ -70,6 +70,10 @@ func TestHostileServices(t *testing.T) {
 		t.Helper()
 		h.file(file, unitText)
 		h.MustRun(h.ctx, "sh", "-c", "systemctl daemon-reload; systemctl restart "+unit+" || true")
+		h.until("systemd gives it up", time.Minute, func() bool {
+			res, err := h.Run(h.ctx, "systemctl", "is-failed", unit)
+			return err == nil && res.ExitCode == 0
+		})
 		out := h.upgrade(4, "apply", "--yes")
 		if !strings.Contains(out.Stderr, want) || !strings.Contains(out.Stderr, "next:  "+next) {
 			t.Errorf("it does not say %q and %q: %s", want, next, out)

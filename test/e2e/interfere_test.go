@@ -99,7 +99,7 @@ func TestStartedTogether(t *testing.T) {
 		for _, c := range codes {
 			counts[c]++
 		}
-		if counts[0] == 0 {
+		if counts[0]+counts[2] == 0 { // the rollback of nothing may have kept the rest from it
 			t.Errorf("%d at once: nobody did anything", n)
 		}
 		t.Logf("%d at once: exit codes %v; %s", n, counts, h.whole(of))

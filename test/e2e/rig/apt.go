@@ -100,7 +100,7 @@ func newApt(ctx context.Context, dir string, m mirror, s suite) (*apt, error) {
 		"Dir::State": dir + "/state", "Dir::State::Lists": dir + "/lists",
 		"Dir::State::status": dir + "/status", "Dir::Cache": dir + "/cache",
 		"APT::Sandbox::User": "root", "Acquire::Languages": "none",
-		"Acquire::Retries": "1", "Acquire::http::Timeout": "20",
+		"Acquire::Retries": "3", "Acquire::http::Timeout": "20",
 	} {
 		a.options = append(a.options, "-o", key+"="+value)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // readyTimeout bounds how long a fresh stack takes until all answer.
-const readyTimeout = 60 * time.Second
+const readyTimeout = 3 * time.Minute
 
 const prometheusConfig = `global:
   scrape_interval: 1s
