@@ -141,12 +141,18 @@ func (r *running) daemonReload(ctx context.Context) error {
 	return r.Services.DaemonReload(ctx)
 }
 
+// startLimit bounds a start. A unit that tells when it is ready (Type=notify) has
+// started only then, for which its definition may give it longer.
+func (r *running) startLimit(ch Change) time.Duration {
+	return max(r.Timeouts.Start, ch.Health.Spec.Health.Timeout.Std())
+}
+
 func (r *running) start(ctx context.Context, ch Change) error {
 	if err := r.Host.Check("service.start", ch.Service.Label()); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeouts.Start,
-		fmt.Errorf("%s did not start within %s", ch.Service.Label(), r.Timeouts.Start))
+	limit := r.startLimit(ch)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not start within %s", ch.Service.Label(), limit))
 	defer cancel()
 	err := r.Services.Start(ctx, ch.Service)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -160,7 +166,7 @@ func (r *running) restart(ctx context.Context, ch Change) error {
 	if err := r.Host.Check("service.restart", ch.Service.Label()); err != nil {
 		return err
 	}
-	limit := r.Timeouts.Stop + r.Timeouts.Start
+	limit := r.Timeouts.Stop + r.startLimit(ch)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not restart within %s", ch.Service.Label(), limit))
 	defer cancel()
 	err := r.Services.Restart(ctx, ch.Service, r.Timeouts.Stop)
