@@ -44,7 +44,7 @@ func (v *validator) test(at []any, t component.Test, fingerprint bool) {
 		v.fail(at, "give one of http, promql, tcp and exec")
 	}
 	v.oneOf(below(at, "severity"), t.Severity, "fail", "warn", component.SeverityVerify)
-	v.oneOf(below(at, "compare"), t.Compare, "equal", "at_least")
+	v.oneOf(below(at, "compare"), t.Compare, "equal", "at_least", "some")
 	if t.Compare != "" && !fingerprint {
 		v.fail(below(at, "compare"), "belongs to the tests of data.fingerprint")
 	}

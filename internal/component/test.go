@@ -22,7 +22,7 @@ type Test struct {
 	// Dependency marks a test whose outcome depends on something beyond the
 	// component: failing, it is inconclusive and never alone undoes an upgrade.
 	Dependency bool   `yaml:"dependency,omitempty" json:"dependency,omitempty"`
-	Compare    string `yaml:"compare,omitempty" json:"compare,omitempty"` // equal | at_least; how a fingerprint's value must be to the one before, equal when empty
+	Compare    string `yaml:"compare,omitempty" json:"compare,omitempty"` // equal | at_least | some; how a fingerprint's value must be to the one before, equal when empty
 	// Timeout bounds the whole test; 10 s when empty.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
 }

@@ -462,16 +462,17 @@ func TestFingerprint(t *testing.T) {
 	tests := []component.Test{
 		{Name: "samples", HTTP: &component.HTTPTest{URL: base + "/data", JSON: ".samples"}},
 		{Name: "silences", Compare: "at_least", HTTP: &component.HTTPTest{URL: base + "/data", JSON: ".silences"}},
+		{Name: "groups", Compare: "some", HTTP: &component.HTTPTest{URL: base + "/data", JSON: ".groups // 3"}},
 		{Name: "unknown", HTTP: &component.HTTPTest{URL: base + "/nowhere"}},
 	}
 	p := &Prober{}
 	w.data = `{"samples": null, "silences": 2}`
-	if none := p.Fingerprint(t.Context(), component.Client{}, tests, time.Now()); none.Known() != 1 || !strings.Contains(none.Missing(), "samples: .samples is null") {
+	if none := p.Fingerprint(t.Context(), component.Client{}, tests, time.Now()); none.Known() != 2 || !strings.Contains(none.Missing(), "samples: .samples is null") {
 		t.Errorf("%+v", none)
 	}
 	w.data = `{"samples": 1234567.25, "silences": 2}`
 	before := p.Fingerprint(t.Context(), component.Client{}, tests, time.Now())
-	if before.Known() != 2 || !strings.Contains(before.Missing(), "unknown: ") {
+	if before.Known() != 3 || !strings.Contains(before.Missing(), "unknown: ") {
 		t.Fatalf("%+v", before)
 	}
 	for data, want := range map[string]string{
@@ -481,6 +482,9 @@ func TestFingerprint(t *testing.T) {
 		`{"samples": 1234567.25, "silences": 1}`:               "silences was 2, is 1",
 		`{"samples": null, "silences": 2}`:                     "samples was 1.23456725e+06, is not known: .samples is null in the answer",
 		`{"samples": 1234567.25, "silences": 1.9999999999999}`: "",
+		`{"samples": 1234567.25, "silences": 2, "groups": 1}`:  "",
+		`{"samples": 1234567.25, "silences": 2, "groups": 9}`:  "",
+		`{"samples": 1234567.25, "silences": 2, "groups": 0}`:  "groups was 3, is 0",
 		`<html>`: "is not known",
 	} {
 		w.data = data
