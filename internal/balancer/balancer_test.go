@@ -100,11 +100,12 @@ func tool(_ context.Context, args []string, limit time.Duration) (string, error)
 
 // rig is a balancer in front of two servers.
 type rig struct {
-	spec    component.Balancer
-	names   [2]string // of the servers at the balancer
-	front   string    // address that clients use; "" when no traffic goes through it
-	back    [2]*backend
-	foreign func(t *testing.T) // takes server 0 out as a person would
+	spec     component.Balancer
+	names    [2]string // of the servers at the balancer
+	front    string    // address that clients use; "" when no traffic goes through it
+	back     [2]*backend
+	foreign  func(t *testing.T) // takes server 0 out as a person would
+	critical func(consulCheck)  // adds a check that fails, where Consul is played
 }
 
 func (r *rig) open(t *testing.T, n int) Balancer {
@@ -230,7 +231,7 @@ http {
 // setupConsul is a server that speaks the part of the agent's API that is used.
 func setupConsul(t *testing.T) *rig {
 	var mu sync.Mutex
-	reasons := map[string]string{}
+	reasons, more := map[string]string{}, map[string]consulCheck{}
 	services := []string{"prom-a", "prom-b"}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
@@ -250,6 +251,9 @@ func setupConsul(t *testing.T) *rig {
 			for id, why := range reasons {
 				key := "_service_maintenance:" + id
 				checks[key] = consulCheck{CheckID: key, Status: "critical", Notes: why, ServiceID: id}
+			}
+			for id, check := range more {
+				checks[id] = check
 			}
 			_ = json.NewEncoder(w).Encode(checks)
 		case r.URL.Path == "/v1/health/service/prom":
@@ -271,6 +275,12 @@ func setupConsul(t *testing.T) *rig {
 			mu.Lock()
 			defer mu.Unlock()
 			reasons["prom-a"] = "new disks"
+		},
+		critical: func(c consulCheck) {
+			mu.Lock()
+			defer mu.Unlock()
+			c.Status = "critical"
+			more[c.CheckID] = c
 		},
 	}
 }
@@ -382,6 +392,44 @@ func TestTakenOutAfterTheDrain(t *testing.T) {
 				t.Errorf("%+v, %v", st, err)
 			}
 		})
+	}
+}
+
+// Consul's own check of a service stays critical until its next run, also when the
+// service is back: it must not hide whose maintenance it is in.
+func TestConsulCriticalInMaintenance(t *testing.T) {
+	r := setupConsul(t)
+	r.critical(consulCheck{CheckID: "prom-a:alive", ServiceID: "prom-a"})
+	b := r.open(t, 0)
+	for range 50 { // the checks come as a map
+		if err := b.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := b.State(t.Context()); err != nil || st.Up || st.Detail != "maintenance: "+Reason {
+			t.Fatalf("drained: %+v, %v", st, err)
+		}
+		if err := b.Admit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := b.State(t.Context()); err != nil || !st.Admitted || st.Up || st.Detail != "prom-a:alive is critical" {
+			t.Fatalf("put back: %+v, %v", st, err)
+		}
+	}
+	// A node that a person took out is another matter than the service on it.
+	if err := b.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.critical(consulCheck{CheckID: "_node_maintenance", Notes: "new disks"})
+	for range 50 {
+		if theirs := new(NotOursError); !errors.As(b.Admit(t.Context()), &theirs) || theirs.State != "node maintenance: new disks" {
+			t.Fatalf("this program's own maintenance was left: %+v", theirs)
+		}
+	}
+	r.foreign(t)
+	for range 50 {
+		if theirs := new(NotOursError); !errors.As(b.Admit(t.Context()), &theirs) || theirs.State != "maintenance: new disks" {
+			t.Fatalf("put back what a person took out: %+v", theirs)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -88,15 +89,19 @@ func (c *consul) State(ctx context.Context) (State, error) {
 		return st, err
 	}
 	st.Detail = "passing"
+	var own, node string // maintenance, which Detail tells of before a check that fails: Admit goes by it
 	for _, ch := range checks {
 		switch {
 		case ch.CheckID == "_service_maintenance:"+c.id:
-			st.Admitted, st.Detail = false, "maintenance: "+ch.Notes
+			own = "maintenance: " + ch.Notes
 		case ch.CheckID == "_node_maintenance":
-			st.Admitted, st.Detail = false, "node maintenance: "+ch.Notes
+			node = "node maintenance: " + ch.Notes
 		case ch.ServiceID == c.id && ch.Status == "critical":
 			st.Up, st.Detail = false, ch.CheckID+" is critical"
 		}
+	}
+	if why := cmp.Or(own, node); why != "" {
+		st.Admitted, st.Detail = false, why
 	}
 	var entries []struct {
 		Service struct{ ID string }
@@ -133,7 +138,8 @@ func (c *consul) Drain(ctx context.Context) error {
 	return c.maintenance(ctx, true)
 }
 
-// Admit ends a maintenance of this program's; another's is left alone.
+// Admit ends a maintenance of this program's; another's, or the whole node's, is left
+// alone.
 func (c *consul) Admit(ctx context.Context) error {
 	st, err := c.State(ctx)
 	if err != nil || st.Admitted {
@@ -142,5 +148,11 @@ func (c *consul) Admit(ctx context.Context) error {
 	if st.Detail != "maintenance: "+Reason {
 		return &NotOursError{Server: c.id, State: st.Detail}
 	}
-	return c.maintenance(ctx, false)
+	if err := c.maintenance(ctx, false); err != nil {
+		return err
+	}
+	if st, err = c.State(ctx); err == nil && !st.Admitted {
+		return &NotOursError{Server: c.id, State: st.Detail}
+	}
+	return err
 }
