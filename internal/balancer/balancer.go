@@ -3,7 +3,9 @@
 package balancer
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -28,6 +30,27 @@ type NotOursError struct {
 func (e *NotOursError) Error() string {
 	return fmt.Sprintf("%s is out of the balancer (%s), and not by this program: that is not its to end", e.Server, e.State)
 }
+
+// FaultError says that the balancer itself does not work or does not do what it is
+// told. Of the server behind it that says nothing.
+type FaultError struct {
+	Tried time.Duration // for so long it gave nothing but errors; 0: asked once
+	Err   error         // the last
+}
+
+func (e *FaultError) Error() string {
+	if e.Tried == 0 {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("%v (tried for %s)", e.Err, e.Tried.Round(100*time.Millisecond))
+}
+
+func (e *FaultError) Unwrap() error { return e.Err }
+
+// refusedError is an answer that asking again does not change.
+type refusedError struct{ error }
+
+func (e *refusedError) Unwrap() error { return e.error }
 
 // Balancer takes one server out of a load balancer and puts it back. Its methods
 // are idempotent and may not be called concurrently.
@@ -89,43 +112,75 @@ func New(b component.Balancer, server string, o Options) (Balancer, error) {
 // until the limit is over. It returns the last state and whether the server is
 // idle.
 func Wait(ctx context.Context, b Balancer, limit time.Duration) (State, bool, error) {
-	deadline := time.Now().Add(limit)
-	next := 20 * time.Millisecond
-	for {
-		st, err := b.State(ctx)
-		if err != nil {
-			return st, false, err
-		}
-		if st.Sessions == 0 {
-			return st, true, nil
-		}
-		if time.Now().After(deadline) {
-			return st, false, nil
-		}
-		if err := pause(ctx, next); err != nil {
-			return st, false, err
-		}
-		next = min(next*3/2, 250*time.Millisecond)
-	}
+	var st State
+	idle, err := again(ctx, limit, func() (bool, error) {
+		var err error
+		st, err = b.State(ctx)
+		return err == nil && st.Sessions == 0, err
+	})
+	return st, idle, err
 }
 
 // AwaitUp waits until the balancer gives the server traffic again: admitted, and
 // up by its own health check.
 func AwaitUp(ctx context.Context, b Balancer, limit time.Duration) (State, error) {
-	deadline := time.Now().Add(limit)
-	for {
-		st, err := b.State(ctx)
-		if err != nil {
-			return st, err
+	var st State
+	up, err := again(ctx, limit, func() (bool, error) {
+		var err error
+		st, err = b.State(ctx)
+		return err == nil && st.Admitted && st.Up, err
+	})
+	if err == nil && !up {
+		err = fmt.Errorf("the balancer does not give it traffic after %s: %s", limit, st.Detail)
+	}
+	return st, err
+}
+
+// Admit puts the server back, however often that takes within the limit. What the
+// balancer refuses, and what is not ours to put back, is asked once.
+func Admit(ctx context.Context, b Balancer, limit time.Duration) error {
+	var final error
+	_, err := again(ctx, limit, func() (bool, error) {
+		err := b.Admit(ctx)
+		switch {
+		case errors.As(err, new(*NotOursError)), errors.Is(err, hostfs.ErrCrashed):
+			final = err
+		case errors.As(err, new(*refusedError)):
+			final = &FaultError{Err: err}
+		default:
+			return err == nil, err
 		}
-		if st.Admitted && st.Up {
-			return st, nil
+		return true, nil
+	})
+	return cmp.Or(final, err)
+}
+
+// again asks until the answer is good or the limit is over. A balancer that restarts,
+// or elects its leader, gives none for a moment: an error ends it only when there has
+// been nothing else for as long as the limit, or as one question may take.
+func again(ctx context.Context, limit time.Duration, ask func() (bool, error)) (bool, error) {
+	began := time.Now()
+	answered := began
+	for next := 20 * time.Millisecond; ; next = min(next*3/2, 250*time.Millisecond) {
+		good, err := ask()
+		if good {
+			return true, nil
 		}
-		if time.Now().After(deadline) {
-			return st, fmt.Errorf("the balancer does not give it traffic after %s: %s", limit, st.Detail)
+		now := time.Now()
+		if err == nil {
+			answered = now
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
-			return st, err
+		if silent := now.Sub(answered); now.Sub(began) >= limit && (err == nil || silent >= min(limit, askLimit)) {
+			if err != nil {
+				err = &FaultError{Tried: silent, Err: err}
+			}
+			return false, err
+		}
+		if stop := pause(ctx, next); stop != nil {
+			if err != nil {
+				stop = fmt.Errorf("%w; the last answer was: %w", stop, err)
+			}
+			return false, stop
 		}
 	}
 }

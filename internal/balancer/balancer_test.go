@@ -552,7 +552,7 @@ func TestNginxRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Drain(t.Context()); err == nil || !strings.Contains(err.Error(), "nginx refuses") {
+	if err := b.Drain(t.Context()); !errors.As(err, new(*refusedError)) || !strings.Contains(err.Error(), "nginx refuses") {
 		t.Errorf("Drain: %v", err)
 	}
 	if got, err := os.ReadFile(filepath.Join(dir, "u")); err != nil || string(got) != text {

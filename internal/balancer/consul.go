@@ -82,7 +82,7 @@ func (c *consul) State(ctx context.Context) (State, error) {
 		return st, err
 	}
 	if code == http.StatusNotFound {
-		return st, fmt.Errorf("the Consul agent at %s has no service with the ID %s", c.address, c.id)
+		return st, c.unknown()
 	}
 	var checks map[string]consulCheck
 	if _, err := c.ask(ctx, http.MethodGet, "/v1/agent/checks", &checks); err != nil {
@@ -118,6 +118,10 @@ func (c *consul) State(ctx context.Context) (State, error) {
 	return st, nil
 }
 
+func (c *consul) unknown() error {
+	return &refusedError{fmt.Errorf("the Consul agent at %s has no service with the ID %s", c.address, c.id)}
+}
+
 func (c *consul) maintenance(ctx context.Context, on bool) error {
 	q := url.Values{"enable": {fmt.Sprint(on)}}
 	if on {
@@ -125,7 +129,7 @@ func (c *consul) maintenance(ctx context.Context, on bool) error {
 	}
 	code, err := c.ask(ctx, http.MethodPut, "/v1/agent/service/maintenance/"+url.PathEscape(c.id)+"?"+q.Encode(), nil)
 	if err == nil && code == http.StatusNotFound {
-		err = fmt.Errorf("the Consul agent at %s has no service with the ID %s", c.address, c.id)
+		err = c.unknown()
 	}
 	return err
 }

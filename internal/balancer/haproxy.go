@@ -83,7 +83,7 @@ func (h *haproxy) set(ctx context.Context, state string) error {
 		return err
 	}
 	if answer = strings.TrimSpace(answer); answer != "" {
-		return fmt.Errorf("HAProxy refuses %q: %s", text, answer)
+		return &refusedError{fmt.Errorf("HAProxy refuses %q: %s", text, answer)}
 	}
 	return nil
 }

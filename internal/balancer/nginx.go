@@ -116,7 +116,7 @@ func (n *nginx) edit(ctx context.Context, change func([]byte, upstreamServer) ([
 			return err
 		}
 		if out, err := n.o.Exec(ctx, n.check, commandLimit); err != nil {
-			err = fmt.Errorf("nginx refuses the configuration with %s changed: `%s`: %w: %.300q", n.file, strings.Join(n.check, " "), err, strings.TrimSpace(out))
+			err = &refusedError{fmt.Errorf("nginx refuses the configuration with %s changed: `%s`: %w: %.300q", n.file, strings.Join(n.check, " "), err, strings.TrimSpace(out))}
 			return errors.Join(err, n.o.Host.WriteFile(file, old, 0o644))
 		}
 	}

@@ -210,7 +210,7 @@ type Outcome struct {
 
 	Evidence string `json:"evidence,omitempty"` // directory with what was found before the undo
 	Healthy  bool   `json:"healthy"`            // the last health check passed
-	Started  bool   `json:"started,omitempty"`  // the new version was started, and could be read: what failed may be its doing
+	Started  bool   `json:"started,omitempty"`  // the new version was started, could be read, and its balancer answered: what failed may be its doing
 }
 
 // Result is what became of a run; its JSON form is that of `apply` and

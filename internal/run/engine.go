@@ -72,6 +72,7 @@ type Engine struct {
 type Timeouts struct {
 	Stop, Start, Health time.Duration
 	Compare             time.Duration // for data to answer as before, once a component is ready; 30 s when 0
+	Admit               time.Duration // for a balancer to answer, and for its own check to take an instance back; 60 s each when 0
 }
 
 // Request is a run to execute.
@@ -371,7 +372,8 @@ func (r *running) change(ctx context.Context, ch Change) (Outcome, error) {
 	if ctx.Err() != nil {
 		out.Error = interruptedBySignal
 	}
-	out.Started = r.head.Operation == Apply && r.dirty[ch.key()] && ch.filesRead()
+	blamed := ch.filesRead() && !errors.As(err, new(*balancer.FaultError))
+	out.Started = r.head.Operation == Apply && r.dirty[ch.key()] && blamed
 	undoErr := r.undo(context.WithoutCancel(ctx), ch, &out, start)
 	if undoErr != nil && undoErr.Error() == err.Error() {
 		undoErr = nil // a restart whose service does not start, and not at the second try either

@@ -29,13 +29,13 @@ type Rolling struct {
 const (
 	defaultDrainTimeout = 30 * time.Second
 	defaultStabilize    = 10 * time.Second
-	// admitWait is how long the balancer's own health check may need to take an
-	// instance back.
-	admitWait = 60 * time.Second
+	defaultAdmit        = 60 * time.Second
 )
 
 func (c *Change) balanced() bool { return c.Rolling != nil && c.Rolling.Balancer != nil }
 func (c *Change) remote() bool   { return c.Rolling != nil && len(c.Rolling.Remote) > 0 }
+
+func (r *running) admitLimit() time.Duration { return cmp.Or(r.Timeouts.Admit, defaultAdmit) }
 
 // at opens the balancer of an instance.
 func (r *running) at(ch Change) (balancer.Balancer, error) {
@@ -126,7 +126,7 @@ func (r *running) taken(ctx context.Context, ch Change) error {
 	case !st.Admitted:
 		detail = "out of the balancer (" + st.Detail + "); it is left so"
 	default:
-		_, err = balancer.AwaitUp(ctx, b, admitWait)
+		_, err = balancer.AwaitUp(ctx, b, r.admitLimit())
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -168,13 +168,13 @@ func (r *running) admit(ctx context.Context, ch Change) error {
 	}
 	b, err := r.at(ch)
 	if err != nil {
-		return err
+		return &balancer.FaultError{Err: err}
 	}
 	if err := r.Host.Check("admit", ch.Set()); err != nil {
 		return err
 	}
 	return r.step(ctx, ch, StepAdmit, func() (string, error) {
-		err := b.Admit(ctx)
+		err := balancer.Admit(ctx, b, r.admitLimit())
 		if theirs := new(balancer.NotOursError); errors.As(err, &theirs) {
 			// It works; when it takes traffic again is another's to say.
 			delete(r.drained, ch.key())
@@ -187,7 +187,7 @@ func (r *running) admit(ctx context.Context, ch Change) error {
 		if r.idle(ctx, ch) { // as before the host's boot has come to it
 			return "back in the balancer, for when it runs", nil
 		}
-		if _, err := balancer.AwaitUp(ctx, b, admitWait); err != nil {
+		if _, err := balancer.AwaitUp(ctx, b, r.admitLimit()); err != nil {
 			return "", err
 		}
 		return "back in the balancer", nil

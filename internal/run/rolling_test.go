@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/balancer"
 	"github.com/observability-upgrade/observability-upgrade/internal/history"
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	. "github.com/observability-upgrade/observability-upgrade/internal/run"
@@ -126,6 +127,62 @@ func TestRollingTakenOutMeanwhile(t *testing.T) {
 	}
 	if !strings.Contains(strings.Join(res.Warnings, "\n"), "prom@a: a is out of the balancer (by hand)") {
 		t.Errorf("warnings %q", res.Warnings)
+	}
+}
+
+// A balancer that gives no answer for a moment ends no roll-out, neither while an
+// instance is drained nor when it is put back.
+func TestRollingOutlastsBalancer(t *testing.T) {
+	// What fails at first: a question, or one that comes right after another.
+	for _, at := range []string{"drain a, state a", "admit a", "admit a, state a"} {
+		w := runtest.Pair(t)
+		last, failed := "", 0
+		w.Balancer.Answer = func(to string, _ *balancer.State) error {
+			if failed < 3 && (to == at || last+", "+to == at) {
+				failed++
+				return errors.New("no answer")
+			}
+			last = to
+			return nil
+		}
+		res, err := w.Engine(nil).Execute(t.Context(), w.Rolling("prom 2.0.0"))
+		if err != nil || res.Status != StatusSuccess || failed != 3 {
+			t.Fatalf("%s failed %d times: %+v, %v", at, failed, res, err)
+		}
+		clean(t, w, at)
+	}
+}
+
+// A balancer that goes on giving no answer ends the roll-out. That is not the fault of
+// the version, which was proved before: it is undone, and not held.
+func TestRollingBlamesBalancer(t *testing.T) {
+	for _, to := range []string{"admit a", "state a"} {
+		w := runtest.Pair(t)
+		putBack, undoing := false, false
+		w.Balancer.Answer = func(asked string, _ *balancer.State) error {
+			if putBack && !undoing && asked == to {
+				return errors.New("no answer")
+			}
+			return nil
+		}
+		e := w.Engine(nil)
+		e.Timeouts.Admit = 200 * time.Millisecond
+		e.Report = func(ev Event) {
+			putBack = putBack || ev.Step == StepAdmit
+			undoing = undoing || ev.Step == StepUndo
+		}
+		res, err := e.Execute(t.Context(), w.Rolling("prom 2.0.0"))
+		if err == nil || !strings.Contains(err.Error(), "no answer (tried for ") || res.Components[0].Status != RolledBack || res.Components[0].Started {
+			t.Fatalf("%s: %+v, %v", to, res, err)
+		}
+		clean(t, w, to)
+		f, err := state.Load(w.Root.State())
+		if err != nil || len(f.Components["prom"].FailedVersions) > 0 {
+			t.Fatalf("%s: the version was blamed: %+v, %v", to, f.Components["prom"], err)
+		}
+		if w.Instance("a") != "1.0.0" || !w.Balancer.Admitted["a"] || w.Instance("b") != "1.0.0" {
+			t.Errorf("%s: a %s, b %s, balancer %v", to, w.Instance("a"), w.Instance("b"), w.Balancer.Admitted)
+		}
 	}
 }
 

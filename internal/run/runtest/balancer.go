@@ -18,6 +18,9 @@ type Balancer struct {
 	Broken   bool            // it answers nothing
 	By       map[string]bool // whom a person took out
 	Wrong    []string        // what must never happen, and did
+	// Answer has its say before anything is answered, such as "state a" with what the
+	// state is, or "admit a"; may be nil.
+	Answer func(to string, st *balancer.State) error
 
 	mu      sync.Mutex
 	works   func(name string) bool // what its own checks of the servers find
@@ -59,20 +62,30 @@ func (b *Balancer) forget() {
 	clear(b.open)
 }
 
+func (b *Balancer) answer(to string, st *balancer.State) error {
+	if b.Broken {
+		return errors.New("no answer")
+	}
+	if b.Answer == nil {
+		return nil
+	}
+	return b.Answer(to, st)
+}
+
 func (s server) State(context.Context) (balancer.State, error) {
 	up := map[string]bool{"a": s.lb.works("a"), "b": s.lb.works("b")}
 	s.lb.mu.Lock()
 	defer s.lb.mu.Unlock()
-	if s.lb.Broken {
-		return balancer.State{}, errors.New("no answer")
-	}
 	st := balancer.State{Admitted: s.lb.Admitted[s.name], Up: up[s.name], Detail: "by hand", Sessions: s.lb.open[s.name]}
-	s.lb.open[s.name] = max(st.Sessions-1, 0)
 	for name, in := range s.lb.Admitted {
 		if here, known := up[name]; name != s.name && in && (here || !known) {
 			st.Others++
 		}
 	}
+	if err := s.lb.answer("state "+s.name, &st); err != nil {
+		return balancer.State{}, err
+	}
+	s.lb.open[s.name] = max(s.lb.open[s.name]-1, 0)
 	return st, nil
 }
 
@@ -88,9 +101,9 @@ func (s server) Admit(context.Context) error {
 func (s server) set(in bool) error {
 	what := map[bool]string{true: "admit ", false: "drain "}[in] + s.name
 	s.lb.mu.Lock()
-	if s.lb.Broken {
+	if err := s.lb.answer(what, nil); err != nil {
 		s.lb.mu.Unlock()
-		return errors.New("no answer")
+		return err
 	}
 	if s.lb.Admitted[s.name] && !in {
 		s.lb.open[s.name] = 1
