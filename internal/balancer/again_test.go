@@ -116,6 +116,22 @@ func TestAdmitAgain(t *testing.T) {
 	}
 }
 
+// A server that was put back is not waited for where somebody took it out since.
+func TestAwaitCheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			st   State
+			took time.Duration
+		}{{State{Admitted: true, Up: true}, 0}, {State{Detail: "MAINT"}, 0}, {State{Admitted: true, Detail: "DOWN"}, 10 * time.Second}} {
+			b := &scripted{made: time.Now(), state: awayFrom(0, 0, c.st)}
+			st, err := AwaitCheck(t.Context(), b, 10*time.Second)
+			if took := time.Since(b.made); st != c.st || (err != nil) != (c.took > 0) || took < c.took || took > c.took+time.Second {
+				t.Errorf("%+v after %s: %v", st, took, err)
+			}
+		}
+	})
+}
+
 // A signal ends the wait for a balancer that is away.
 func TestAgainInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

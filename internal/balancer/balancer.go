@@ -124,13 +124,23 @@ func Wait(ctx context.Context, b Balancer, limit time.Duration) (State, bool, er
 // AwaitUp waits until the balancer gives the server traffic again: admitted, and
 // up by its own health check.
 func AwaitUp(ctx context.Context, b Balancer, limit time.Duration) (State, error) {
+	return awaitState(ctx, b, limit, func(st State) bool { return st.Admitted && st.Up })
+}
+
+// AwaitCheck waits until the balancer's own health check takes a server that was put
+// back for one that works. Where somebody has taken it out since, nothing is to come.
+func AwaitCheck(ctx context.Context, b Balancer, limit time.Duration) (State, error) {
+	return awaitState(ctx, b, limit, func(st State) bool { return !st.Admitted || st.Up })
+}
+
+func awaitState(ctx context.Context, b Balancer, limit time.Duration, good func(State) bool) (State, error) {
 	var st State
-	up, err := again(ctx, limit, func() (bool, error) {
+	ok, err := again(ctx, limit, func() (bool, error) {
 		var err error
 		st, err = b.State(ctx)
-		return err == nil && st.Admitted && st.Up, err
+		return err == nil && good(st), err
 	})
-	if err == nil && !up {
+	if err == nil && !ok {
 		err = fmt.Errorf("the balancer does not give it traffic after %s: %s", limit, st.Detail)
 	}
 	return st, err

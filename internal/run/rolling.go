@@ -176,9 +176,7 @@ func (r *running) admit(ctx context.Context, ch Change) error {
 	return r.step(ctx, ch, StepAdmit, func() (string, error) {
 		err := balancer.Admit(ctx, b, r.admitLimit())
 		if theirs := new(balancer.NotOursError); errors.As(err, &theirs) {
-			// It works; when it takes traffic again is another's to say.
-			delete(r.drained, ch.key())
-			r.warn("%s: %v; put it back when it is time", ch.Set(), theirs)
+			r.leaveOut(ch, theirs)
 			return "left out: " + theirs.State, nil
 		}
 		if err != nil {
@@ -217,8 +215,36 @@ func (r *running) rejoin(ctx context.Context, ch Change) error {
 	if err == nil && !rep.Healthy {
 		err = &UnhealthyError{Component: ch.Set(), Version: ch.To.String(), Report: rep}
 	}
+	if err == nil {
+		err = r.checked(ctx, ch)
+	}
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepStabilize, Done: true, Detail: "steady", Err: err})
 	return err
+}
+
+// checked looks at the balancer again once it had the time for checks of its own: a
+// restart is often over before any of them notices, and that it was up as the instance
+// was put back may be from before.
+func (r *running) checked(ctx context.Context, ch Change) error {
+	if !r.drained[ch.key()] {
+		return nil
+	}
+	b, err := r.at(ch)
+	if err != nil {
+		return &balancer.FaultError{Err: err}
+	}
+	st, err := balancer.AwaitCheck(ctx, b, r.admitLimit())
+	if err == nil && !st.Admitted {
+		r.leaveOut(ch, &balancer.NotOursError{Server: ch.Rolling.Server, State: st.Detail})
+	}
+	return err
+}
+
+// leaveOut leaves an instance out that somebody else took out. It works; when it takes
+// traffic again is another's to say.
+func (r *running) leaveOut(ch Change, theirs *balancer.NotOursError) {
+	delete(r.drained, ch.key())
+	r.warn("%s: %v; put it back when it is time", ch.Set(), theirs)
 }
 
 // putBack again into the balancer after an undo: only an instance that works.

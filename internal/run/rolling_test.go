@@ -186,6 +186,60 @@ func TestRollingBlamesBalancer(t *testing.T) {
 	}
 }
 
+// That a balancer calls an instance up as it is put back may be from before. What fails
+// the balancer's own check afterwards, though it passes ours, is undone like any other.
+func TestRollingFailsBalancersCheck(t *testing.T) {
+	w := runtest.Pair(t)
+	ill := false
+	w.Balancer.Answer = func(to string, st *balancer.State) error {
+		if to == "state a" && ill {
+			st.Up, st.Detail = false, "DOWN"
+		}
+		return nil
+	}
+	e := w.Engine(nil)
+	e.Timeouts.Admit = 200 * time.Millisecond
+	e.Report = func(ev Event) {
+		if ev.Step == StepStabilize && !ev.Done {
+			ill = true // it was checked
+		}
+		ill = ill && ev.Step != StepUndo
+	}
+	res, err := e.Execute(t.Context(), w.Rolling("prom 2.0.0"))
+	if err == nil || !strings.Contains(err.Error(), "does not give it traffic after 200ms: DOWN") || res.Components[0].Status != RolledBack || res.Components[1].Status != NotAttempted {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	clean(t, w, "DOWN")
+	f, err := state.Load(w.Root.State())
+	if err != nil || len(f.Components["prom"].FailedVersions) != 1 {
+		t.Errorf("the version is not held: %+v, %v", f.Components["prom"], err)
+	}
+	if w.Instance("a") != "1.0.0" || !w.Balancer.Admitted["a"] {
+		t.Errorf("a %s, balancer %v", w.Instance("a"), w.Balancer.Admitted)
+	}
+}
+
+// What a person takes out while it is watched stays out, and fails nothing.
+func TestRollingTakenOutWhileWatched(t *testing.T) {
+	w := runtest.Pair(t)
+	req := w.Rolling("prom 2.0.0")
+	req.Changes = req.Changes[:1]
+	e := w.Engine(nil)
+	e.Report = func(ev Event) {
+		if ev.Instance == "a" && ev.Step == StepStabilize && !ev.Done {
+			w.Balancer.SetAdmitted("a", false)
+		}
+	}
+	res, err := e.Execute(t.Context(), req)
+	if err != nil || res.Status != StatusSuccess || w.Balancer.Admitted["a"] || w.Instance("a") != "2.0.0" {
+		t.Fatalf("%+v, %v, balancer %v", res, err, w.Balancer.Admitted)
+	}
+	clean(t, w, "watched")
+	if !strings.Contains(strings.Join(res.Warnings, "\n"), "prom@a: a is out of the balancer (by hand)") {
+		t.Errorf("warnings %q", res.Warnings)
+	}
+}
+
 // Killed at any effect, recovery leaves both instances running and in the
 // balancer. Both are at one version, unless one of them failed for itself.
 func TestRollingKilledAtEveryOperation(t *testing.T) {
