@@ -158,12 +158,16 @@ func (e waitError) Unwrap() error { return e.error }
 
 // retry waits before the next try, or returns the error when there is none.
 func (b *body) retry(err error) error {
-	if b.ctx.Err() != nil {
-		return b.ranOut(err)
-	}
 	var permanent permanentError
 	if errors.As(err, &permanent) {
 		return fmt.Errorf("download %s: %w", b.asset.Name, err)
+	}
+	if end := b.ctx.Err(); end != nil {
+		// The connection may have broken off a moment before, which says nothing of the end.
+		if !errors.Is(err, end) && !errors.Is(err, context.Cause(b.ctx)) {
+			b.last, err = err, end
+		}
+		return b.ranOut(err)
 	}
 	b.tries++
 	b.last = err

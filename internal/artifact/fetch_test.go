@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -54,6 +55,7 @@ func TestDownloadSurvives(t *testing.T) {
 		first  func(w http.ResponseWriter, r *http.Request) // the first answer
 		second func(w http.ResponseWriter, r *http.Request) // nil: http.ServeContent
 		check  func(t *testing.T, ranges []string)
+		stall  time.Duration
 	}{
 		"a broken connection, with ranges": {
 			first: func(w http.ResponseWriter, _ *http.Request) {
@@ -88,6 +90,7 @@ func TestDownloadSurvives(t *testing.T) {
 				_ = http.NewResponseController(w).Flush()
 				<-r.Context().Done()
 			},
+			stall: 200 * time.Millisecond,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -109,7 +112,7 @@ func TestDownloadSurvives(t *testing.T) {
 				}
 			}))
 			defer ts.Close()
-			st, err := fetchBare(t, Options{Stall: 200 * time.Millisecond}, ts.URL, body, nil)
+			st, err := fetchBare(t, Options{Stall: tc.stall}, ts.URL, body, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -124,6 +127,37 @@ func TestDownloadSurvives(t *testing.T) {
 				tc.check(t, ranges)
 			}
 		})
+	}
+}
+
+// The time that runs out is told, and so is what broke off just before.
+func TestRetryAtTheEnd(t *testing.T) {
+	cause := errors.New("a signal")
+	over, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	cut, end := context.WithCancelCause(t.Context())
+	end(cause)
+	for name, tc := range map[string]struct {
+		ctx context.Context
+		err error
+		is  []error
+		not error
+	}{
+		"broken off just before": {over, io.ErrUnexpectedEOF, []error{io.ErrUnexpectedEOF, context.DeadlineExceeded}, nil},
+		"by the time itself":     {over, context.DeadlineExceeded, []error{context.DeadlineExceeded}, nil},
+		"by what ended it":       {cut, cause, []error{cause}, context.Canceled},
+		"for good":               {over, permanentError{io.ErrNoProgress}, []error{io.ErrNoProgress}, context.DeadlineExceeded},
+	} {
+		b := &body{ctx: tc.ctx, store: New(Options{}), asset: component.Asset{Name: "tool"}}
+		err := b.retry(tc.err)
+		for _, is := range tc.is {
+			if !errors.Is(err, is) {
+				t.Errorf("%s: %v, want %v", name, err, is)
+			}
+		}
+		if tc.not != nil && errors.Is(err, tc.not) || tc.not == nil && len(tc.is) == 1 && strings.Contains(err.Error(), "tried again") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
