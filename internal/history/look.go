@@ -27,10 +27,15 @@ func Look(ctx context.Context, path string, read func(*DB) error) error {
 			return err
 		}
 	}
-	if err == nil {
-		err = fmt.Errorf("history database %s: it was written to each of %d times it was read", path, looks)
+	what := fmt.Sprintf("history database %s: it was written to each of %d times it was read", path, looks)
+	var corrupt *CorruptError
+	switch {
+	case err == nil:
+		return errors.New(what)
+	case errors.As(err, &corrupt):
+		err = corrupt.Err // nobody shall move a sound database aside for what a torn read saw
 	}
-	return err
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 func lookOnce(ctx context.Context, path string, read func(*DB) error) error {

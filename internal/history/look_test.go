@@ -99,6 +99,28 @@ func TestLookErrors(t *testing.T) {
 	}
 }
 
+// What is written to at every look is not called corrupt for what a torn read saw.
+func TestLookAlwaysTorn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "h.db")
+	d, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, torn := range []error{nil, os.ErrInvalid, fmt.Errorf("read: %w", &CorruptError{path, os.ErrInvalid})} {
+		at := time.Now()
+		err := Look(t.Context(), path, func(*DB) error {
+			at = at.Add(time.Second)
+			return errors.Join(os.Chtimes(path, at, at), torn)
+		})
+		if err == nil || !strings.Contains(err.Error(), "it was written to each of 10 times") || errors.As(err, new(*CorruptError)) || errors.Is(err, os.ErrInvalid) != (torn != nil) {
+			t.Errorf("%v: %v", torn, err)
+		}
+	}
+}
+
 // Whoever looks while others write sees whole states, one after the other.
 func TestLookBesideWriters(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "h.db")
@@ -120,7 +142,7 @@ func TestLookBesideWriters(t *testing.T) {
 		done <- nil
 	}()
 	last, seen := 0, 0
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+	for begin := time.Now(); time.Since(begin) < 2*time.Second || last < 5 && time.Since(begin) < time.Minute; {
 		err := Look(t.Context(), path, func(d *DB) error {
 			rows, err := d.List(t.Context(), Filter{})
 			seen = len(rows)
