@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -17,6 +15,7 @@ import (
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/custody"
+	"github.com/observability-upgrade/observability-upgrade/internal/freeport"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/releaseserver"
 	"github.com/observability-upgrade/observability-upgrade/internal/service"
@@ -88,7 +87,7 @@ func (b *Sandbox) build(ctx context.Context) error {
 		}
 	}
 	for _, name := range Components {
-		port, claim, err := freePort()
+		port, claim, err := freeport.Claim()
 		if err != nil {
 			return err
 		}
@@ -128,25 +127,6 @@ func (b *Sandbox) write(path, content string, mode os.FileMode) error {
 		return err
 	}
 	return os.Chmod(path, mode)
-}
-
-// freePort finds a port for a service that is started and stopped again and again.
-// It is below those that the kernel gives to outgoing connections, one of which
-// could take it while the service is down. Other sandboxes that are there at the
-// same time leave it alone while it is claimed, by an abstract name (unix(7)).
-func freePort() (port int, claim io.Closer, err error) {
-	for range 100 {
-		port = 20_000 + rand.IntN(12_000) //nolint:gosec // any free port; nobody gains by guessing it
-		if claim, err = net.Listen("unix", fmt.Sprintf("@%sport-%d", prefix, port)); err != nil {
-			continue
-		}
-		var l net.Listener
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			return port, claim, l.Close()
-		}
-		err = errors.Join(err, claim.Close())
-	}
-	return 0, nil, err
 }
 
 func (b *Sandbox) definition(name string) string {

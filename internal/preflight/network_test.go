@@ -1,6 +1,8 @@
 package preflight
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/freeport"
 )
 
 func TestNetwork(t *testing.T) {
@@ -65,17 +68,19 @@ func garbage(w http.ResponseWriter, _ *http.Request) {
 }
 
 func TestNetworkNothingListens(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	must(t, l.Close())
+	port, claim, err := freeport.Claim()
+	must(t, err)
+	defer claim.Close()
 	in := host(t, "prometheus")
-	in.Downloads = []Download{{Component: "prometheus", URL: "http://" + l.Addr().String() + "/a"}}
-	start := time.Now()
+	in.Downloads = []Download{{Component: "prometheus", URL: fmt.Sprintf("http://127.0.0.1:%d/a", port)}}
+	var dialled atomic.Int64
+	in.HTTP = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		dialled.Add(1)
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}}}
 	expect(t, Run(t.Context(), in), Network, component.CheckFail, "nothing listens there")
-	if took := time.Since(start); took > 2*time.Second {
-		t.Errorf("a refused connection was tried again: %s", took)
+	if n := dialled.Load(); n != 1 {
+		t.Errorf("a refused connection was tried %d times", n)
 	}
 }
 
@@ -89,7 +94,7 @@ func TestNetworkSlow(t *testing.T) {
 	in.Downloads = []Download{{Component: "prometheus", URL: srv.URL}}
 	start := time.Now()
 	expect(t, Run(t.Context(), in), Network, component.CheckFail, "no answer within 300ms")
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > 20*time.Second {
 		t.Errorf("it took %s", took)
 	}
 }

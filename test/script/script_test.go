@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +26,7 @@ import (
 
 	"github.com/observability-upgrade/observability-upgrade/internal/cli"
 	"github.com/observability-upgrade/observability-upgrade/internal/demo"
+	"github.com/observability-upgrade/observability-upgrade/internal/freeport"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
 	"github.com/observability-upgrade/observability-upgrade/internal/sandbox"
@@ -136,10 +136,10 @@ func makeSandbox(ts *testscript.TestScript, neg bool, args []string) {
 func pair(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, len(args) == 1 && (args[0] == "here" || args[0] == "there"), "pair here|there")
 	dir, root := ts.Getenv("DIR"), ts.Getenv("ROOT")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, claim, err := freeport.Claim()
 	ts.Check(err)
-	listen := l.Addr().String()
-	ts.Check(l.Close())
+	ts.Defer(func() { claim.Close() })
+	listen := fmt.Sprintf("127.0.0.1:%d", port)
 	file := filepath.Join(root, "etc/observability/components.d/pulse.yaml")
 	own, err := os.ReadFile(file)
 	ts.Check(err)
