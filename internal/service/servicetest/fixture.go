@@ -3,6 +3,7 @@ package servicetest
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,9 +14,17 @@ import (
 // define makes a service of the given behaviour.
 func (f *Fixture) define(t *testing.T, mode Mode) service.Service {
 	t.Helper()
+	command := []string{Program(t)}
+	if mode == Exit { // a test binary may take longer to begin than a manager watches
+		script := filepath.Join(t.TempDir(), "exit.sh")
+		if err := os.WriteFile(script, fmt.Appendf(nil, "echo %q\nexit %d\n", complaint, exitStatus), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		command = []string{"/bin/sh", script}
+	}
 	return f.Define(t, Definition{
 		Name:    "svctest-" + strings.ToLower(strings.NewReplacer("/", "-", "_", "-", "#", "-").Replace(t.Name())),
-		Command: []string{Program(t)}, Env: []string{modeVar + "=" + string(mode)},
+		Command: command, Env: []string{modeVar + "=" + string(mode)},
 		RestartsAlways: mode == Crash,
 	})
 }

@@ -30,12 +30,18 @@ const (
 	Family Mode = "family"
 	// Exit prints a complaint and ends at once with status 3.
 	Exit Mode = "exit"
-	// Crash ends with status 4 after 300 ms, which is late enough to count as
-	// started.
+	// Crash ends with status 4 after 2 s, which is late enough to count as started,
+	// however long the manager takes to write that down.
 	Crash Mode = "crash"
 	// Threads listens on an address that it prints first, has many threads, and ends
 	// on SIGTERM.
 	Threads Mode = "threads"
+)
+
+// What Exit prints, and ends with.
+const (
+	complaint  = "cannot open the configuration"
+	exitStatus = 3
 )
 
 // Main runs the tests, or the service when the binary was started as one. Call
@@ -53,11 +59,11 @@ func serve(mode Mode) int {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGHUP)
 	switch mode {
 	case Exit:
-		fmt.Println("cannot open the configuration")
-		return 3
+		fmt.Println(complaint)
+		return exitStatus
 	case Crash:
 		fmt.Println("ready", mode)
-		<-time.After(300 * time.Millisecond)
+		<-time.After(2 * time.Second)
 		return 4
 	case Family:
 		for _, apart := range []bool{false, true} {

@@ -227,8 +227,7 @@ func testCrash(t *testing.T, f *Fixture) {
 	if st := f.status(t, s); !st.Exists || st.Active || st.Activating {
 		t.Errorf("after Stop: %+v, expected that nothing restarts it", st)
 	}
-	f.start(t, s, Crash)
-	if st := f.status(t, s); st.Restarts > 1 {
+	if st := f.start(t, s, Crash); st.Restarts > 1 {
 		t.Errorf("%d restarts right after a start, expected the counter to begin anew", st.Restarts)
 	}
 }
