@@ -281,22 +281,36 @@ func TestFar(t *testing.T) {
 			ts.Start()
 		}
 		t.Cleanup(ts.Close)
-		client, addr := ts.Client(), far(t, ts.Listener.Addr().String(), distance)
-		for i, want := range []time.Duration{2, 1} {
-			if secure && i == 0 {
-				want++
+		addr := far(t, ts.Listener.Addr().String(), distance)
+		trips := []time.Duration{2, 1}
+		if secure {
+			trips[0]++
+		}
+		// What else the machine does only adds time: the fastest of a few tells.
+		fastest := []time.Duration{time.Hour, time.Hour}
+		for try := 0; try < 5 && (fastest[0] > (trips[0]+1)*distance || fastest[1] > (trips[1]+1)*distance); try++ {
+			transport := ts.Client().Transport.(*http.Transport).Clone() // with no connection yet
+			client := &http.Client{Transport: transport}
+			for i, want := range trips {
+				begin := time.Now()
+				resp, err := client.Get(scheme + addr) //nolint:noctx // ends with the server
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
+				took := time.Since(begin)
+				if took < want*distance {
+					t.Errorf("secure %v, question %d took %s, want %d times %s", secure, i, took, want, distance)
+				}
+				fastest[i] = min(fastest[i], took)
 			}
-			begin := time.Now()
-			resp, err := client.Get(scheme + addr) //nolint:noctx // ends with the server
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, _ = io.Copy(io.Discard, resp.Body)
-			_ = resp.Body.Close()
-			if took := time.Since(begin); took < want*distance || took > (want+1)*distance {
-				t.Errorf("secure %v, question %d took %s, want %d times %s", secure, i, took, want, distance)
+			transport.CloseIdleConnections()
+		}
+		for i, want := range trips {
+			if fastest[i] > (want+1)*distance {
+				t.Errorf("secure %v, question %d took %s at best, want %d times %s", secure, i, fastest[i], want, distance)
 			}
 		}
-		client.CloseIdleConnections()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -45,7 +46,7 @@ type world struct {
 	version  string
 	busy     bool
 	data     string
-	targets  time.Duration // after which a target is up
+	targets  int // how often they are asked for before one is up
 	patience time.Duration
 }
 
@@ -80,10 +81,11 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(rw, "thing_build_info{version=%q} 1\n", w.version)
 	case r.URL.Path == "/replay" && w.replayed != nil:
 		fmt.Fprintf(rw, `{"data":{"current":%d,"max":9}}`, w.replayed(age))
-	case r.URL.Path == "/targets" && age > w.targets:
-		fmt.Fprint(rw, `{"up":1}`)
-	case r.URL.Path == "/targets":
+	case r.URL.Path == "/targets" && w.targets > 0:
+		w.targets--
 		fmt.Fprint(rw, `{"up":0}`)
+	case r.URL.Path == "/targets":
+		fmt.Fprint(rw, `{"up":1}`)
 	case r.URL.Path == "/data":
 		fmt.Fprint(rw, w.data)
 	default:
@@ -130,7 +132,7 @@ func TestAwait(t *testing.T) {
 		progress string
 	}{
 		"at once":    {verdict: Healthy},
-		"in time":    {set: func(w *world, _ *Target) { w.readyAt = 100 * time.Millisecond }, verdict: Healthy},
+		"in time":    {set: func(w *world, t *Target) { w.readyAt, t.Timeout = 100*time.Millisecond, 5*time.Second }, verdict: Healthy},
 		"never":      {set: func(w *world, _ *Target) { w.readyAt = time.Hour }, verdict: Unhealthy, failed: "not healthy within 300ms"},
 		"not alive":  {set: func(w *world, _ *Target) { w.status = service.Status{Exists: true, Failed: true, Result: "exit-code"} }, verdict: Unhealthy, failed: "failed (exit-code)"},
 		"crash loop": {set: func(w *world, _ *Target) { w.readyAt, w.status.Restarts = time.Hour, 1 }, verdict: Unhealthy, failed: "crashed and was restarted"},
@@ -168,37 +170,37 @@ func TestAwait(t *testing.T) {
 		"excused":           {set: func(_ *world, t *Target) { t.Spec.Health.ExpectedMetric, t.Excused = "gone", []string{"metric"} }, verdict: Healthy},
 		"functional after a while": {
 			set: func(w *world, t *Target) {
-				w.targets = 400 * time.Millisecond
+				w.targets = 1
 				t.Spec.Functional = []component.Test{{Name: "targets", HTTP: &component.HTTPTest{URL: "/targets", JSON: ".up", AtLeast: number(1)}}}
 			}, verdict: Healthy, progress: "waiting for: targets",
 		},
 		"functional excused": {
 			set: func(w *world, t *Target) {
-				w.targets, t.Excused = time.Hour, []string{"targets"}
+				w.targets, t.Excused = math.MaxInt, []string{"targets"}
 				t.Spec.Functional = []component.Test{{Name: "targets", HTTP: &component.HTTPTest{URL: "/targets", JSON: ".up", AtLeast: number(1)}}}
 			}, verdict: Healthy,
 		},
 		"all targets away": {
 			set: func(w *world, t *Target) {
-				w.targets, w.patience = time.Hour, 300*time.Millisecond
+				w.targets, w.patience = math.MaxInt, 3*time.Second
 				t.Spec.Functional = []component.Test{{Name: "targets", Severity: "verify", HTTP: &component.HTTPTest{URL: "/targets", JSON: ".up", AtLeast: number(1)}}}
 			}, verdict: Inconclusive, progress: "waiting for: targets",
 		},
 		"all targets away, before as well": {
 			set: func(w *world, t *Target) {
-				w.targets, t.Excused = time.Hour, []string{"targets"}
+				w.targets, t.Excused = math.MaxInt, []string{"targets"}
 				t.Spec.Functional = []component.Test{{Name: "targets", Severity: "verify", HTTP: &component.HTTPTest{URL: "/targets", JSON: ".up", AtLeast: number(1)}}}
 			}, verdict: Inconclusive,
 		},
 		"all targets away, a person asks": {
 			set: func(w *world, t *Target) {
-				w.targets, w.patience, t.Mend = time.Hour, time.Millisecond, "restart it"
+				w.targets, w.patience, t.Mend = math.MaxInt, time.Millisecond, "restart it"
 				t.Spec.Functional = []component.Test{{Name: "targets", Severity: "verify", HTTP: &component.HTTPTest{URL: "/targets", JSON: ".up", AtLeast: number(1)}}}
 			}, verdict: Unhealthy, failed: "expected at least 1",
 		},
 		"targets after a while": {
 			set: func(w *world, t *Target) {
-				w.targets = 400 * time.Millisecond
+				w.targets = 1
 				t.Spec.Functional = []component.Test{{Name: "targets", Severity: "verify", HTTP: &component.HTTPTest{URL: "/targets", JSON: ".up", AtLeast: number(1)}}}
 			}, verdict: Healthy, progress: "waiting for: targets",
 		},
@@ -507,7 +509,7 @@ func TestCompareWaits(t *testing.T) {
 	w, target := newWorld(t)
 	tests := []component.Test{{Name: "data", HTTP: &component.HTTPTest{URL: strings.Replace(target.Spec.Health.URL, "/-/ready", "/targets", 1), JSON: ".up"}}}
 	before := Fingerprint{At: time.Now(), Values: []Value{{Name: "data", Value: "1"}}}
-	w.targets = 300 * time.Millisecond
+	w.targets = 2
 	diff, err := (&Prober{}).Compare(t.Context(), component.Client{}, tests, before, 10*time.Second)
 	if err != nil || len(diff) > 0 {
 		t.Errorf("%v, %v", diff, err)

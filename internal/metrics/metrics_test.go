@@ -334,14 +334,15 @@ func TestHandlerThatCannotRead(t *testing.T) {
 // A reading ends with the request it was made for.
 func TestHandlerEndsWithItsRequest(t *testing.T) {
 	ended := make(chan error, 1)
-	srv := httptest.NewServer(Handler(source(func(ctx context.Context) (*overview.Overview, error) {
-		<-ctx.Done()
-		ended <- ctx.Err()
-		return nil, ctx.Err()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	srv := httptest.NewServer(Handler(source(func(reading context.Context) (*overview.Overview, error) {
+		cancel() // once it reads, and not before
+		<-reading.Done()
+		ended <- reading.Err()
+		return nil, reading.Err()
 	})))
 	defer srv.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, srv.URL, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -111,6 +111,7 @@ func TestServiceHangs(t *testing.T) {
 	if err := attempt(&message{ID: "0000000000000002", Data: m.Data}, 50*time.Millisecond); !errors.Is(err, enough) || !strings.Contains(err.Error(), "the attempt before this one has not ended") {
 		t.Errorf("%v", err)
 	}
+	eventually(t, "the request", func() bool { return len(s.Requests()) > 0 })
 	if len(s.Requests()) != 1 {
 		t.Errorf("%d requests", len(s.Requests()))
 	}

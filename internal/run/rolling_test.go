@@ -419,7 +419,7 @@ func TestRestart(t *testing.T) {
 func TestReloadAfterCrash(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		w := runtest.Pair(t)
-		w.Settle = time.Millisecond // in which the crash is seen
+		w.Settle = 50 * time.Millisecond // in which the crash is seen
 		w.CrashOnce("prom@a")
 		e := w.Engine(nil)
 		e.ReloadConfig = func(_ context.Context, ch Change) (bool, error) {
