@@ -234,7 +234,7 @@ func TestMailHangs(t *testing.T) {
 	w := newWorld(t, mailConfig, s.PortText(), "timeout: 1s")
 	began := time.Now()
 	got := Try(t.Context(), w.root, w.conf(), w.conf().Channels, "", w.logger())
-	if took := time.Since(began); took < time.Second || took > 5*time.Second {
+	if took := time.Since(began); took < time.Second || took > 20*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	if len(got) != 1 || got[0].OK || !strings.Contains(got[0].Error, "no end after 1s (the channel's timeout)") || !strings.Contains(got[0].Error, "127.0.0.1:"+s.PortText()) {

@@ -581,10 +581,10 @@ func TestHanging(t *testing.T) {
 			told := time.Since(began)
 			closeIt(t, tr)
 			took := time.Since(began) - told
-			if told > 10*time.Second { // it takes a tenth of a second; the machine may be busy
+			if told > 20*time.Second { // it takes a tenth of a second; the machine may be busy
 				t.Errorf("the run was held for %s", told)
 			}
-			if took > Flush+5*time.Second {
+			if took > Flush+20*time.Second {
 				t.Errorf("closing took %s", took)
 			}
 			if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "level=WARN msg=\"traces were not delivered") {
