@@ -153,10 +153,10 @@ func TestProperties(t *testing.T) {
 		}
 		now := time.Unix(rapid.Int64Range(1_700_000_000, 1_900_000_000).Draw(r, "now"), 0)
 		next, ok := s.Next(now, 0)
-		if here, open := s.At(now); open && here.Length() > 10*24*time.Hour {
+		if here, open := s.At(now); open && here.Length() > 8*24*time.Hour {
 			return // together they are always open
 		}
-		if next.Length() > 10*24*time.Hour {
+		if next.Length() > 8*24*time.Hour {
 			return // and so they are once the clocks have changed
 		}
 		if !ok || !next.Start.After(now) || next.Start.Sub(now) > 15*24*time.Hour {
