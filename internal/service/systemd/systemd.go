@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
 	godbus "github.com/godbus/dbus/v5"
@@ -24,10 +25,19 @@ import (
 // Options configure a Manager.
 type Options struct{ Logger *slog.Logger }
 
+const (
+	// backIn is how long systemd may take to execute itself anew.
+	backIn    = 10 * time.Second
+	redialMin = 10 * time.Millisecond
+	redialMax = 200 * time.Millisecond
+)
+
 // Manager implements service.Manager. It is safe for concurrent use.
 type Manager struct {
 	log        *slog.Logger
 	groupRoots []string // where control groups are mounted
+	dial       func(context.Context) (*dbus.Conn, error)
+	patience   time.Duration // how long systemd may be away; 0 on a host without it
 
 	mu     sync.Mutex
 	closed bool
@@ -39,9 +49,12 @@ var _ service.Manager = (*Manager)(nil)
 
 // New connects to the system's systemd.
 func New(ctx context.Context, o Options) (*Manager, error) {
-	m := &Manager{log: o.Logger, groupRoots: []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"}}
+	m := &Manager{log: o.Logger, groupRoots: []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"}, dial: dial}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
+	}
+	if _, err := os.Stat("/run/systemd/system"); err == nil { // sd_booted(3)
+		m.patience = backIn
 	}
 	if _, err := m.bus(ctx); err != nil {
 		return nil, err
@@ -92,7 +105,7 @@ func (m *Manager) bus(ctx context.Context) (*dbus.Conn, error) {
 	// only bounds the opening.
 	life, cancel := context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, cancel)
-	conn, err := dial(life)
+	conn, err := m.dial(life)
 	if !stop() || err != nil {
 		cancel()
 		if conn != nil {
@@ -120,30 +133,60 @@ func dial(ctx context.Context) (*dbus.Conn, error) {
 	return conn, nil
 }
 
-// do runs a call, and once more on a new connection when the old one turns out
-// to be dead.
+// do runs a call, and again on new connections while systemd is away. When it
+// executes itself anew (daemon-reexec, an upgrade of systemd or libc) nobody
+// listens on its socket for seconds, and nobody on the bus has its name.
+//
+// A call is made twice when only its answer was lost, so each must bear that: to
+// look, to read unit files, to clear a failed state, to enable or to disable is the
+// same done twice; SIGKILL finds nobody left, SIGHUP has a configuration read once
+// more. A job that is submitted again is merged into the one that is pending; where
+// that is over, a start or stop finds the unit as it should be, and a restart or
+// reload is done once more.
 func (m *Manager) do(ctx context.Context, call func(*dbus.Conn) error) error {
-	for retried := false; ; retried = true {
+	var since time.Time
+	for pause := redialMin; ; pause = min(2*pause, redialMax) {
 		conn, err := m.bus(ctx)
-		if err != nil {
+		if err == nil {
+			err = call(conn)
+		}
+		if err == nil || ctx.Err() != nil || m.patience == 0 || !away(conn, err) {
 			return err
 		}
-		err = call(conn)
-		if err == nil || retried || ctx.Err() != nil || !lost(conn, err) {
-			return err
+		m.drop(conn)
+		switch {
+		case since.IsZero():
+			since = time.Now()
+			m.log.Info("connect to systemd again", "error", err)
+		case time.Since(since) > m.patience:
+			return fmt.Errorf("systemd has not answered for %v; `systemctl is-system-running` tells whether it does again: %w", m.patience, err)
 		}
-		m.log.Info("connect to systemd again", "error", err)
-		m.mu.Lock()
-		if m.conn == conn {
-			m.disconnect()
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w; systemd did not answer: %w", ctx.Err(), err)
+		case <-time.After(pause):
 		}
-		m.mu.Unlock()
 	}
 }
 
-// lost tells a dead connection from a refusal.
-func lost(conn *dbus.Conn, err error) bool {
-	return !conn.Connected() || isName(err, "org.freedesktop.DBus.Error.Disconnected") ||
+// drop gives up a connection, unless it was replaced meanwhile.
+func (m *Manager) drop(conn *dbus.Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.conn == conn {
+		m.disconnect()
+	}
+}
+
+// away tells a systemd that cannot be reached, and will be again, from one that
+// refuses. conn is nil when there was no connection to be had.
+func away(conn *dbus.Conn, err error) bool {
+	if conn != nil && !conn.Connected() || conn == nil && (errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)) {
+		return true
+	}
+	// The last three are a bus's that looks for systemd, and would activate it with /bin/false.
+	return isName(err, "org.freedesktop.DBus.Error.Disconnected", "org.freedesktop.DBus.Error.NoReply",
+		"org.freedesktop.DBus.Error.NameHasNoOwner", "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.Spawn.ChildExited") ||
 		errors.Is(err, godbus.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
