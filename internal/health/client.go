@@ -137,6 +137,14 @@ func (p *Prober) spared(err error) bool {
 	return p.SpareSecrets && errors.As(err, &e)
 }
 
+// silentError says that a question was put and no whole answer came.
+type silentError struct{ err error }
+
+func (e *silentError) Error() string { return e.err.Error() }
+
+// Unwrap is the cause.
+func (e *silentError) Unwrap() error { return e.err }
+
 // ask sends one request with the component's credentials.
 func (p *Prober) ask(ctx context.Context, c component.Client, q request) (answer, error) {
 	client, err := p.client(c)
@@ -164,11 +172,14 @@ func (p *Prober) ask(ctx context.Context, c component.Client, q request) (answer
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return answer{}, err
+		return answer{}, &silentError{err}
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	if err == nil && len(body) > maxBody {
+	switch {
+	case err != nil:
+		err = &silentError{err}
+	case len(body) > maxBody:
 		err = fmt.Errorf("the answer is longer than %d MiB", maxBody>>20)
 	}
 	return answer{status: resp.StatusCode, kind: resp.Header.Get("Content-Type"), body: body}, err

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -26,6 +27,7 @@ type Value struct {
 	Missing string `json:"missing,omitempty"`
 
 	spared bool // it is missing for want of a secret
+	silent bool // it is missing for want of any answer
 }
 
 // Known counts the values there are.
@@ -59,7 +61,7 @@ func (p *Prober) Fingerprint(ctx context.Context, client component.Client, tests
 		v := Value{Name: t.Name, Value: o.Value}
 		switch {
 		case o.Status != OK:
-			v = Value{Name: t.Name, Missing: o.Detail, spared: o.secret}
+			v = Value{Name: t.Name, Missing: o.Detail, spared: o.secret, silent: o.silent}
 		case t.HTTP != nil && t.HTTP.JSON != "" && o.Value == "null": // the answer has no such part
 			v = Value{Name: t.Name, Missing: fmt.Sprintf("%s is null in the answer of %s", t.HTTP.JSON, t.HTTP.URL)}
 		}
@@ -87,17 +89,38 @@ func (e *LostDataError) Error() string {
 	return fmt.Sprintf("%s answers, but not as before: %s", e.Component, strings.Join(parts, "; "))
 }
 
+// SilentError says that a component is up and does not tell whether it answers as
+// it did: what it was asked it does not answer, and nothing that it answers differs.
+type SilentError struct {
+	Component string
+	Missing   string // what was asked in vain, and how it ended
+}
+
+func (e *SilentError) Error() string {
+	return fmt.Sprintf("%s does not tell whether it answers as before: %s", e.Component, e.Missing)
+}
+
 // Compare takes the answers again, at the same moment, until they are as they
 // were or wait is over, and returns what differs. A store may need a while after
-// it is ready to show all it has.
+// it is ready to show all it has. One that gives no answer, as its caches are cold,
+// gets as long as a functional test; then the error is a SilentError, as no answer is
+// none that differs.
 func (p *Prober) Compare(ctx context.Context, client component.Client, tests []component.Test, before Fingerprint, wait time.Duration) ([]Difference, error) {
 	deadline := time.Now().Add(wait)
+	patience := time.Now().Add(max(wait, cmp.Or(p.Patience, defaultPatience)))
 	poll := newPoll()
 	defer poll.stop()
 	for {
-		diff := Differences(tests, before, p.Fingerprint(ctx, client, tests, before.At))
-		if len(diff) == 0 || time.Now().After(deadline) {
+		after := p.Fingerprint(ctx, client, tests, before.At)
+		diff, silent, now := Differences(tests, before, after), silence(before, after), time.Now()
+		switch {
+		case ctx.Err() != nil, len(diff) == 0 && silent == "", len(diff) > 0 && now.After(deadline):
 			return diff, ctx.Err()
+		case len(diff) > 0:
+		case now.After(patience):
+			return nil, &SilentError{Missing: silent}
+		default:
+			deadline = now.Add(wait) // it has shown nothing yet
 		}
 		if err := poll.wait(ctx); err != nil {
 			return diff, err
@@ -105,10 +128,26 @@ func (p *Prober) Compare(ctx context.Context, client component.Client, tests []c
 	}
 }
 
+// silence joins what was known before and had no answer after, for people; "" when
+// nothing.
+func silence(before, after Fingerprint) string {
+	known := map[string]bool{}
+	for _, v := range before.Values {
+		known[v.Name] = v.Missing == ""
+	}
+	var f Fingerprint
+	for _, v := range after.Values {
+		if v.silent && known[v.Name] {
+			f.Values = append(f.Values, v)
+		}
+	}
+	return f.Missing()
+}
+
 // Differences compares two fingerprints by the rules of their tests. A value
 // that was not known before is not compared; one that is no longer known is a
-// difference, unless it could not be asked for want of a secret that this prober
-// spares.
+// difference, unless there was no answer at all, or it could not be asked for want of
+// a secret that this prober spares.
 func Differences(tests []component.Test, before, after Fingerprint) []Difference {
 	rule := map[string]string{}
 	for _, t := range tests {
@@ -121,7 +160,7 @@ func Differences(tests []component.Test, before, after Fingerprint) []Difference
 	var out []Difference
 	for _, was := range before.Values {
 		is, asked := now[was.Name]
-		if was.Missing != "" || !asked || is.spared {
+		if was.Missing != "" || !asked || is.spared || is.silent {
 			continue
 		}
 		switch {

@@ -22,6 +22,9 @@ import (
 // defaultTestTimeout bounds a test whose definition says nothing.
 const defaultTestTimeout = 10 * time.Second
 
+// notNow are answers that put one off. 500 is another: what cannot be read may be lost.
+var notNow = []int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
+
 // Outcome is what one test found.
 type Outcome struct {
 	Status Status
@@ -30,6 +33,7 @@ type Outcome struct {
 	Unsure bool   // it could not be decided: the status says nothing about the component
 
 	secret bool // for want of a secret
+	silent bool // there was no answer: nothing listened, it took too long, or it said "not now"
 }
 
 func passed(value, format string, args ...any) Outcome {
@@ -167,10 +171,12 @@ func (p *Prober) fetch(ctx context.Context, client component.Client, q request, 
 		o = spare(q.url, err)
 	case err != nil:
 		o = failed("%s: %v", q.url, plainHTTPError(err))
+		var silent *silentError
+		o.silent = errors.As(err, &silent)
 	case slices.Contains(accept, a.status), len(accept) == 0 && a.ok():
 		return a, nil
 	case a.status == http.StatusTooManyRequests:
-		o = Outcome{Status: Warn, Unsure: true, Detail: fmt.Sprintf("%s answered 429: asked too often", q.url)}
+		o = Outcome{Status: Warn, Unsure: true, silent: true, Detail: fmt.Sprintf("%s answered 429: asked too often", q.url)}
 	case a.refused() && !client.HasCredentials():
 		o = Outcome{Status: Skipped, Detail: fmt.Sprintf("%s answered %d: set client.username and client.password (or bearer) in its definition", q.url, a.status)}
 	case len(accept) > 0:
@@ -178,6 +184,7 @@ func (p *Prober) fetch(ctx context.Context, client component.Client, q request, 
 	default:
 		o = failed("%s answered %d %q, expected 200", q.url, a.status, firstLine(a.body))
 	}
+	o.silent = o.silent || err == nil && slices.Contains(notNow, a.status)
 	return a, &o
 }
 
@@ -362,7 +369,9 @@ func sumSamples(body []byte) (sum float64, n int, err error) {
 func testTCP(ctx context.Context, t component.TCPTest) Outcome {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", t.Address)
 	if err != nil {
-		return failed("%s: %v", t.Address, plainHTTPError(err))
+		o := failed("%s: %v", t.Address, plainHTTPError(err))
+		o.silent = true
+		return o
 	}
 	_ = conn.Close()
 	return passed("", "%s accepts connections", t.Address)
@@ -388,7 +397,9 @@ func (p *Prober) testExec(ctx context.Context, t component.ExecTest, limit time.
 	out = strings.TrimSpace(out)
 	if err != nil {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return failed("`%s` did not end within %s", t.Command[0], limit)
+			o := failed("`%s` did not end within %s", t.Command[0], limit)
+			o.silent = true
+			return o
 		}
 		return failed("`%s`: %v: %q", t.Command[0], err, firstLine([]byte(out)))
 	}

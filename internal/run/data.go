@@ -107,14 +107,20 @@ func (r *running) fingerprint(ctx context.Context, ch Change) error {
 }
 
 // compare proves that the component answers as it must after the change; after an
-// undo, as it did before the run. The error is a LostDataError.
-func (r *running) compare(ctx context.Context, ch Change, prints map[string]health.Fingerprint) error {
+// undo, as it did before the run. The error is a LostDataError. One that is healthy
+// at version and gives no answer is not taken for one that lost its data: that is
+// told, and nothing is undone for it.
+func (r *running) compare(ctx context.Context, ch Change, version string, prints map[string]health.Fingerprint) error {
 	d := ch.Data
 	print, ok := prints[ch.key()]
 	if d == nil || !ok || print.Known() == 0 {
 		return nil
 	}
 	diff, err := r.Prober.Compare(ctx, ch.Health.Spec.Client, d.Fingerprint, print, cmp.Or(r.Timeouts.Compare, compareWait))
+	var silent *health.SilentError
+	if errors.As(err, &silent) {
+		return r.tellSilent(ctx, ch, version, silent)
+	}
 	if err != nil {
 		return err
 	}
@@ -122,6 +128,25 @@ func (r *running) compare(ctx context.Context, ch Change, prints map[string]heal
 		return &health.LostDataError{Component: ch.Component, Differences: diff}
 	}
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepFingerprint, Done: true, Detail: fmt.Sprintf("%d answers are as before", print.Known())})
+	return nil
+}
+
+// tellSilent warns of data that nothing is known of, where what is asked for it is
+// still healthy: the questions may have brought it down.
+func (r *running) tellSilent(ctx context.Context, ch Change, version string, silent *health.SilentError) error {
+	t, err := r.target(ch, version)
+	if err != nil {
+		return err
+	}
+	rep := r.prober(ch).Once(ctx, t)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !rep.Healthy {
+		return &UnhealthyError{Component: ch.Set(), Version: version, Report: rep}
+	}
+	silent.Component = ch.Set()
+	r.warn("%v; it is healthy and stays: look whether its data is all there", silent)
 	return nil
 }
 

@@ -416,7 +416,7 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 			return r.prove(ctx, ch, ch.To.String(), func(t time.Time) { out.Downtime = Seconds(t.Sub(down)) })
 		})
 		if err == nil {
-			err = r.compare(ctx, ch, r.prints)
+			err = r.compare(ctx, ch, ch.To.String(), r.prints)
 		}
 		if err == nil {
 			err = r.rejoin(ctx, ch)

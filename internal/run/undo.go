@@ -320,7 +320,7 @@ func (r *running) startOld(ctx context.Context, ch Change, ready func(time.Time)
 	if _, err := r.prove(ctx, ch, ch.From.String(), ready); err != nil {
 		return err
 	}
-	return r.compare(ctx, ch, r.was)
+	return r.compare(ctx, ch, ch.From.String(), r.was)
 }
 
 func (r *running) oldInPlace(ch Change) (bool, error) {

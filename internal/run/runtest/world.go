@@ -415,7 +415,7 @@ func (w *World) Engine(guard hostfs.Guard) *run.Engine {
 		books.Rebuild = w.rebuildState
 	}
 	e := &run.Engine{
-		Root: w.Root, Host: host, Services: w, Prober: &health.Prober{Services: w}, Recorder: books,
+		Root: w.Root, Host: host, Services: w, Prober: &health.Prober{Services: w, Patience: min(wait, 50*time.Millisecond)}, Recorder: books,
 		Timeouts: run.Timeouts{Stop: wait, Start: wait, Health: wait, Compare: min(wait, 50*time.Millisecond)},
 		Now:      now, Logger: slog.New(slog.DiscardHandler),
 	}
