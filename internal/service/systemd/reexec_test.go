@@ -162,11 +162,7 @@ func (f *fakeBus) dial(ctx context.Context) (*dbus.Conn, error) {
 
 func newFake(t *testing.T, patience time.Duration) (*fakeBus, *Manager) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "bus") // short: a socket's path has 107 bytes
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fakeBus{path: filepath.Join(dir, "s")}
+	f := &fakeBus{path: filepath.Join(t.TempDir(), "s")}
 	f.listen(t)
 	m := &Manager{log: slog.New(slog.DiscardHandler), dial: f.dial, patience: patience}
 	if _, err := m.look(t.Context(), "a.service"); err != nil {
@@ -175,7 +171,6 @@ func newFake(t *testing.T, patience time.Duration) (*fakeBus, *Manager) {
 	t.Cleanup(func() {
 		_ = m.Close()
 		f.leave(false)
-		_ = os.RemoveAll(dir)
 	})
 	return f, m
 }
@@ -240,7 +235,8 @@ func TestNoSystemd(t *testing.T) {
 }
 
 // Whatever is asked while systemd executes itself anew is done once it is back. A
-// generator that dawdles is what a busy host has many of.
+// generator that dawdles is what a busy host has many of; nobody listens for a moment
+// only in a container with few units, so it is TestAway that has that last.
 func TestAskedDuringReexec(t *testing.T) {
 	m := newManager(t)
 	s := install(t, m, "svctest-reexec", text(t, servicetest.Serve))
