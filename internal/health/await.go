@@ -141,6 +141,8 @@ func (p *Prober) final(ctx context.Context, t Target, w Watcher) (Report, error)
 	}
 }
 
+func (p *Prober) patience() time.Duration { return cmp.Or(p.Patience, defaultPatience) }
+
 // worthWaiting names what may pass at another look, and for how long to look: answers,
 // and functional tests. It names nothing when something else failed, or nothing did.
 func (p *Prober) worthWaiting(t Target, r Report) (string, time.Duration) {
@@ -150,7 +152,7 @@ func (p *Prober) worthWaiting(t Target, r Report) (string, time.Duration) {
 		verify[f.Name] = f.Severity == component.SeverityVerify && !slices.Contains(t.Excused, f.Name)
 	}
 	var names []string
-	patience := cmp.Or(p.Patience, defaultPatience)
+	patience := p.patience()
 	for _, c := range r.Checks {
 		switch {
 		case c.Status == Warn && verify[c.Name]:

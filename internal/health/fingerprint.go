@@ -1,7 +1,6 @@
 package health
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -107,7 +106,7 @@ func (e *SilentError) Error() string {
 // none that differs.
 func (p *Prober) Compare(ctx context.Context, client component.Client, tests []component.Test, before Fingerprint, wait time.Duration) ([]Difference, error) {
 	deadline := time.Now().Add(wait)
-	patience := time.Now().Add(max(wait, cmp.Or(p.Patience, defaultPatience)))
+	patience := time.Now().Add(max(wait, p.patience()))
 	poll := newPoll()
 	defer poll.stop()
 	for {

@@ -49,6 +49,13 @@ func failed(format string, args ...any) Outcome {
 	return Outcome{Status: Fail, Detail: fmt.Sprintf(format, args...)}
 }
 
+// unanswered is a failure in which nothing was said.
+func unanswered(format string, args ...any) Outcome {
+	o := failed(format, args...)
+	o.silent = true
+	return o
+}
+
 // Test makes one test, with the credentials of client. at is the moment that
 // PromQL queries are evaluated at, before their own offset; zero means now.
 func (p *Prober) Test(ctx context.Context, client component.Client, t component.Test, at time.Time) Outcome {
@@ -369,9 +376,7 @@ func sumSamples(body []byte) (sum float64, n int, err error) {
 func testTCP(ctx context.Context, t component.TCPTest) Outcome {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", t.Address)
 	if err != nil {
-		o := failed("%s: %v", t.Address, plainHTTPError(err))
-		o.silent = true
-		return o
+		return unanswered("%s: %v", t.Address, plainHTTPError(err))
 	}
 	_ = conn.Close()
 	return passed("", "%s accepts connections", t.Address)
@@ -397,9 +402,7 @@ func (p *Prober) testExec(ctx context.Context, t component.ExecTest, limit time.
 	out = strings.TrimSpace(out)
 	if err != nil {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			o := failed("`%s` did not end within %s", t.Command[0], limit)
-			o.silent = true
-			return o
+			return unanswered("`%s` did not end within %s", t.Command[0], limit)
 		}
 		return failed("`%s`: %v: %q", t.Command[0], err, firstLine([]byte(out)))
 	}

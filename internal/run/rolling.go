@@ -37,12 +37,16 @@ func (c *Change) remote() bool   { return c.Rolling != nil && len(c.Rolling.Remo
 
 func (r *running) admitLimit() time.Duration { return cmp.Or(r.Timeouts.Admit, defaultAdmit) }
 
-// at opens the balancer of an instance.
+// at opens the balancer of an instance; the error is a FaultError of it.
 func (r *running) at(ch Change) (balancer.Balancer, error) {
 	if r.Balancer == nil {
-		return nil, errors.New("this run has no way to a balancer")
+		return nil, &balancer.FaultError{Err: errors.New("this run has no way to a balancer")}
 	}
-	return r.Balancer(*ch.Rolling.Balancer, ch.Rolling.Server)
+	b, err := r.Balancer(*ch.Rolling.Balancer, ch.Rolling.Server)
+	if err != nil {
+		return nil, &balancer.FaultError{Err: err}
+	}
+	return b, nil
 }
 
 // drain takes an instance out of the balancer and waits for what runs to end.
@@ -168,7 +172,7 @@ func (r *running) admit(ctx context.Context, ch Change) error {
 	}
 	b, err := r.at(ch)
 	if err != nil {
-		return &balancer.FaultError{Err: err}
+		return err
 	}
 	if err := r.Host.Check("admit", ch.Set()); err != nil {
 		return err
@@ -231,7 +235,7 @@ func (r *running) checked(ctx context.Context, ch Change) error {
 	}
 	b, err := r.at(ch)
 	if err != nil {
-		return &balancer.FaultError{Err: err}
+		return err
 	}
 	st, err := balancer.AwaitCheck(ctx, b, r.admitLimit())
 	if err == nil && !st.Admitted {
