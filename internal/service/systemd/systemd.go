@@ -26,8 +26,9 @@ import (
 type Options struct{ Logger *slog.Logger }
 
 const (
-	// backIn is how long systemd may take to execute itself anew.
-	backIn    = 10 * time.Second
+	// backIn is how long systemd may take to execute itself anew: more than the 25 s
+	// after which a D-Bus library gives up a call that nobody answers.
+	backIn    = 30 * time.Second
 	redialMin = 10 * time.Millisecond
 	redialMax = 200 * time.Millisecond
 )
