@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/freeport"
 )
 
 // bareRelease is a release of one bare program at a server of the test's own.
@@ -226,8 +227,11 @@ func TestDownloadRefuses(t *testing.T) {
 // Where the time ends while a download is tried again, the error says what ailed the
 // tries: that is what there is to mend.
 func TestDownloadOutOfTime(t *testing.T) {
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close() // nobody listens there
+	gone, bound, err := freeport.Shut()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bound.Close()
 	var asked atomic.Int32
 	silent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if asked.Add(1) == 1 {
@@ -242,7 +246,7 @@ func TestDownloadOutOfTime(t *testing.T) {
 		base time.Duration
 		want string
 	}{
-		"between two tries": {gone.URL, time.Hour, "connection refused; tried again: context deadline"},
+		"between two tries": {"http://" + gone, time.Hour, "connection refused; tried again: context deadline"},
 		"in a later try":    {silent.URL, time.Millisecond, "answered 502; tried again: "},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)

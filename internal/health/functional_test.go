@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/freeport"
 )
 
 func number(f float64) *float64 { return &f }
@@ -65,12 +66,11 @@ func TestFunctional(t *testing.T) {
 	}
 	open := ln.Addr().String()
 	t.Cleanup(func() { ln.Close() })
-	shut, err := net.Listen("tcp", "127.0.0.1:0")
+	closed, bound, err := freeport.Shut()
 	if err != nil {
 		t.Fatal(err)
 	}
-	closed := shut.Addr().String()
-	shut.Close()
+	defer bound.Close()
 	web := func(h component.HTTPTest) component.Test {
 		h.URL = s.URL + h.URL
 		if h.ForEach != nil {

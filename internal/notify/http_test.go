@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/freeport"
 	"github.com/observability-upgrade/observability-upgrade/internal/notify/notifytest"
 )
 
@@ -225,9 +226,12 @@ func TestHTTPAnswers(t *testing.T) {
 }
 
 func TestNobodyListens(t *testing.T) {
-	s := httpServer(t)
-	s.Close()
-	w := newWorld(t, webhookConfig, s.URL, "timeout: 5s")
+	shut, bound, err := freeport.Shut()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bound.Close()
+	w := newWorld(t, webhookConfig, "http://"+shut, "timeout: 5s")
 	got := Try(t.Context(), w.root, w.conf(), w.conf().Channels, "", w.logger())
 	if got[0].OK || !strings.Contains(got[0].Error, "connection refused") || !strings.Contains(got[0].Error, "POST to 127.0.0.1:") {
 		t.Errorf("%+v", got)

@@ -3,7 +3,6 @@ package stack
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/freeport"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/service"
@@ -62,19 +62,18 @@ func TestConditions(t *testing.T) {
 		}
 	}))
 	defer srv.Close()
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	gone, bound, err := freeport.Shut()
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone := "http://" + closed.Addr().String()
-	closed.Close()
+	defer bound.Close()
 	command := "process: {command: [\"/bin/sleep\", \"100\"]}\n"
 	asks := func(path string) string {
 		return command + fmt.Sprintf("health: {url: \"%s%s\", metrics_url: \"%[1]s/metrics\", expected_metric: x_build_info}\n", srv.URL, path)
 	}
 	s := show(t, map[string]string{
 		"good": asks("/ready"), "newer": asks("/ready"), "bad": asks("/no"), "busy": asks("/busy"),
-		"down":    command + "health: {url: \"" + gone + "/ready\"}\n",
+		"down":    command + "health: {url: \"http://" + gone + "/ready\"}\n",
 		"stopped": asks("/ready"),
 		"secret":  asks("/ready") + "client: {bearer: \"${SECRET:none}\"}\n",
 		"closed":  asks("/ready") + "client: {ca: /etc/nowhere/ca.pem}\n",

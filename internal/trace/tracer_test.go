@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
+	"github.com/observability-upgrade/observability-upgrade/internal/freeport"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
 	"github.com/observability-upgrade/observability-upgrade/internal/trace/tracetest"
 )
@@ -552,17 +553,17 @@ func TestHanging(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	closed, bound, err := freeport.Shut()
 	if err != nil {
 		t.Fatal(err)
 	}
-	closed.Close()
+	defer bound.Close()
 	for _, c := range []struct{ name, protocol, url string }{
 		{"answers nothing", "http/protobuf", hang.URL},
 		{"no TLS handshake", "http/protobuf", "https://" + silent.Addr().String()},
-		{"away", "http/protobuf", "http://" + closed.Addr().String()},
+		{"away", "http/protobuf", "http://" + closed},
 		{"gRPC, no handshake", "grpc", "http://" + silent.Addr().String()},
-		{"gRPC, away", "grpc", "http://" + closed.Addr().String()},
+		{"gRPC, away", "grpc", "http://" + closed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.url)
