@@ -299,21 +299,29 @@ func milliseconds(seconds float64) (time.Duration, float64) {
 	return time.Duration(ms) * time.Millisecond, ms / 1000
 }
 
-// LastSuccessfulRun returns the newest run that still has rows with status
-// success, and those rows; "" and none where there is no such run.
-func (d *DB) LastSuccessfulRun(ctx context.Context) (runID string, rows []Upgrade, err error) {
+// LastSuccessfulRun returns the newest run that still has rows with status success,
+// of any of the components (of all where none is named), and those rows; "" and none
+// where there is no such run.
+func (d *DB) LastSuccessfulRun(ctx context.Context, components ...string) (runID string, rows []Upgrade, err error) {
 	if !d.columns["run_id"] || !d.columns["kind"] {
 		return "", nil, nil
 	}
-	err = d.sql.QueryRowContext(ctx, `SELECT run_id FROM upgrades WHERE status = 'success' AND run_id <> '' AND kind = 'upgrade'
-ORDER BY timestamp DESC, id DESC LIMIT 1`).Scan(&runID)
+	of, args := "", make([]any, len(components))
+	for i, c := range components {
+		args[i] = c
+	}
+	if len(components) > 0 {
+		of = " AND component IN (?" + strings.Repeat(", ?", len(components)-1) + ")"
+	}
+	err = d.sql.QueryRowContext(ctx, `SELECT run_id FROM upgrades WHERE status = 'success' AND run_id <> '' AND kind = 'upgrade'`+of+`
+ORDER BY timestamp DESC, id DESC LIMIT 1`, args...).Scan(&runID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil, nil
 	}
 	if err != nil {
 		return "", nil, d.explain(fmt.Errorf("find the last successful run: %w", err))
 	}
-	rows, err = d.List(ctx, Filter{RunID: runID, Status: Success})
+	rows, err = d.List(ctx, Filter{RunID: runID, Components: components, Status: Success})
 	return runID, rows, err
 }
 

@@ -203,6 +203,11 @@ func TestRollingBackRunByRun(t *testing.T) {
 	expect("r2", "tempo 2.0.0 success, loki 3.0.0 success")
 	mark(day, ids[1])
 	expect("r2", "tempo 2.0.0 success") // partly rolled back
+	for component, want := range map[string]string{"loki": "r1 loki 2.0.0 success", "tempo": "r2 tempo 2.0.0 success", "none": " "} {
+		if id, rows, err := db.LastSuccessfulRun(t.Context(), component); err != nil || id+" "+names(rows) != want {
+			t.Errorf("last successful run of %s %q: %s, %v; want %s", component, id, names(rows), err, want)
+		}
+	}
 	mark(day.Add(time.Hour), ids[1], ids[2], 4711)
 	expect("r1", "loki 2.0.0 success")
 	mark(day, ids[0])

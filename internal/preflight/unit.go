@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"context"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -61,7 +62,13 @@ func (c *checker) checkExecStart(st step) *component.Check {
 	if in.Service.Unit != "" {
 		show = "systemctl cat " + in.Service.Unit
 	}
-	real, err := filepath.EvalSymlinks(starts)
+	real, err := starts, error(nil)
+	if !strings.Contains(starts, "/") { // of the process manager, which looks for it so
+		real, err = exec.LookPath(starts)
+	}
+	if err == nil {
+		real, err = filepath.EvalSymlinks(real)
+	}
 	if err != nil {
 		bad := fail(UnitFile, st.Component, show, "expected %s to start %s, found that it starts %s: %v", in.Service.Label(), in.Path, starts, err)
 		return &bad

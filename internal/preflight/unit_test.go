@@ -92,6 +92,18 @@ func TestUnit(t *testing.T) {
 			},
 			status: component.CheckOK,
 		},
+		"starts it through env, wherever that is": {
+			change: func(_ *testing.T, _ *Input, i *inventory.Installed) {
+				i.RunsPath, i.Status.ExecStart = false, []string{"env", "A=1", i.Path}
+			},
+			status: component.CheckOK,
+		},
+		"starts what is nowhere": {
+			change: func(_ *testing.T, _ *Input, i *inventory.Installed) {
+				i.RunsPath, i.Status.ExecStart = false, []string{"no-such-program", i.Path}
+			},
+			status: component.CheckFail, words: []string{"no-such-program", "not found"},
+		},
 		"starts who knows what": {
 			change: func(t *testing.T, in *Input, i *inventory.Installed) {
 				write(t, in.Root.Path("opt/start.sh"), "#!/bin/sh\n", 0o755)

@@ -23,7 +23,7 @@ import (
 // RollbackOptions name what to go back to.
 type RollbackOptions struct {
 	To         string // timestamp of a backup point
-	Previous   bool   // the newest successful run that was not rolled back yet
+	Previous   bool   // the newest successful run, of Components where there are any, that was not rolled back yet
 	Components []string
 	SkipHealth bool
 	// RestoreData puts the data back as the backup point has it too; what was
@@ -135,14 +135,11 @@ func (s *Stack) rollbackTarget(ctx context.Context, o RollbackOptions) (stamp st
 	}
 	defer db.Close()
 	if o.Previous {
-		_, rows, err := db.LastSuccessfulRun(ctx)
+		runID, rows, err := db.LastSuccessfulRun(ctx, o.Components...)
 		if err != nil {
 			return "", nil, nil, err
 		}
 		for _, r := range rows {
-			if len(o.Components) > 0 && !slices.Contains(o.Components, r.Component) {
-				continue
-			}
 			only = append(only, r.Component)
 			p := pasts[r.Component]
 			p.undoes = append(p.undoes, r.ID)
@@ -150,7 +147,12 @@ func (s *Stack) rollbackTarget(ctx context.Context, o RollbackOptions) (stamp st
 			stamp = filepath.Base(r.BackupPath)
 		}
 		if stamp == "" {
-			return "", nil, nil, &UsageError{Message: "there is no successful upgrade left to roll back", Hint: "observability-upgrade rollback --list"}
+			return "", nil, nil, &UsageError{Message: strings.TrimSuffix("there is no successful upgrade left to roll back of "+strings.Join(o.Components, ", "), " of "), Hint: "observability-upgrade rollback --list"}
+		}
+		for _, name := range o.Components {
+			if !slices.Contains(only, name) {
+				return "", nil, nil, &UsageError{Message: fmt.Sprintf("the newest successful upgrade among them, run %s, was of %s and not of %s", runID, strings.Join(only, ", "), name), Hint: "observability-upgrade rollback --previous --component=" + name}
+			}
 		}
 		return stamp, only, pasts, nil
 	}

@@ -326,6 +326,13 @@ func TestRead(t *testing.T) {
 	if err := Read(filepath.Join(dir, "none"), &sample{}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing: %v", err)
 	}
+	dangling := filepath.Join(dir, "dangling.yaml")
+	if err := os.Symlink(filepath.Join(dir, "none"), dangling); err != nil {
+		t.Fatal(err)
+	}
+	if err := Read(dangling, &sample{}); err == nil || errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "is a link to "+filepath.Join(dir, "none")) {
+		t.Errorf("a link to nothing: %v", err)
+	}
 	pipe := filepath.Join(dir, "pipe.yaml")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)

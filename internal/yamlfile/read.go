@@ -47,6 +47,9 @@ func Load(path string) (*Node, error) {
 func ReadSecure(path string) ([]byte, error) {
 	// A pipe in its place has no writer to wait for.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if target, linked := os.Readlink(path); linked == nil && errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read %s: it is a link to %s, which does not exist; mend or remove it", path, target) // not one that is left out
+	}
 	if err != nil {
 		var pe *fs.PathError
 		if errors.As(err, &pe) {
