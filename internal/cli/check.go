@@ -61,7 +61,14 @@ func (o *checkOptions) run(ctx context.Context) error {
 		}
 		return err
 	}
-	if perr := o.print(report, func(w io.Writer) error { return plan.WriteCheck(w, report, o.style()) }); perr != nil {
+	doc := struct {
+		plan.CheckReport
+		Error *errorDocument `json:"error,omitempty"`
+	}{CheckReport: report}
+	if unknown != nil {
+		doc.Error = o.errorOf(ctx, err)
+	}
+	if perr := o.print(doc, func(w io.Writer) error { return plan.WriteCheck(w, report, o.style()) }); perr != nil {
 		return perr
 	}
 	if unknown != nil {

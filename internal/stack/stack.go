@@ -391,6 +391,9 @@ func (s *Stack) audit(entry audit.Entry, err error) {
 	entry.Outcome = "ok"
 	if err != nil {
 		entry.Outcome, entry.Detail, entry.ExitCode = "error", err.Error(), s.exitCode(err)
+		if entry.ExitCode == 0 {
+			entry.Outcome = "cancelled" // somebody said no
+		}
 	}
 	log := audit.New(s.host, s.Root.Audit())
 	if auditErr := log.Write(entry); auditErr != nil && !errors.Is(auditErr, hostfs.ErrCrashed) {
