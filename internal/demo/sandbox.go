@@ -197,11 +197,13 @@ func (b *Sandbox) startServer(ctx context.Context) error {
 	}
 }
 
-// Remove stops everything that the sandbox started and deletes it.
+// Remove stops everything that was started in the sandbox, what a person added to it
+// too, and deletes it.
 func (b *Sandbox) Remove(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
-	var errs []error
-	for _, name := range append([]string{b.server.Name}, Components...) {
+	names, err := b.manager.Recorded()
+	errs := []error{err}
+	for _, name := range names {
 		_, err := b.manager.Stop(ctx, service.Service{Name: name}, 5*time.Second)
 		errs = append(errs, err)
 	}

@@ -31,6 +31,21 @@ type record struct {
 
 func (m *Manager) recordPath(name string) string { return filepath.Join(m.dir, name+".json") }
 
+// Recorded names the services that there are records of, whether they run or not.
+func (m *Manager) Recorded() ([]string, error) {
+	entries, err := os.ReadDir(m.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("directory of process records: %w", err)
+	}
+	var out []string
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), ".json"); ok && checkName(name) == nil {
+			out = append(out, name)
+		}
+	}
+	return out, nil
+}
+
 // checkName refuses names that would leave the manager's directories.
 func checkName(name string) error {
 	if name == "" || strings.HasPrefix(name, ".") || strings.ContainsAny(name, "/\x00") {
