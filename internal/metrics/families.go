@@ -58,7 +58,7 @@ var (
 	versionsBehind    = gauge("observability_versions_behind", "Stable releases newer than the installed version, as the last check found; absent where that is not known.", "component")
 	heldBack          = gauge("observability_hold", "Whether a hold keeps the component from all or some versions.", "component")
 	holdUntil         = gauge("observability_hold_until_timestamp_seconds", "When the last hold of the component ends; absent where one has no end.", "component")
-	autoEnabled       = gauge("observability_auto_upgrade_enabled", "Whether the timer of unattended runs is installed and the policy of the component lets them upgrade it.", "component")
+	autoEnabled       = gauge("observability_auto_upgrade_enabled", "Whether the timer of unattended runs is installed and the policy of the component lets them upgrade it, if only to mend known vulnerabilities (security: any).", "component")
 	vulnerable        = gauge("observability_component_vulnerable", "Constant 1; the installed version of the component has the known vulnerability cve.", "component", "cve", "severity")
 	vulnerabilityData = gauge("observability_vulnerability_data", "What is known of the vulnerabilities of the installed version: 1 for the state that holds, else 0. Unknown is not safe.", "component", "state")
 	vulnerabilityTime = gauge("observability_vulnerability_database_timestamp_seconds", "When the newest record of the database of vulnerabilities was written; absent where there is none.")

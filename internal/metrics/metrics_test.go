@@ -59,6 +59,7 @@ func full() *overview.Overview {
 				Vulnerability: &vulnerability.Result{State: vulnerability.None},
 			},
 			{Name: "tempo"},
+			{Name: "thanos", Policy: "none", Security: "any"},
 		},
 		Check:       &plan.CheckReport{CheckedAt: days(-1), Errors: []plan.ComponentError{{Component: "grafana", Error: "503"}}},
 		Running:     &runlog.Record{ID: "20261125_115900"},

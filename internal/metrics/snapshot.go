@@ -52,7 +52,7 @@ func (s snapshot) components(e emitter) {
 		if v := c.Candidate; v != nil && !v.Latest.IsZero() && !v.Current.IsZero() {
 			e.set(versionsBehind, float64(v.VersionsBehind), c.Name)
 		}
-		e.flag(autoEnabled, s.Auto.Enabled && c.Policy != "none" && c.Policy != "", c.Name)
+		e.flag(autoEnabled, s.Auto.Enabled && c.Unattended(), c.Name)
 		e.time(lastUpgrade, c.UpgradedAt, c.Name)
 		e.flag(rollbackFailed, slices.Contains(s.Broken, c.Name), c.Name)
 		list := known(c)

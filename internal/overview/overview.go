@@ -87,6 +87,13 @@ type Component struct {
 	Vulnerability *vulnerability.Result
 	Failed        []state.FailedVersion // that failed here
 	Policy        string                // of unattended runs: patch_only | minor | any | none
+	Security      string                // any: unattended runs mend known vulnerabilities past the policy
+}
+
+// Unattended reports whether unattended runs, where there are any, may upgrade the
+// component: as far as its policy goes, or to mend known vulnerabilities.
+func (c Component) Unattended() bool {
+	return c.Policy != "" && (c.Policy != "none" || c.Security == "any")
 }
 
 // Unchecked is the reason of a Candidate that a check found before a run changed

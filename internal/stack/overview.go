@@ -211,7 +211,8 @@ func (s *Stack) overviewPolicies(o *overview.Overview) error {
 		return err
 	}
 	for i := range o.Components {
-		o.Components[i].Policy = string(in.PolicyOf(o.Components[i].Name).Level)
+		p := in.PolicyOf(o.Components[i].Name)
+		o.Components[i].Policy, o.Components[i].Security = string(p.Level), p.Security
 	}
 	return nil
 }
