@@ -29,13 +29,17 @@ func newAutoEnable(g *global) *cobra.Command {
 		Short: "Let a systemd timer upgrade unattended",
 		Long: `Let a systemd timer run 'apply --auto': it obeys the policies of auto_upgrade and
 begins only inside a maintenance window. --policy is what goes for components
-that auto_upgrade.policies does not name.
+that auto_upgrade.policies does not name; for them auto_upgrade.default_policy
+does not count.
 
 Without --schedule the timer fires at the start of each maintenance window, and
 without windows every day at 03:00. The units are observability-upgrade.timer
 and .service in /etc/systemd/system; changes of yours belong into drop-ins
 ("systemctl edit"), which are left alone. The unit that finishes an interrupted
-run at boot is enabled too. Doing it again changes nothing.`,
+run at boot is enabled too. Doing it again changes nothing, unless the
+maintenance windows are others: then the timer fires as they begin now. What
+${VARIABLE} stands for in the configuration is /etc/observability/environment's
+to say, not the shell's.`,
 		Example: `  observability-upgrade auto-enable --policy=patch_only
   observability-upgrade auto-enable --policy=minor --schedule="Sat *-*-* 02:30:00 Europe/Berlin"
   observability-upgrade auto-status`,
@@ -45,7 +49,7 @@ run at boot is enabled too. Doing it again changes nothing.`,
 	f := cmd.Flags()
 	f.StringVar(&o.policy, "policy", "", "how far to go: "+strings.Join(allowed, ", ")+" (required)")
 	f.StringArrayVar(&o.schedule, "schedule", nil, "when, as a calendar expression of systemd.time(7) (may be given several times)")
-	f.DurationVar(&o.delay, "randomized-delay", 15*time.Minute, "wait up to so much, at random, so that not all hosts begin at once")
+	f.DurationVar(&o.delay, "randomized-delay", stack.DefaultDelay, "wait up to so much, at random, so that not all hosts begin at once; at most half of the shortest maintenance window")
 	must(cmd.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions(allowed, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
@@ -185,6 +189,9 @@ func (g *global) autoStatus(ctx context.Context, s *stack.Stack, first string) e
 		}
 		_, err := fmt.Fprintf(w, "  policy    %s\n  schedule  %s\n  next run  %s\n  last run  %s\n  windows   %s\n",
 			orDash(doc.Policy), orDash(doc.Schedule), at(doc.NextRun), at(doc.LastRun), windows)
+		for _, warning := range doc.Warnings {
+			fmt.Fprintf(w, "\nwarning: %s\n", warning)
+		}
 		return err
 	})
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -30,12 +31,12 @@ tell everything that is wrong: file, line, column, key, and the nearest known
 key. Exit code 2 when anything is.`,
 		Example: `  observability-upgrade config validate
   observability-upgrade config validate --root=/srv/staged --output=json`,
-		RunE: func(*cobra.Command, []string) error { return g.configValidate() },
+		RunE: func(cmd *cobra.Command, _ []string) error { return g.configValidate(cmd.Context()) },
 	}
 }
 
-func (g *global) configValidate() error {
-	r := stack.CheckConfig(layout.Root(g.root), g.Env)
+func (g *global) configValidate(ctx context.Context) error {
+	r := stack.CheckConfig(ctx, layout.Root(g.root), g.Env)
 	err := g.print(r, func(w io.Writer) error {
 		for _, f := range r.Files {
 			state := "ok"

@@ -235,7 +235,7 @@ func loadNotifications(root layout.Root, env func(string) string) (*Notification
 		return nil, nil, err
 	}
 	x := &expander{root: root, env: env}
-	n, unresolved := expandChannels(n, x)
+	n, unresolved := expandChannels(n, x.expand)
 	errs := wrong.Beside(append(unresolved, decode(n, out)...))
 	out.Root, out.Secrets = n, x.found
 	if all := errs.Beside(out.validate(n)); len(wrong) > 0 || len(all) > len(unresolved) {
@@ -289,7 +289,7 @@ const (
 
 // expandChannels fills in what ${…} stands for in the channels that are enabled,
 // and returns with it what does not exist.
-func expandChannels(n *yamlfile.Node, x *expander) (*yamlfile.Node, yamlfile.Errors) {
+func expandChannels(n *yamlfile.Node, expand func(string) (string, bool, error)) (*yamlfile.Node, yamlfile.Errors) {
 	list := n.Get("channels")
 	if list == nil {
 		return n, nil
@@ -302,7 +302,7 @@ func expandChannels(n *yamlfile.Node, x *expander) (*yamlfile.Node, yamlfile.Err
 		if on == nil || conf == nil || on.Kind != yamlfile.Bool || !strings.EqualFold(on.Text, "true") {
 			continue
 		}
-		conf, errs := conf.MapStrings(x.expand)
+		conf, errs := conf.MapStrings(expand)
 		for _, e := range errs {
 			e.Key = strings.TrimSuffix(fmt.Sprintf("channels[%d].config.%s", i, e.Key), ".")
 			all = append(all, e)

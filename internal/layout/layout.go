@@ -36,6 +36,9 @@ func (r Root) Matrix() string { return r.Path("etc/observability/compatibility-m
 // Notifications is the notification file.
 func (r Root) Notifications() string { return r.Path("etc/observability/notifications.yaml") }
 
+// Environment sets variables for the units of systemd.
+func (r Root) Environment() string { return r.Path("etc/observability/environment") }
+
 // ComponentsDir holds the users' own component definitions.
 func (r Root) ComponentsDir() string { return r.Path("etc/observability/components.d") }
 

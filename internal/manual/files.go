@@ -11,6 +11,7 @@ func files() []Entry {
 		{root.Notifications(), "Whom to tell what; see observability-upgrade-notifications(5)."},
 		{root.ComponentsDir() + "/NAME.yaml", "Adds a component or overrides a built-in one; see observability-upgrade-component(5)."},
 		{root.SecretsDir() + "/NAME", "Value of ${SECRET:NAME}; mode 0600 or 0400, else it is refused."},
+		{root.Environment(), "Variables for the units of systemd, NAME=VALUE a line; mode 0600."},
 		{root.State(), "What is installed, since when."},
 		{root.History(), "Every upgrade, in SQLite."},
 		{root.Audit(), "Who changed what, when, with which outcome; a JSON document a line."},

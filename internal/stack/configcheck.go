@@ -1,12 +1,14 @@
 package stack
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/artifact"
 	"github.com/observability-upgrade/observability-upgrade/internal/catalogue"
@@ -47,7 +49,7 @@ func (e ConfigError) String() string {
 
 // CheckConfig reads every file of the configuration and what they say of each
 // other. It needs no service manager, and changes nothing.
-func CheckConfig(root layout.Root, env func(string) string) ConfigReport {
+func CheckConfig(ctx context.Context, root layout.Root, env func(string) string) ConfigReport {
 	r := ConfigReport{Files: []ConfigFile{}, Errors: []ConfigError{}, Warnings: []ConfigError{}}
 	policy, policyErr := config.LoadPolicy(root, env)
 	matrix, matrixErr := config.LoadMatrix(root)
@@ -64,6 +66,9 @@ func CheckConfig(root layout.Root, env func(string) string) ConfigReport {
 	r.file(root.Policy(), policyErr)
 	r.file(root.Matrix(), matrixErr)
 	r.file(root.Notifications(), notifyErr)
+	if _, err := os.Lstat(root.Environment()); err == nil {
+		r.file(root.Environment(), yamlfile.CheckSecure(root.Environment()))
+	}
 	for _, pattern := range []string{"*.yaml", "*.yml"} {
 		overrides, err := filepath.Glob(filepath.Join(root.ComponentsDir(), pattern))
 		if err != nil {
@@ -94,6 +99,9 @@ func CheckConfig(root layout.Root, env func(string) string) ConfigReport {
 	found = append(append(found, wrong...), unreadableKeys(cat, root)...)
 	r.beside(found)
 	r.warn(warnings)
+	if len(r.Errors) == 0 { // else what it says is not what holds
+		r.warn(timerWarnings(ctx, root, policy, matrix, time.Now()))
+	}
 	for i, f := range r.Files {
 		r.Files[i].OK = !slices.ContainsFunc(r.Errors, func(e ConfigError) bool { return e.File == f.Path })
 	}

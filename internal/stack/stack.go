@@ -37,6 +37,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/service/systemd"
 	"github.com/observability-upgrade/observability-upgrade/internal/state"
 	"github.com/observability-upgrade/observability-upgrade/internal/upstream"
+	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
 )
 
 // Options are what a front end gives.
@@ -167,12 +168,13 @@ func (s *Stack) readConfig() error {
 	case Show:
 		unread = []string{"upstream", "alert_gate", "hooks", "vulnerabilities"}
 	}
-	var errs [4]error
+	var errs [5]error
 	s.Policy, errs[0] = config.LoadPolicy(s.Root, s.Env, unread...)
 	s.Matrix, errs[1] = config.LoadMatrix(s.Root)
 	s.Catalogue, errs[2] = catalogue.Load(s.Root.ComponentsDir())
 	if s.Needs != Show {
 		errs[3] = s.openNotifications()
+		errs[4] = yamlfile.CheckSecure(s.Root.Environment()) // the units read it
 	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)

@@ -10,6 +10,7 @@ import (
 	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/config"
 	"github.com/observability-upgrade/observability-upgrade/internal/hold"
+	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/service/systemd"
 	"github.com/observability-upgrade/observability-upgrade/internal/timer"
@@ -26,10 +27,15 @@ func (e *WindowError) Error() string { return "maintenance window: " + e.Reason 
 
 // Windows are the maintenance windows of the policy or the matrix; one of the two
 // may have them.
-func (s *Stack) Windows() (window.Set, error) {
-	list := s.Policy.MaintenanceWindows
-	if list == nil {
-		list = s.Matrix.MaintenanceWindows
+func (s *Stack) Windows() (window.Set, error) { return windowsOf(s.Policy, s.Matrix) }
+
+func windowsOf(p *config.Policy, m *config.Matrix) (window.Set, error) {
+	var list []config.Window
+	if m != nil {
+		list = m.MaintenanceWindows
+	}
+	if p != nil && p.MaintenanceWindows != nil {
+		list = p.MaintenanceWindows
 	}
 	var set window.Set
 	for i, w := range list {
@@ -178,7 +184,12 @@ type AutoStatus struct {
 	NextRun  *time.Time `json:"next_run"`
 	LastRun  *time.Time `json:"last_run"`
 	Windows  []string   `json:"windows"`
+	Warnings []string   `json:"warnings"` // what of the configuration does not hold for the timer
 }
+
+// DefaultDelay is how much later than its schedule a run begins, at most, where
+// nobody asks for another delay.
+const DefaultDelay = 15 * time.Minute
 
 // units is systemd, where this host has it; with --root there is nothing to
 // control.
@@ -187,7 +198,9 @@ func (s *Stack) units() (unitManager, bool) {
 	return m, ok && s.Root.IsHost()
 }
 
-func (s *Stack) unitDir() string { return s.Root.Path("etc/systemd/system") }
+func (s *Stack) unitDir() string { return unitDir(s.Root) }
+
+func unitDir(root layout.Root) string { return root.Path("etc/systemd/system") }
 
 // AutoEnable makes a timer run upgrades unattended. It returns the names of the
 // files that changed: none when it was enabled so already. The caller holds the
@@ -209,17 +222,17 @@ func (s *Stack) AutoEnable(ctx context.Context, o AutoOptions) ([]string, error)
 			return nil, err
 		}
 	}
-	if len(o.Schedule) == 0 {
-		set, err := s.Windows()
-		if err != nil {
-			return nil, err
-		}
-		o.Schedule = set.Calendar()
-		if len(o.Schedule) == 0 {
-			o.Schedule = []string{"*-*-* 03:00:00"}
-		}
+	set, err := s.Windows()
+	if err != nil {
+		return nil, err
 	}
-	units := timer.Options{Program: o.Program, Policy: o.Policy, Schedule: o.Schedule, Delay: o.Delay}
+	units := timer.Options{Program: o.Program, Policy: o.Policy, Schedule: o.Schedule, Delay: timer.Cap(o.Delay, set)}
+	if len(units.Schedule) == 0 {
+		units.Windows, units.Schedule = madeOf(set), scheduleOf(set)
+	}
+	if units.Delay < o.Delay {
+		s.Notice(fmt.Sprintf("runs begin up to %s after the schedule, at random, not %s: the shortest maintenance window is open for %s", units.Delay, o.Delay, set.Shortest()))
+	}
 	for _, dir := range []string{"usr/local/lib", "usr/lib", "lib"} { // as systemd looks for them, after /etc
 		units.Installed = append(units.Installed, s.Root.Path(dir, "systemd/system"))
 	}
@@ -276,7 +289,7 @@ func (s *Stack) AutoDisable(ctx context.Context) (bool, error) {
 
 // AutoStatus tells whether and when upgrades run unattended.
 func (s *Stack) AutoStatus(ctx context.Context) (*AutoStatus, error) {
-	doc := &AutoStatus{Windows: []string{}}
+	doc := &AutoStatus{Windows: []string{}, Warnings: []string{}}
 	set, err := s.Windows()
 	if err != nil {
 		return nil, err
@@ -292,6 +305,9 @@ func (s *Stack) AutoStatus(ctx context.Context) (*AutoStatus, error) {
 		return doc, nil
 	}
 	doc.Policy, doc.Schedule = o.Policy, strings.Join(o.Schedule, "; ")
+	for _, w := range timerWarnings(ctx, s.Root, s.Policy, s.Matrix, s.now()) {
+		doc.Warnings = append(doc.Warnings, w.Error())
+	}
 	m, onHost := s.units()
 	if !onHost {
 		doc.Enabled = timer.Enabled(s.unitDir())

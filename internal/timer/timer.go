@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,10 +38,16 @@ type Options struct {
 	Policy   string        // patch_only | minor | any
 	Schedule []string      // calendar expressions, systemd.time(7)
 	Delay    time.Duration // up to so much is waited, at random, so that not all hosts run at once
+	// Windows are the maintenance windows that the schedule was made of, as people read
+	// them, or NoWindows; "" where somebody gave the schedule.
+	Windows string
 	// Installed are directories of units that packages install: where one has the
 	// recovery unit, that is the unit to enable.
 	Installed []string
 }
+
+// NoWindows is in Options.Windows where there were none.
+const NoWindows = "none"
 
 // installed is the recovery unit that a package installed; "" where none did.
 func (o Options) installed() string {
@@ -60,14 +67,18 @@ func Files(o Options) map[string]string {
 
 func timerUnit(o Options) string {
 	var b strings.Builder
+	made := ""
+	if o.Windows != "" {
+		made = fmt.Sprintf("# windows: %s\n", o.Windows)
+	}
 	fmt.Fprintf(&b, `%s
 # policy: %s
-[Unit]
+%s[Unit]
 Description=Upgrade the observability stack unattended
 Documentation=https://github.com/observability-upgrade/observability-upgrade
 
 [Timer]
-`, marker, o.Policy)
+`, marker, o.Policy, made)
 	for _, s := range o.Schedule {
 		fmt.Fprintf(&b, "OnCalendar=%s\n", s)
 	}
@@ -94,7 +105,7 @@ After=network-online.target
 [Service]
 Type=oneshot
 Environment=OBSERVABILITY_UPGRADE_TRIGGER=scheduled
-ExecStart=%[2]s apply --auto --policy=%[3]s --quiet --log-level=info
+%[5]sExecStart=%[2]s apply --auto --policy=%[3]s --quiet --log-level=info
 # With the job end the processes it started, that which sends notifications too:
 # what is queued then is sent here.
 ExecStopPost=-%[2]s notify deliver --wait=10m --quiet
@@ -104,7 +115,7 @@ TimeoutStartSec=infinity
 # A stop is a SIGTERM: the component at work is rolled back, which takes its time.
 TimeoutStopSec=15min
 KillMode=mixed
-%[4]s`, marker, o.Program, o.Policy, hardening)
+%[4]s`, marker, o.Program, o.Policy, hardening, environment)
 }
 
 // hardening is what the job leaves room for. Not possible: ProtectSystem and
@@ -157,7 +168,7 @@ Wants=network-online.target
 
 [Service]
 Type=oneshot
-ExecStart=%[2]s recover
+%[4]sExecStart=%[2]s recover
 # As in the service: what it has to tell is sent here.
 ExecStopPost=-%[2]s notify deliver --wait=10m --quiet
 TimeoutStartSec=30min
@@ -165,7 +176,7 @@ TimeoutStopSec=15min
 %[3]s
 [Install]
 WantedBy=multi-user.target
-`, marker, o.Program, hardening)
+`, marker, o.Program, hardening, environment)
 }
 
 // ForeignError says that a unit file is not this program's.
@@ -298,6 +309,16 @@ func Read(dir string) (o Options, ok bool, err error) {
 	for _, line := range strings.Split(string(data), "\n") {
 		if p, found := strings.CutPrefix(line, "# policy: "); found {
 			o.Policy = p
+		}
+		if w, found := strings.CutPrefix(line, "# windows: "); found {
+			o.Windows = w
+		}
+		if d, found := strings.CutPrefix(line, "RandomizedDelaySec="); found {
+			seconds, err := strconv.Atoi(d)
+			if err != nil || seconds < 0 {
+				seconds = 0 // somebody wrote it otherwise; ours is a number
+			}
+			o.Delay = time.Duration(seconds) * time.Second
 		}
 		if s, found := strings.CutPrefix(line, "OnCalendar="); found {
 			o.Schedule = append(o.Schedule, s)

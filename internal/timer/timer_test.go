@@ -15,11 +15,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
+	"github.com/observability-upgrade/observability-upgrade/internal/layout"
+	"github.com/observability-upgrade/observability-upgrade/internal/window"
+	"github.com/observability-upgrade/observability-upgrade/internal/yamlfile"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-var options = Options{Program: "/usr/local/bin/observability-upgrade", Policy: "minor", Schedule: []string{"Sat *-*-* 02:00:00 UTC", "Sun *-*-* 02:00:00 UTC"}, Delay: 15 * time.Minute}
+var options = Options{Program: "/usr/local/bin/observability-upgrade", Policy: "minor", Schedule: []string{"Sat *-*-* 02:00:00 UTC", "Sun *-*-* 02:00:00 UTC"}, Delay: 15 * time.Minute, Windows: "saturday 02:00-06:00 UTC, sunday 02:00-06:00 UTC"}
 
 func TestFiles(t *testing.T) {
 	for name, text := range Files(options) {
@@ -47,6 +50,25 @@ func TestPackagedUnitIsHardened(t *testing.T) {
 	}
 	if !strings.Contains(string(unit), "\n"+hardening) {
 		t.Errorf("packaging/systemd/%s does not have the settings of auto-enable", Recovery)
+	}
+}
+
+// Who tells of a run, or of new releases, has the variables of the channels, from
+// whichever unit it was started.
+func TestUnitsHaveTheEnvironment(t *testing.T) {
+	units := Files(options)
+	for _, name := range []string{Recovery, "observability-upgrade-check.service"} {
+		data, err := os.ReadFile("../../packaging/systemd/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		units["packaged "+name] = string(data)
+	}
+	delete(units, Timer)
+	for name, text := range units {
+		if !strings.Contains(text, "\n# What ${VARIABLE} in the configuration stands for, where an administrator says it.\nEnvironmentFile=-/etc/observability/environment\n") {
+			t.Errorf("%s does not read /etc/observability/environment", name)
+		}
 	}
 }
 
@@ -144,7 +166,7 @@ func TestWriteAndRemove(t *testing.T) {
 		t.Errorf("the second time: %v, %v", changed, err)
 	}
 	got, ok, err := Read(dir)
-	if err != nil || !ok || got.Policy != "minor" || !slices.Equal(got.Schedule, options.Schedule) {
+	if err != nil || !ok || got.Policy != "minor" || got.Delay != options.Delay || got.Windows != options.Windows || !slices.Equal(got.Schedule, options.Schedule) {
 		t.Errorf("%+v, %v, %v", got, ok, err)
 	}
 	o := options
@@ -218,5 +240,112 @@ func TestForeignUnitsAreLeftAlone(t *testing.T) {
 	}
 	if changed, err := Write(&hostfs.Host{}, dir, options); err != nil || !slices.Equal(changed, []string{Service, Timer}) {
 		t.Errorf("%v, %v", changed, err)
+	}
+}
+
+// A timer is told to miss its windows only where systemd says so.
+func TestMisses(t *testing.T) {
+	if err := exec.Command("systemd-analyze", "calendar", "--iterations=2", "daily").Run(); err != nil {
+		t.Skip("there is no systemd-analyze that tells the next moments; as root: apt-get install systemd")
+	}
+	must := func(day, start, end string) window.Set {
+		w, err := window.New(day, start, end, "Europe/Berlin")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return window.Set{w}
+	}
+	saturday := must("sat", "02:00", "06:00")
+	narrow := must("", "02:00", "02:10")
+	for name, c := range map[string]struct {
+		schedule []string
+		delay    time.Duration
+		windows  window.Set
+		want     bool
+	}{
+		"never in it":               {[]string{"*-*-* 13:00 UTC"}, 0, saturday, true},
+		"another day":               {[]string{"Sun *-*-* 03:00 Europe/Berlin"}, 0, saturday, true},
+		"no firing at all":          {[]string{"2020-01-01 03:00:00 UTC"}, 0, saturday, true},
+		"at its start":              {saturday.Calendar(), 15 * time.Minute, saturday, false},
+		"late in it":                {[]string{"Sat *-*-* 05:00 Europe/Berlin"}, 15 * time.Minute, saturday, false},
+		"one of two":                {[]string{"*-*-* 13:00 UTC", "Sat *-*-* 02:00 Europe/Berlin"}, 0, saturday, false},
+		"every hour":                {[]string{"*:00:00 UTC"}, 0, saturday, false},
+		"every minute":              {[]string{"*:*"}, 0, saturday, false},
+		"delayed beyond its end":    {narrow.Calendar(), 15 * time.Minute, narrow, true},
+		"as long as it is let":      {narrow.Calendar(), Cap(15*time.Minute, narrow), narrow, false},
+		"no windows":                {[]string{"*-*-* 13:00 UTC"}, 0, nil, false},
+		"what systemd does not say": {[]string{"nonsense"}, 0, saturday, false},
+	} {
+		if got := Misses(t.Context(), t.TempDir(), Options{Schedule: c.schedule, Delay: c.delay}, c.windows, time.Now()); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	dir := t.TempDir()
+	drop := filepath.Join(dir, Timer+".d", "mine.conf")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(drop), 0o755), os.WriteFile(drop, []byte("[Timer]\nOnCalendar=Sat 03:00\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if Misses(t.Context(), dir, Options{Schedule: []string{"*-*-* 13:00 UTC"}}, saturday, time.Now()) {
+		t.Error("a drop-in has another schedule")
+	}
+}
+
+// Hosts print moments in their own zone and then in UTC; releases of systemd count
+// the moments in other words.
+func TestParseCalendar(t *testing.T) {
+	at := time.Date(2026, 11, 28, 18, 0, 0, 0, time.UTC)
+	for text, want := range map[string][]time.Time{
+		"Normalized form: Sat *-*-* 13:00:00\n    Next elapse: Sat 2026-11-28 13:00:00 EST\n       (in UTC): Sat 2026-11-28 18:00:00 UTC\n       From now: 1 day 18h left\n" +
+			"   Iteration #2: Sat 2026-12-05 13:00:00 EST\n       (in UTC): Sat 2026-12-05 18:00:00 UTC\n": {at, at.AddDate(0, 0, 7)},
+		"    Next elapse: Sat 2026-11-28 18:00:00 UTC\n       From now: 1 day 18h left\n       Iter. #2: Sat 2026-12-05 18:00:00 UTC\n": {at, at.AddDate(0, 0, 7)},
+		"    Next elapse: never\n": nil,
+	} {
+		got, ok := parseCalendar(text)
+		if !ok || !slices.EqualFunc(got, want, time.Time.Equal) {
+			t.Errorf("%s%v %v", text, got, ok)
+		}
+	}
+	if got, ok := parseCalendar("something else\n"); ok {
+		t.Errorf("%v", got)
+	}
+}
+
+// What the service has is what its unit reads and what drop-ins add.
+func TestVariables(t *testing.T) {
+	root := layout.Root(t.TempDir())
+	dir := root.Path("etc/systemd/system")
+	write := func(path, text string, mode os.FileMode) {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), mode), os.Chmod(path, mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := Variables(root, dir); err != nil || len(got) != 0 {
+		t.Errorf("%v, %v", got, err)
+	}
+	write(root.Environment(), "# a comment\n; C=1\nSMTP_HOST=mail.example.com\n SMTP_PORT = \"25\"\nEMPTY=\nQUOTED=''\nexport NOT=1\nLONG=a\\\nB=c\n", 0o600)
+	if got, err := Variables(root, dir); err != nil || len(got) != 0 {
+		t.Errorf("no unit reads it: %v, %v", got, err)
+	}
+	if _, err := Write(&hostfs.Host{}, dir, options); err != nil {
+		t.Fatal(err)
+	}
+	write(filepath.Join(dir, Service+".d", "mine.conf"), "[Service]\nEnvironment=ONE=1 \"TWO=a b\"\nPassEnvironment=THREE\nEnvironmentFile=-/etc/other.env\n", 0o644)
+	write(root.Path("etc/other.env"), "FOUR=4\n", 0o600)
+	got, err := Variables(root, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{
+		"SMTP_HOST": true, "SMTP_PORT": true, "LONG": true, "ONE": true, "TWO": true, "THREE": true, "FOUR": true,
+		"EMPTY": false, "QUOTED": false, "NOT": false, "B": false, "C": false,
+	} {
+		if got[name] != want {
+			t.Errorf("%s: %v", name, got[name])
+		}
+	}
+	write(root.Environment(), "A=1\n", 0o622)
+	var insecure *yamlfile.InsecureError
+	if _, err := Variables(root, dir); !errors.As(err, &insecure) {
+		t.Errorf("others can write it: %v", err)
 	}
 }

@@ -119,6 +119,22 @@ func (s Set) String() string {
 	return strings.Join(parts, ", ")
 }
 
+// Shortest is how long the shortest of the windows is open on a day without a change
+// of the clock; 0 where there are none.
+func (s Set) Shortest() time.Duration {
+	shortest := 0
+	for i, w := range s {
+		minutes := w.end - w.start
+		if minutes <= 0 {
+			minutes += 24 * 60
+		}
+		if i == 0 || minutes < shortest {
+			shortest = minutes
+		}
+	}
+	return time.Duration(shortest) * time.Minute
+}
+
 // Calendar is the start of each window as a calendar expression of systemd.time(7).
 func (s Set) Calendar() []string {
 	var out []string

@@ -62,28 +62,8 @@ func ReadSecure(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("read %s: not a regular file (%s)", path, info.Mode().Type())
-	}
-	real, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	if err := checkOwner(real, info); err != nil {
+	if err := checkSecure(path, info); err != nil {
 		return nil, err
-	}
-	dirs := []string{filepath.Dir(path)}
-	if filepath.Dir(real) != dirs[0] {
-		dirs = append(dirs, filepath.Dir(real))
-	}
-	for _, dir := range dirs {
-		di, err := os.Stat(dir)
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", path, err)
-		}
-		if err := checkOwner(dir, di); err != nil {
-			return nil, err
-		}
 	}
 	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if err != nil {
@@ -93,6 +73,46 @@ func ReadSecure(path string) ([]byte, error) {
 		return nil, Errors{{File: path, Message: fmt.Sprintf("larger than %d KiB, the most that is read of a configuration file", MaxSize>>10)}}
 	}
 	return data, nil
+}
+
+// CheckSecure refuses what ReadSecure would, without reading the file: whoever asks
+// may not be allowed to. A missing file is no error.
+func CheckSecure(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return checkSecure(path, info)
+}
+
+func checkSecure(path string, info fs.FileInfo) error {
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("read %s: not a regular file (%s)", path, info.Mode().Type())
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if err := checkOwner(real, info); err != nil {
+		return err
+	}
+	dirs := []string{filepath.Dir(path)}
+	if filepath.Dir(real) != dirs[0] {
+		dirs = append(dirs, filepath.Dir(real))
+	}
+	for _, dir := range dirs {
+		di, err := os.Stat(dir)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", path, err)
+		}
+		if err := checkOwner(dir, di); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkOwner refuses what somebody other than root and the caller owns or can

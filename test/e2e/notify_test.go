@@ -25,9 +25,12 @@ func TestNotificationsOutliveTheUnit(t *testing.T) {
 	h.check(err)
 	receiver := notifytest.ServeHTTP(l, nil, notifytest.Answer{Hang: true}, notifytest.Answer{Status: 200})
 	t.Cleanup(receiver.Close)
-	const conf = `channels: [{name: hook, type: webhook, enabled: true, config: {url: "http://127.0.0.1:9999/"}, events: [upgrade_failed]}]
+	const conf = `channels: [{name: hook, type: webhook, enabled: true, config: {url: "${HOOK}"}, events: [upgrade_failed]}]
 `
+	const hook = "http://127.0.0.1:9999/"
 	h.file("/etc/observability/notifications.yaml", conf)
+	h.file("/etc/observability/environment", "HOOK="+hook+"\n") // the unit has none of a shell's variables
+	h.MustRun(h.ctx, "chmod", "0600", "/etc/observability/environment")
 	h.upgrade(0, "auto-enable", "--policy=minor")
 	h.file("/etc/systemd/system/observability-upgrade.service.d/job.conf", `[Service]
 ExecStart=
@@ -37,7 +40,7 @@ ExecStart=/bin/sh -c "observability-upgrade notify deliver --quiet & until obser
 	// A message as a run leaves it.
 	root := layout.Root(t.TempDir())
 	h.check(errors.Join(os.MkdirAll(root.Config(), 0o755), os.WriteFile(root.Notifications(), []byte(conf), 0o600)))
-	notes, err := config.LoadNotifications(root, os.Getenv)
+	notes, err := config.LoadNotifications(root, func(string) string { return hook })
 	h.check(err)
 	h.check(notify.Open(root, &hostfs.Host{}, notes, slog.New(slog.DiscardHandler)).Send(notify.Sample(notify.UpgradeFailed)))
 	files, err := filepath.Glob(filepath.Join(root.NotifyDir(), "queue", "*.json"))
