@@ -27,21 +27,27 @@ process of its own delivers them, so that none is ever delayed by a mail server.
 	return cmd
 }
 
-// notifications reads their configuration.
+// notifications reads their configuration. A channel that needs what does not exist
+// says so when it is used, and keeps no other from being used.
 func (g *global) notifications() (*config.Notifications, error) {
-	conf, err := config.LoadNotifications(layout.Root(g.root), g.Env)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", stack.ErrConfig, err)
-	}
-	return conf, nil
+	conf, _, err := g.loadNotifications()
+	return conf, err
 }
 
-// queueable reads them for a command that sends nothing: what ${…} stands for need
-// not be there, and where it is not a person is told.
-func (g *global) queueable() (*config.Notifications, error) {
-	conf, warnings, err := config.LoadNotificationsToQueue(layout.Root(g.root), g.Env)
+func (g *global) loadNotifications() (conf *config.Notifications, warnings, err error) {
+	conf, warnings, err = config.LoadNotificationsAsFound(layout.Root(g.root), g.Env)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", stack.ErrConfig, err)
+		return nil, nil, fmt.Errorf("%w: %w", stack.ErrConfig, err)
+	}
+	return conf, warnings, nil
+}
+
+// queueable reads them for a command that sends nothing itself, where a person is
+// told at once what does not exist.
+func (g *global) queueable() (*config.Notifications, error) {
+	conf, warnings, err := g.loadNotifications()
+	if err != nil {
+		return nil, err
 	}
 	if warnings != nil {
 		g.logger.Warn("notifications wait in the queue until this is mended", "error", warnings)

@@ -142,7 +142,7 @@ func (o *notifyRetryOptions) run(args []string) error {
 	if o.all == (len(args) == 1) {
 		return &stack.UsageError{Message: "give the id of a dead letter, or --all", Hint: "observability-upgrade notify status"}
 	}
-	if _, err := o.notifications(); err != nil {
+	if _, err := o.queueable(); err != nil {
 		return err // nothing could be sent
 	}
 	id := ""

@@ -66,8 +66,11 @@ func writeNotifyStatus(w io.Writer, s notify.Status, root layout.Root, file stri
 			continue
 		}
 		fmt.Fprintf(w, "\n%s: the oldest of the queue is of %s", c.Name, ago(now, *c.QueuedSince))
+		if c.NextAttempt != nil && c.LastError != "" {
+			fmt.Fprintf(w, ", next attempt in %s", max(c.NextAttempt.Sub(now), 0).Round(time.Second))
+		}
 		if c.LastError != "" {
-			fmt.Fprintf(w, ", next attempt in %s: %s", max(c.NextAttempt.Sub(now), 0).Round(time.Second), c.LastError)
+			fmt.Fprintf(w, ": %s", c.LastError)
 		}
 		fmt.Fprintln(w)
 	}

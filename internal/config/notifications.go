@@ -51,6 +51,9 @@ type Channel struct {
 	Slack    *Slack
 	Webhook  *Webhook
 	Shoutrrr *Shoutrrr
+	// Unresolved is why nothing can be sent by it now: what ${…} stands for does not
+	// exist. nil where all does.
+	Unresolved error
 }
 
 // Email sends by SMTP. In a channel that is not enabled, values are as written,
@@ -217,10 +220,10 @@ func LoadNotifications(root layout.Root, env func(string) string) (*Notification
 	return out, err
 }
 
-// LoadNotificationsToQueue is LoadNotifications for who only puts messages into the
-// queue: what ${…} stands for is needed by who delivers them, so where it does not
-// exist that is a warning, and the messages wait.
-func LoadNotificationsToQueue(root layout.Root, env func(string) string) (n *Notifications, warnings error, err error) {
+// LoadNotificationsAsFound is LoadNotifications for who queues messages or sends
+// them: where what ${…} stands for does not exist that is a warning, and the messages
+// of the channels that need it wait (Channel.Unresolved). The others work.
+func LoadNotificationsAsFound(root layout.Root, env func(string) string) (n *Notifications, warnings error, err error) {
 	n, unresolved, err := loadNotifications(root, env)
 	return n, unresolved.Err(), err
 }
@@ -241,12 +244,20 @@ func loadNotifications(root layout.Root, env func(string) string) (*Notification
 	if all := errs.Beside(out.validate(n)); len(wrong) > 0 || len(all) > len(unresolved) {
 		return out, nil, all.Err()
 	}
-	for _, ch := range out.Channels {
+	for i, ch := range out.Channels {
 		if ch.Enabled {
 			ch.complete()
+			out.Channels[i].Unresolved = ofChannel(i, unresolved).Err()
 		}
 	}
 	return out, unresolved, nil
+}
+
+// ofChannel are those of the errors that concern one channel.
+func ofChannel(i int, errs yamlfile.Errors) yamlfile.Errors {
+	return slices.DeleteFunc(slices.Clone(errs), func(e yamlfile.Error) bool {
+		return !strings.HasPrefix(e.Key, fmt.Sprintf("channels[%d].", i))
+	})
 }
 
 // complete fills in what is left out.

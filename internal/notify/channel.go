@@ -101,12 +101,21 @@ func (w *work) attempt(ctx context.Context, conf *config.Notifications, m *messa
 	case !ch.Enabled:
 		return gone(m, fmt.Errorf("channel %s is not enabled in %s any more", m.Channel, conf.File))
 	}
+	if ch.Unresolved != nil {
+		return &unresolvedError{ch.Unresolved}
+	}
 	s, err := w.sender(ch)
 	if err != nil {
 		return scrub(err, conf, ch)
 	}
 	return try(ctx, s, conf, ch, m)
 }
+
+// unresolvedError says that a channel cannot be used by this process, as what ${…}
+// stands for in it does not exist here. It tells names, and no value.
+type unresolvedError struct{ err error }
+
+func (e *unresolvedError) Error() string { return e.err.Error() }
 
 // gone makes it permanent that a message's channel is not configured, where the
 // attempt before found the same. Once is not enough: a file that is being written

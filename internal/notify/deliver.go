@@ -93,7 +93,7 @@ func (d *Deliverer) Run(ctx context.Context) (Report, error) {
 	}
 	w := &work{
 		Deliverer: d, box: &box{dir: d.Root.NotifyDir(), host: d.Host},
-		known: map[string]*message{}, skip: map[string]bool{}, busy: map[string]bool{}, paused: map[string]time.Time{},
+		known: map[string]*message{}, skip: map[string]bool{}, wait: map[string]time.Time{}, busy: map[string]bool{}, paused: map[string]time.Time{},
 		done: make(chan batch), senders: map[string]cached{},
 	}
 	for {
@@ -131,6 +131,7 @@ type work struct {
 	conf    *config.Notifications
 	known   map[string]*message  // queued
 	skip    map[string]bool      // sent or dead, but their files could not be moved
+	wait    map[string]time.Time // whose channel is not resolved; not tried again before
 	busy    map[string]bool      // channels at which a batch is
 	paused  map[string]time.Time // channels that asked for a pause
 	done    chan batch
@@ -154,10 +155,11 @@ type result struct {
 	before bool // the context ended before it was clear; it does not count
 }
 
-// idle reports whether there is nothing to do.
+// idle reports whether there is nothing to do. What waits for its channel to be
+// resolved is left to another process, which may have what this one lacks.
 func (w *work) idle() (bool, error) {
 	ids, err := w.box.list(queueDir)
-	return !slices.ContainsFunc(ids, func(id string) bool { return !w.skip[id] }), err
+	return !slices.ContainsFunc(ids, func(id string) bool { return !w.skip[id] && w.wait[id].IsZero() }), err
 }
 
 // left counts what stays queued.
@@ -185,7 +187,7 @@ func (w *work) all(ctx context.Context) error {
 		}
 		ending := ctx.Err() != nil || w.failed != nil
 		switch {
-		case len(w.busy) == 0 && (ending || len(w.known) == 0):
+		case len(w.busy) == 0 && (ending || w.only(w.wait)):
 			return errors.Join(w.failed, w.box.prune(time.Now()))
 		case ending:
 			w.settle(<-w.done)
@@ -198,6 +200,16 @@ func (w *work) all(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// only reports whether every message that is known is one of these.
+func (w *work) only(these map[string]time.Time) bool {
+	for id := range w.known {
+		if these[id].IsZero() {
+			return false
+		}
+	}
+	return true
 }
 
 // scan reads the messages that are new in the queue, and puts aside what cannot be
@@ -251,7 +263,7 @@ func (w *work) begin(ctx context.Context) {
 	for _, m := range w.known {
 		asked := woken.After(m.LastAttempt) && !m.LastAttempt.IsZero()
 		setBack := m.NextAttempt.Sub(now) > 2*maxRetryAfter // the clock: no pause is so long
-		if w.busy[m.Channel] || now.Before(w.paused[m.Channel]) || now.Before(m.NextAttempt) && !asked && !setBack {
+		if w.busy[m.Channel] || now.Before(w.paused[m.Channel]) || (now.Before(m.NextAttempt) || now.Before(w.wait[m.ID])) && !asked && !setBack {
 			continue
 		}
 		due[m.Channel] = append(due[m.Channel], m)
@@ -313,6 +325,7 @@ func (w *work) record(r result) error {
 		log.Info("notification sent", "attempts", m.Attempts+1)
 		w.report.Sent++
 		delete(w.known, m.ID)
+		delete(w.wait, m.ID)
 		err := w.box.sent(m, r.ended)
 		w.skip[m.ID] = err != nil // it must not be sent again
 		w.tell(m, true)
@@ -321,6 +334,16 @@ func (w *work) record(r result) error {
 	if r.before {
 		return w.box.write(queueDir, m) // Done may have grown
 	}
+	var lacks *unresolvedError
+	if errors.As(r.err, &lacks) { // no attempt was made
+		if w.wait[m.ID].IsZero() {
+			log.Error("notification waits until its channel can be used", "error", r.err)
+		}
+		w.wait[m.ID] = r.ended.Add(w.rules.pause(1))
+		m.LastAttempt, m.LastError = r.ended.UTC(), r.err.Error()
+		return w.box.write(queueDir, m)
+	}
+	delete(w.wait, m.ID)
 	f := classify(r.err)
 	m.Attempts++
 	m.LastAttempt, m.LastError = r.ended.UTC(), r.err.Error()

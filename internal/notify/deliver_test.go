@@ -67,6 +67,83 @@ func TestSend(t *testing.T) {
 	}
 }
 
+// A channel that needs what does not exist keeps no other from being sent by, and
+// costs its own messages no attempt: they go out once it is there.
+func TestUnresolvedChannel(t *testing.T) {
+	s := httpServer(t)
+	w := newWorld(t, `channels:
+  - {name: lacking, type: webhook, enabled: true, config: {url: "%[1]s/lacking", headers: {Authorization: "Bearer ${SECRET:missing}"}}, `+allEvents+`}
+  - {name: fine, type: webhook, enabled: true, config: {url: "%[1]s/fine"}, `+allEvents+`}
+`, s.URL)
+	load := func() (*config.Notifications, error) {
+		conf, _, err := config.LoadNotificationsAsFound(w.root, func(string) string { return "" })
+		return conf, err
+	}
+	conf, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Open(w.root, &hostfs.Host{}, conf, slog.New(slog.DiscardHandler)).Send(Sample(UpgradeFailed)); err != nil {
+		t.Fatal(err)
+	}
+	d := w.deliverer()
+	d.Load, d.Log = load, w.logger()
+	for i := range 2 * quick.attempts { // more often than a message is tried
+		r, err := d.Run(t.Context())
+		if want := (Report{Sent: max(0, 1-i), Left: 1}); err != nil || r != want {
+			t.Fatalf("run %d: %+v, %v", i, r, err)
+		}
+	}
+	if n := len(s.Requests()); n != 1 || s.Requests()[0].Path != "/fine" {
+		t.Errorf("%d requests", n)
+	}
+	list, _, err := w.box().all(queueDir)
+	if err != nil || len(list) != 1 || list[0].Attempts != 0 || !strings.Contains(list[0].LastError, "secret missing does not exist") {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if log := w.log.String(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "channel=lacking") || !strings.Contains(log, "secret missing does not exist") {
+		t.Error(log)
+	}
+	tried := Try(t.Context(), w.root, conf, conf.Channels, "", slog.New(slog.DiscardHandler))
+	if tried[0].OK || !strings.Contains(tried[0].Error, "secret missing does not exist") || !tried[1].OK {
+		t.Errorf("%+v", tried)
+	}
+	w.write(filepath.Join(w.root.SecretsDir(), "missing"), "token", 0o600)
+	if r, err := d.Run(t.Context()); err != nil || r != (Report{Sent: 1}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// What is missing is found while others are still tried.
+func TestResolvedMeanwhile(t *testing.T) {
+	s := httpServer(t, notifytest.Answer{Status: 503}, notifytest.Answer{Status: 200})
+	w := newWorld(t, `channels:
+  - {name: lacking, type: webhook, enabled: true, config: {url: "%[1]s/lacking", headers: {Authorization: "Bearer ${SECRET:missing}"}}, `+allEvents+`}
+  - {name: slow, type: webhook, enabled: true, config: {url: "%[1]s/slow"}, `+allEvents+`}
+`, s.URL)
+	load := func() (*config.Notifications, error) {
+		conf, _, err := config.LoadNotificationsAsFound(w.root, func(string) string { return "" })
+		return conf, err
+	}
+	conf, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Open(w.root, &hostfs.Host{}, conf, slog.New(slog.DiscardHandler)).Send(Sample(UpgradeFailed)); err != nil {
+		t.Fatal(err)
+	}
+	d := w.deliverer()
+	d.Load = func() (*config.Notifications, error) {
+		if len(s.Requests()) > 0 {
+			w.write(filepath.Join(w.root.SecretsDir(), "missing"), "token", 0o600)
+		}
+		return load()
+	}
+	if r, err := d.Run(t.Context()); err != nil || r != (Report{Sent: 2}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 // What was sent, and what is dead, is not sent again.
 func TestSendAgainAfterwards(t *testing.T) {
 	s := httpServer(t, notifytest.Answer{Status: 200}, notifytest.Answer{Status: 404})

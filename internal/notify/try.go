@@ -45,6 +45,9 @@ func Try(ctx context.Context, root layout.Root, conf *config.Notifications, chan
 }
 
 func try1(ctx context.Context, root layout.Root, conf *config.Notifications, ch config.Channel, event string, log *slog.Logger) error {
+	if ch.Unresolved != nil {
+		return ch.Unresolved
+	}
 	s, err := newSender(root, ch, log)
 	if err != nil {
 		return scrub(err, conf, ch)

@@ -27,7 +27,7 @@ type teller struct {
 // openNotifications reads the configuration of notifications. What ${…} stands for
 // is needed by who delivers; where it does not exist the messages wait.
 func (s *Stack) openNotifications() error {
-	conf, warnings, err := config.LoadNotificationsToQueue(s.Root, s.Env)
+	conf, warnings, err := config.LoadNotificationsAsFound(s.Root, s.Env)
 	if err != nil {
 		return err
 	}
