@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/observability-upgrade/observability-upgrade/internal/backup"
-	"github.com/observability-upgrade/observability-upgrade/internal/hostfs"
 	"github.com/observability-upgrade/observability-upgrade/internal/journal"
 	"github.com/observability-upgrade/observability-upgrade/internal/layout"
 	"github.com/observability-upgrade/observability-upgrade/internal/lock"
@@ -146,14 +145,7 @@ func (g *global) typed(text string) string { return layout.Root(g.root).Typed(te
 // judge is classify, with what to type first where a file system is the cause.
 func judge(ctx context.Context, err error) (code int, hint string) {
 	code, hint = classify(ctx, err)
-	remedy := hostfs.Remedy(err)
-	switch {
-	case remedy == "" || strings.HasPrefix(hint, remedy) || strings.HasPrefix(hint, "mount ") || strings.HasPrefix(hint, "df "):
-		return code, hint
-	case code == exitRollback:
-		return code, remedy + "; mend what it shows, then: observability-upgrade recover"
-	}
-	return code, remedy + "; mend what it shows, and run the same command again"
+	return code, stack.FirstMend(err, hint, code == exitRollback)
 }
 
 // classify is the one place that turns an error into an exit code and a hint.
@@ -180,7 +172,7 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 	case errors.As(err, &usage):
 		return exitUsage, usage.Hint
 	case errors.Is(err, stack.ErrConfig):
-		return exitUsage, "correct the file and run the same command again; nothing was touched"
+		return exitUsage, stack.Next(run.Result{}, err)
 	case errors.As(err, &window):
 		return exitWindow, "nothing was touched; a run by hand is not bound by the windows: observability-upgrade apply"
 	case errors.As(err, &missing):
@@ -189,15 +181,8 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 		return exitLocked, fmt.Sprintf("wait for process %d to end; `observability-upgrade status` shows it", held.PID)
 	case errors.As(err, &unsafe), errors.As(err, &planted):
 		return exitRefused, "do what the message says and run the same command again"
-	case errors.As(err, &stopped):
-		return exitRollback, stopped.Next()
-	case errors.As(err, &rollback):
-		again := "observability-upgrade recover"
-		if !rollback.Open {
-			name, _, _ := strings.Cut(rollback.Component, "@")
-			again = "observability-upgrade restart --component=" + name
-		}
-		return exitRollback, fmt.Sprintf("observability-upgrade status; mend %s, then: %s", rollback.Component, again)
+	case errors.As(err, &stopped), errors.As(err, &rollback):
+		return exitRollback, stack.Next(run.Result{}, err)
 	case errors.As(err, &damaged):
 		return exitError, "observability-upgrade recover --discard-damaged keeps the file aside; check every component with observability-upgrade verify first"
 	case errors.As(err, &newer):
@@ -207,7 +192,7 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 	case errors.As(err, &refused):
 		return exitRefused, refused.Next
 	case errors.As(err, &unknown):
-		return exitUpstream, "check the network, the token and upstream.*.api_url in the policy, then: observability-upgrade check --refresh"
+		return exitUpstream, stack.Next(run.Result{}, err)
 	case errors.As(err, &away):
 		return exitUpstream, "check the network and vulnerabilities in the policy; what is here stays in use: observability-upgrade vulnerabilities"
 	case errors.As(err, &lying):
@@ -223,48 +208,23 @@ func classify(ctx context.Context, err error) (code int, hint string) {
 }
 
 func resultCode(ctx context.Context, e *resultError) (int, string) {
-	var refused *stack.RefusedError
-	hint := "observability-upgrade status"
-	for _, o := range e.result.Components {
-		if o.Evidence != "" {
-			hint = "observability-upgrade history show " + e.result.ID
-		}
-	}
+	hint := stack.Next(e.result, e.err)
 	switch e.result.Status {
 	case run.StatusRollbackFail:
-		if undone(e.result) {
-			return exitRollback, "what failed is healthy where it was before the rollback; mend what the error says of the version gone back to, or choose another point: observability-upgrade rollback --list"
-		}
-		return exitRollback, "observability-upgrade status; mend what it shows, then: observability-upgrade recover"
+		return exitRollback, hint
 	case run.StatusInterrupted, run.StatusCancelled:
-		return exitInterrupted, "observability-upgrade status; run the same command again to go on"
+		return exitInterrupted, hint
 	case run.StatusRolledBack:
 		return exitRolledBack, hint
 	}
 	if ctx.Err() != nil {
 		return exitInterrupted, "run the same command again"
 	}
-	for _, o := range e.result.Components {
-		if o.Status == run.Upgraded || o.Status == run.RolledBack && e.result.Operation == run.Rollback {
-			return exitRolledBack, hint // part of the run was done
-		}
+	if stack.PartlyDone(e.result) {
+		return exitRolledBack, hint
 	}
-	if errors.As(e.err, &refused) {
-		return exitRefused, refused.Next
-	}
-	if e.result.Status == run.StatusFailed {
-		return exitRefused, "observability-upgrade plan"
+	if e.result.Status == run.StatusFailed || errors.As(e.err, new(*stack.RefusedError)) {
+		return exitRefused, hint
 	}
 	return exitError, hint
-}
-
-// undone reports whether whatever failed of a rollback is healthy at the version
-// it was at before.
-func undone(res run.Result) bool {
-	for _, o := range res.Components {
-		if o.Status == run.RollbackFailed && (res.Operation != run.Rollback || !o.Healthy) {
-			return false
-		}
-	}
-	return true
 }
