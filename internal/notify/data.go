@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -29,6 +30,9 @@ const testEvent = "test"
 // maxError bounds the error that a message tells, in bytes.
 const maxError = 4096
 
+// maxWarnings bounds how many of a run's warnings it tells.
+const maxWarnings = 20
+
 // Data is what happened: what templates work with and what a webhook gets. Its
 // field names are those of the specification's templates.
 type Data struct {
@@ -43,13 +47,22 @@ type Data struct {
 	FailedComponent   string      `json:"failed_component"`
 	Error             string      `json:"error"`
 	AutoRollback      bool        `json:"auto_rollback"`    // a rollback is made without a person
-	BackupTimestamp   string      `json:"backup_timestamp"` // of the backup point to go back to
+	BackupTimestamp   string      `json:"backup_timestamp"` // of the backup point to go back to; of a rollback, the one that it went back to
+
+	Operation       string      `json:"operation"`        // of the run: apply or rollback; "" without one
+	FailedUnit      string      `json:"failed_unit"`      // the failed component's on this host; "" where none is known
+	Refused         bool        `json:"refused"`          // the upgrade was refused, or failed, before anything was touched
+	Next            string      `json:"next"`             // what to type next, as the command line says
+	RollbackCommand string      `json:"rollback_command"` // to go back by hand; "" where there is nothing to go back from
+	Kept            []Component `json:"kept"`             // what the run changed, or was to, and what stays at CurrentVersion all the same
+	Warnings        []string    `json:"warnings"`         // of the run
 }
 
 // Component is what happened to one component. OldVersion and NewVersion are what
 // an upgrade goes from and to; what is left out of the others follows from them.
 type Component struct {
 	Name              string `json:"name"`
+	Instance          string `json:"instance"`            // of several; "" for the component
 	CurrentVersion    string `json:"current_version"`     // what is installed; of a rollback, what was
 	LatestVersion     string `json:"latest_version"`      // the newest that it may go to
 	OldVersion        string `json:"old_version"`         // before the upgrade
@@ -108,6 +121,36 @@ func (d Data) Vulnerabilities() map[string]IDs {
 	return out
 }
 
+// Actions are what a person is to do after an event that calls for one, numbered.
+func (d Data) Actions() []string {
+	var list []string
+	add := func(text, value string) {
+		if value != "" {
+			list = append(list, fmt.Sprintf("%d. %s%s", len(list)+1, text, value))
+		}
+	}
+	logs := ""
+	if d.FailedUnit != "" {
+		logs = fmt.Sprintf("journalctl -u %s -n 100", d.FailedUnit)
+	}
+	switch {
+	case d.Event == UpgradeFailed && d.Refused:
+		add("Next: ", cmp.Or(d.Next, "observability-upgrade plan"))
+	case d.Event == UpgradeFailed:
+		add("Check logs: ", logs)
+		add("Manual rollback: ", d.RollbackCommand)
+		if d.RollbackCommand == "" {
+			add("Next: ", d.Next)
+		}
+		list = append(list, fmt.Sprintf("%d. Contact ops team if needed", len(list)+1))
+	case d.Event == RollbackRequired && !d.AutoRollback:
+		add("Check logs: ", logs)
+		add("Next: ", cmp.Or(d.Next, "observability-upgrade status; mend the cause, then: observability-upgrade recover"))
+		add("Or go back by hand: ", d.RollbackCommand)
+	}
+	return list
+}
+
 func (d Data) check() error {
 	if slices.Contains(config.Events(), d.Event) {
 		return nil
@@ -131,6 +174,9 @@ func (d Data) id(channel string) string {
 	if d.Event == RollbackRequired && d.AutoRollback {
 		parts[0] += " by itself" // that a person is needed after all is another message
 	}
+	if d.Refused {
+		parts[0] += " refused" // it took no name from the next run, which may begin in the same second
+	}
 	if d.RunID == "" {
 		for _, c := range d.Components {
 			parts = append(parts, c.Name+"@"+c.LatestVersion)
@@ -149,10 +195,7 @@ func digest(s string) string {
 // complete fills in the versions that follow from those given, so that every
 // sample of the specification says something sensible for every event.
 func complete(event string, list []Component) []Component {
-	out := slices.Clone(list)
-	if out == nil {
-		out = []Component{}
-	}
+	out := append([]Component{}, list...) // never null in JSON
 	for i := range out {
 		c := &out[i]
 		or := func(into *string, from ...string) {

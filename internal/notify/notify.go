@@ -94,6 +94,14 @@ func (n *Notifier) fill(d Data) Data {
 		d.Hostname = name
 	}
 	d.Error = clip(n.hide.text(d.Error), maxError)
-	d.Components = complete(d.Event, d.Components)
+	d.Components, d.Kept = complete(d.Event, d.Components), complete(d.Event, d.Kept)
+	warnings := make([]string, 0, len(d.Warnings))
+	for _, msg := range d.Warnings[:min(len(d.Warnings), maxWarnings)] {
+		warnings = append(warnings, clip(n.hide.text(msg), maxError))
+	}
+	d.Warnings, d.Next = warnings, n.hide.text(d.Next)
+	if d.RollbackCommand == "" && d.BackupTimestamp != "" && d.Operation != "rollback" {
+		d.RollbackCommand = "observability-upgrade rollback --to=" + d.BackupTimestamp
+	}
 	return d
 }

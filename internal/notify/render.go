@@ -117,12 +117,17 @@ func CheckTemplates(conf *config.Notifications) yamlfile.Errors {
 	return errs
 }
 
-// tryTemplate executes a template as it is for a run that rolls back by itself and
-// one that does not, since a template may tell them apart.
+// tryTemplate executes a template as it is for a run that rolls back by itself, one
+// that does not, a rollback and a refusal, since a template may tell them apart.
 func tryTemplate(name, text, event string) error {
-	for _, auto := range []bool{true, false} {
+	for _, as := range []func(*Data){
+		func(*Data) {},
+		func(d *Data) { d.AutoRollback = false },
+		func(d *Data) { d.AutoRollback, d.Operation = false, "rollback" },
+		func(d *Data) { d.AutoRollback, d.Refused, d.Kept, d.Warnings = false, true, nil, nil },
+	} {
 		d := Sample(event)
-		d.AutoRollback = auto
+		as(&d)
 		_, err := execute(name, text, d)
 		if err == nil {
 			continue
@@ -149,7 +154,7 @@ func fields(typ reflect.Type) []string {
 		out = append(out, typ.Field(i).Name)
 	}
 	if typ == reflect.TypeFor[Data]() {
-		out = append(out, "Vulnerabilities")
+		out = append(out, "Vulnerabilities", "Actions")
 	}
 	return out
 }
@@ -166,5 +171,9 @@ func Sample(event string) Data {
 		Timestamp: Time{time.Date(2024, 12, 27, 3, 0, 0, 0, time.UTC)}, Components: complete(event, list),
 		EstimatedDuration: Duration(20 * time.Minute), ActualDuration: Duration(12*time.Minute + 30*time.Second),
 		FailedComponent: "prometheus", Error: "not ready after 60s: 503 Service Unavailable", AutoRollback: true, BackupTimestamp: "20241227_030000",
+		Operation: "apply", FailedUnit: "prometheus.service", Next: "observability-upgrade status",
+		RollbackCommand: "observability-upgrade rollback --to=20241227_030000 --component=prometheus",
+		Kept:            complete(event, []Component{{Name: "grafana", Instance: "a", CurrentVersion: "10.2.3", OldVersion: "10.2.2", NewVersion: "10.2.3"}}),
+		Warnings:        []string{"grafana: its configuration was changed meanwhile and is kept"},
 	}
 }

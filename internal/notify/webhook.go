@@ -59,7 +59,9 @@ func (w *webhook) send(ctx context.Context, m *message) error {
 	var body []byte
 	if w.conf.Method != http.MethodGet {
 		var err error
-		if body, err = json.Marshal(Document{ID: m.ID, SentAt: at, Subject: m.Subject, Body: m.Body, Data: m.Data}); err != nil {
+		d := m.Data
+		d.Kept, d.Warnings = append([]Component{}, d.Kept...), append([]string{}, d.Warnings...) // never null
+		if body, err = json.Marshal(Document{ID: m.ID, SentAt: at, Subject: m.Subject, Body: m.Body, Data: d}); err != nil {
 			return permanent(err)
 		}
 		h.Set("Content-Type", "application/json")

@@ -1,14 +1,20 @@
 package stack
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/observability-upgrade/observability-upgrade/internal/component"
 	"github.com/observability-upgrade/observability-upgrade/internal/config"
+	"github.com/observability-upgrade/observability-upgrade/internal/inventory"
 	"github.com/observability-upgrade/observability-upgrade/internal/notify"
 	"github.com/observability-upgrade/observability-upgrade/internal/plan"
 	"github.com/observability-upgrade/observability-upgrade/internal/run"
@@ -21,7 +27,8 @@ type teller struct {
 	out   *notify.Notifier
 	wants map[string]bool // events that some channel lists
 
-	head run.Header // of the run at work
+	head   run.Header // of the run at work
+	target string     // the backup point that it goes back to, where it is a rollback
 }
 
 // openNotifications reads the configuration of notifications. What ${…} stands for
@@ -66,7 +73,10 @@ func (t *teller) send(d notify.Data) {
 func (t *teller) event(ev run.Event) {
 	switch {
 	case ev.Step == run.StepBegin && ev.Begin != nil:
-		t.head = *ev.Begin
+		t.head, t.target = *ev.Begin, ""
+		if doc, ok := ev.Plan.(rollbackDoc); ok {
+			t.target = doc.Target
+		}
 		if t.head.Operation == run.Apply && ev.Plan != nil { // in a recovery it began before
 			d := t.data(notify.UpgradeStarted, planned(t.head.Components))
 			if p, ok := ev.Plan.(*plan.Plan); ok {
@@ -77,7 +87,8 @@ func (t *teller) event(ev run.Event) {
 	case ev.Step == run.StepUndo && !ev.Done && t.head.Operation == run.Apply:
 		for _, kind := range []string{notify.UpgradeFailed, notify.RollbackRequired} {
 			d := t.data(kind, planned(slices.DeleteFunc(slices.Clone(t.head.Components), func(p run.Planned) bool { return p.Name != ev.Component })))
-			d.FailedComponent, d.Error, d.AutoRollback = ev.Component, ev.Reason, true
+			d.FailedComponent, d.FailedUnit, d.Error, d.AutoRollback = ev.Component, t.unit(ev.Component, ev.Instance), ev.Reason, true
+			d.RollbackCommand = t.goBack(ev.Component, len(planned(t.head.Components)) > 1)
 			t.send(d)
 		}
 	}
@@ -85,7 +96,61 @@ func (t *teller) event(ev run.Event) {
 
 // data is what every message of a run says.
 func (t *teller) data(kind string, components []notify.Component) notify.Data {
-	return notify.Data{Event: kind, RunID: t.head.ID, BackupTimestamp: t.head.ID, Components: components}
+	d := notify.Data{Event: kind, RunID: t.head.ID, Operation: string(t.head.Operation), BackupTimestamp: t.head.ID, Components: components}
+	if t.head.Operation == run.Apply {
+		d.RollbackCommand = t.goBack("", false)
+	}
+	return d
+}
+
+// goBack is what takes the run at work back by hand: a component of it, where it has
+// others that nothing is wrong with.
+func (t *teller) goBack(component string, others bool) string {
+	cmd := "observability-upgrade rollback --to=" + t.head.ID
+	if others {
+		cmd += " --component=" + component
+	}
+	return t.s.Root.Typed(cmd)
+}
+
+// unit is what a component, or an instance of it, runs as here; "" where that is not
+// known, or on another host.
+func (t *teller) unit(name, instance string) string {
+	if name == "" {
+		return ""
+	}
+	for _, in := range t.s.neighbours {
+		if in.Component.Name != name {
+			continue
+		}
+		for _, one := range parts(in) {
+			if one.Remote() && one.Instance == instance {
+				return ""
+			}
+			if one.Instance == instance && one.Service.Unit != "" {
+				return one.Service.Unit
+			}
+		}
+	}
+	var c *component.Component
+	if t.s.Catalogue != nil {
+		c, _ = t.s.Catalogue.Get(name)
+	}
+	if c != nil && instance != "" {
+		for _, one := range c.Instances.List {
+			if one.Name == instance && len(one.Exec) == 0 {
+				return inventory.ServiceOf(c.Of(one), t.s.Root, instance).Unit
+			}
+		}
+		return ""
+	}
+	if st, err := t.s.State(); err == nil && st.Components[name].Service != "" {
+		return st.Components[name].Service
+	}
+	if c != nil {
+		return inventory.ServiceOf(c, t.s.Root, "").Unit
+	}
+	return ""
 }
 
 // planned lists the components of a run, each once, from where it begins to where
@@ -109,15 +174,12 @@ func (t *teller) ended(res run.Result, err error) {
 		return
 	}
 	if t.head.ID != res.ID {
-		t.head = run.Header{ID: res.ID, Operation: res.Operation} // it never came to a run
+		t.head, t.target = run.Header{ID: res.ID, Operation: res.Operation}, "" // it never came to a run
 	}
 	var done, back, failed []notify.Component
-	broken, broke := "", ""
+	var broken run.Outcome
 	for _, o := range res.Components {
-		c := notify.Component{Name: o.Name, OldVersion: o.From.String(), NewVersion: o.To.String()}
-		if res.Operation == run.Rollback {
-			c.OldVersion, c.NewVersion = c.NewVersion, c.OldVersion
-		}
+		c := toldOf(res.Operation, o)
 		switch o.Status {
 		case run.Upgraded:
 			done = append(done, c)
@@ -125,17 +187,21 @@ func (t *teller) ended(res run.Result, err error) {
 			back = append(back, c)
 		case run.Failed, run.RollbackFailed:
 			failed = append(failed, c)
-			if broken == "" || o.Status == run.RollbackFailed {
-				broken, broke = o.Name, o.Error
+			if broken.Name == "" || o.Status == run.RollbackFailed {
+				broken = o
 			}
 		}
 	}
 	d := t.data("", nil)
 	d.Status, d.ActualDuration = res.Status, notify.Duration(time.Duration(res.Duration*float64(time.Second)))
-	d.FailedComponent, d.Error = broken, broke
-	if d.Error == "" && err != nil {
+	d.Warnings = res.Warnings
+	if d.Error = broken.Error; d.Error == "" && err != nil {
 		d.Error = err.Error()
 	}
+	if broken.Name == "" && res.Status == run.StatusFailed {
+		broken.Name, broken.Instance = culprit(err)
+	}
+	d.FailedComponent, d.FailedUnit = broken.Name, t.unit(broken.Name, broken.Instance)
 	undone := res.Operation == run.Rollback || len(back) > 0
 	switch res.Status {
 	case run.StatusSuccess:
@@ -155,13 +221,102 @@ func (t *teller) ended(res run.Result, err error) {
 		if res.Operation == run.Rollback {
 			d.Event = notify.RollbackRequired
 		}
-		if res.BackupPath == "" {
-			d.BackupTimestamp = ""
-		}
-	default:
+	default: // cancelled, or nothing to do
 		return
 	}
+	d.Kept = kept(d.Event, res)
+	if d.Event == notify.UpgradeFailed || d.Event == notify.RollbackRequired {
+		d.Next = t.s.Root.Typed(FirstMend(err, Next(res, err), res.Status == run.StatusRollbackFail))
+	}
+	t.wayBack(&d, res)
 	t.send(d)
+}
+
+// wayBack says to which backup point a run goes, or can be taken, back.
+func (t *teller) wayBack(d *notify.Data, res run.Result) {
+	if res.Operation == run.Rollback {
+		if d.BackupTimestamp = t.target; t.target == "" { // recovered: it began in another process
+			d.BackupTimestamp = readTarget(filepath.Join(t.s.Root.Backups(), res.ID))
+		}
+		return
+	}
+	others, touched, mine := false, false, false
+	for _, o := range res.Components {
+		others = others || o.Name != d.FailedComponent
+		if o.Status == run.Upgraded || o.Status == run.RolledBack || o.Status == run.RollbackFailed {
+			touched, mine = true, mine || o.Name == d.FailedComponent
+		}
+	}
+	d.Refused = d.Event == notify.UpgradeFailed && !touched
+	switch {
+	case res.BackupPath == "", d.Event == notify.UpgradeFailed && !mine:
+		// The point holds nothing that its command should take back.
+		d.BackupTimestamp, d.RollbackCommand = "", ""
+	case d.FailedComponent != "" && d.Event != notify.RollbackCompleted:
+		d.RollbackCommand = t.goBack(d.FailedComponent, others)
+	}
+}
+
+// readTarget is the backup point that the rollback went back to which took the point
+// in dir first; "" where that cannot be told.
+func readTarget(dir string) string {
+	var doc rollbackDoc
+	data, err := os.ReadFile(filepath.Join(dir, "upgrade-plan.json"))
+	if err != nil || json.Unmarshal(data, &doc) != nil || doc.Operation != run.Rollback {
+		return ""
+	}
+	return doc.Target
+}
+
+// toldOf is an outcome as messages have it: OldVersion is before the upgrade, also
+// where that is rolled back.
+func toldOf(op run.Operation, o run.Outcome) notify.Component {
+	c := notify.Component{Name: o.Name, Instance: o.Instance, OldVersion: o.From.String(), NewVersion: o.To.String()}
+	if op == run.Rollback {
+		c.OldVersion, c.NewVersion = c.NewVersion, c.OldVersion
+	}
+	return c
+}
+
+// kept are the components, or instances, of a run which did not all go well that stay
+// elsewhere than those that the message is of: upgraded though another failed, not
+// come to by a rollback, or back though another is not.
+func kept(event string, res run.Result) []notify.Component {
+	var out []notify.Component
+	for _, o := range res.Components {
+		c := toldOf(res.Operation, o)
+		unsure := slices.ContainsFunc(res.Components, func(x run.Outcome) bool {
+			return x.Name == o.Name && x.Instance == o.Instance && x.Status == run.RollbackFailed
+		})
+		switch {
+		case unsure, event == notify.UpgradeCompleted:
+			continue
+		case o.Status == run.Upgraded, o.Status == run.RolledBack && res.Operation == run.Rollback && event == notify.RollbackRequired:
+			c.CurrentVersion = o.To.String()
+		case res.Operation == run.Rollback && (o.Status == run.NotAttempted || o.Status == run.Failed && event == notify.RollbackCompleted):
+			c.CurrentVersion = o.From.String()
+		default:
+			continue
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// culprit is the component, and the instance of it, that an error names.
+func culprit(err error) (name, instance string) {
+	var refused *RefusedError
+	if errors.As(err, &refused) && refused.Component != "" {
+		name = refused.Component
+	}
+	var checks *ChecksError
+	if name == "" && errors.As(err, &checks) {
+		for _, c := range checks.Failed {
+			name = cmp.Or(name, c.Component)
+		}
+	}
+	name, instance, _ = strings.Cut(name, "@")
+	return name, instance
 }
 
 // refused tells of an unattended run that could not begin. What only has to wait,
@@ -174,11 +329,10 @@ func (s *Stack) refused(err error) {
 	t := s.tell
 	t.head = run.Header{ID: run.ReserveID(s.Root, s.now()), Operation: run.Apply}
 	d := t.data(notify.UpgradeFailed, nil)
-	d.Status, d.Error, d.BackupTimestamp = run.StatusFailed, err.Error(), ""
-	var refused *RefusedError
-	if errors.As(err, &refused) {
-		d.FailedComponent = refused.Component
-	}
+	d.Status, d.Error, d.BackupTimestamp, d.RollbackCommand, d.Refused = run.StatusFailed, err.Error(), "", "", true
+	name, instance := culprit(err)
+	d.FailedComponent, d.FailedUnit = name, t.unit(name, instance)
+	d.Next = s.Root.Typed(FirstMend(err, Next(run.Result{}, err), false))
 	t.send(d)
 }
 

@@ -415,23 +415,27 @@ func rollbackSwap(kind backup.Kind, name, stored, path string, tree bool) (*run.
 	}, nil
 }
 
+// rollbackDoc is what the backup point of a rollback keeps as its plan.
+type rollbackDoc struct {
+	Operation  run.Operation   `json:"operation"`
+	Target     string          `json:"target"` // the point that it goes back to
+	Components []rollbackEntry `json:"components"`
+}
+
+type rollbackEntry struct {
+	Name string `json:"name"`
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
 // Rollback carries out a rollback plan; the caller holds the lock.
 func (s *Stack) Rollback(ctx context.Context, p *RollbackPlan, trigger string) (run.Result, error) {
 	if len(p.Changes) == 0 {
 		return run.Result{Operation: run.Rollback, Trigger: trigger, StartedAt: s.now().UTC(), Status: run.StatusNothingToDo, Components: []run.Outcome{}}, nil
 	}
-	type entry struct {
-		Name string `json:"name"`
-		From string `json:"from"`
-		To   string `json:"to"`
-	}
-	doc := struct {
-		Operation  string  `json:"operation"`
-		Target     string  `json:"target"`
-		Components []entry `json:"components"`
-	}{Operation: "rollback", Target: p.Point.Timestamp}
+	doc := rollbackDoc{Operation: run.Rollback, Target: p.Point.Timestamp}
 	for _, c := range p.Changes {
-		doc.Components = append(doc.Components, entry{c.Component, c.From.String(), c.To.String()})
+		doc.Components = append(doc.Components, rollbackEntry{c.Component, c.From.String(), c.To.String()})
 	}
 	res, err := s.engine().Execute(ctx, run.Request{
 		Operation: run.Rollback, Trigger: trigger, Changes: p.Changes, Subjects: p.subjects, Plan: doc, ContinueOnFailure: true,

@@ -98,7 +98,7 @@ func received(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // told is `told EVENT [FIELD REGEXP]...`: waits until the web server has got the
-// event, and checks fields of the newest of its kind.
+// event, and checks fields of the newest of its kind. @FILE is what a file holds.
 func told(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, false, len(args)%2 == 1, "[!] told EVENT [FIELD REGEXP]...")
 	hook := ts.Value(receiversKey{}).(*receivers).hook
@@ -127,6 +127,9 @@ func told(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	for i := 1; i < len(args); i += 2 {
 		got := lookUp(ts, doc, args[i])
+		if file, ok := strings.CutPrefix(args[i+1], "@"); ok {
+			args[i+1] = strings.TrimSpace(ts.ReadFile(file))
+		}
 		if !regexp.MustCompile(`(?s)\A(?:` + args[i+1] + `)\z`).MatchString(got) {
 			ts.Fatalf("%s of %s is %q, %s was the expression", args[i], args[0], got, args[i+1])
 		}
