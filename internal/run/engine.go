@@ -85,8 +85,11 @@ type Request struct {
 	ID                string                      // what the run is to be called, where that is still possible; may be empty
 	Named             func(id, backupPath string) // told what it is called, before anything is stored; may be nil
 	ContinueOnFailure bool
-	StagingDirs       []string      // removed when the run ends
-	Pause             time.Duration // between one change and the next
+	// LeftOut are steps that were refused before the run, which goes on without them:
+	// its result tells of them, and is no success.
+	LeftOut     []Outcome
+	StagingDirs []string      // removed when the run ends
+	Pause       time.Duration // between one change and the next
 	// Allow says, after an earlier change failed, whether this one still fits what
 	// is installed now, by component; nil allows all.
 	Allow func(ch Change, at map[string]component.Version) error
@@ -112,7 +115,7 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 	}
 	r.head = Header{
 		Format: journalFormat, ID: stamp, Operation: req.Operation, Trigger: req.Trigger, StartedAt: started, PID: os.Getpid(),
-		BackupPath: filepath.Join(e.Root.Backups(), stamp), StagingDirs: req.StagingDirs, ProgramBuild: e.Build, Manager: e.Manager,
+		BackupPath: filepath.Join(e.Root.Backups(), stamp), StagingDirs: req.StagingDirs, LeftOut: req.LeftOut, ProgramBuild: e.Build, Manager: e.Manager,
 	}
 	for _, ch := range req.Changes {
 		r.head.Components = append(r.head.Components, ch.planned())

@@ -136,6 +136,48 @@ func TestContinueOnFailure(t *testing.T) {
 	whole(t, w, "continue", map[string][]string{"prom": {"1.0.0"}, "am": {"0.1.0", "0.2.0"}})
 }
 
+// A run that goes on without what was refused before it is no success, also when it
+// is recovered; what is recorded is what it returns.
+func TestLeftOut(t *testing.T) {
+	for _, crash := range []bool{false, true} {
+		w := runtest.New(t)
+		w.Install("prom", "1.0.0")
+		w.Install("am", "0.1.0")
+		req := w.Steps("prom 2.0.0")
+		left := Outcome{Name: "am", From: component.MustParseVersion("0.1.0"), To: component.MustParseVersion("0.2.0"), Status: Failed, Error: "its version is not what it should be"}
+		req.LeftOut = []Outcome{left}
+		crashed := false
+		res, err := w.Engine(func(op, _ string) error {
+			if crashed = crashed || crash && op == "history"; crashed {
+				return hostfs.ErrCrashed
+			}
+			return nil
+		}).Execute(t.Context(), req)
+		if crash {
+			if !errors.Is(err, hostfs.ErrCrashed) {
+				t.Fatal(err)
+			}
+			all, recErr := w.Engine(nil).Recover(t.Context())
+			if recErr != nil || len(all) != 1 {
+				t.Fatalf("%+v, %v", all, recErr)
+			}
+			res, err = all[0], nil
+		}
+		if err != nil || res.Status != StatusFailed || len(res.Components) != 2 || res.Components[0].Status != Upgraded || res.Components[1].Name != left.Name || res.Components[1].Status != Failed || res.Components[1].Error != left.Error {
+			t.Errorf("crash %v: %+v, %v", crash, res, err)
+		}
+		kept, err := ReadResult(w.Root, res.ID)
+		if err != nil || kept.Status != StatusFailed || len(kept.Components) != 2 || kept.Components[1].Error != left.Error {
+			t.Errorf("crash %v: result.json: %+v, %v", crash, kept, err)
+		}
+		f, err := state.Load(w.Root.State())
+		if err != nil || state.Newest(f.UpgradeHistory).Status != StatusFailed || len(state.Newest(f.UpgradeHistory).ComponentsUpgraded) != 1 {
+			t.Errorf("crash %v: recorded as %+v, %v", crash, f.UpgradeHistory, err)
+		}
+		whole(t, w, "left out", map[string][]string{"prom": {"2.0.0"}, "am": {"0.1.0"}})
+	}
+}
+
 // A step whose stone failed is not attempted, nor one that no longer fits.
 func TestContinueAfterStone(t *testing.T) {
 	w := runtest.New(t)

@@ -29,12 +29,15 @@ type Header struct {
 	// Instances are the changes of instances: one that the run had not come to may
 	// start at boot from files that it shares with one that was being changed.
 	Instances []Change `json:"instances,omitempty"`
+	// LeftOut are steps that were refused before the run: whoever brings it to its end
+	// has to tell of them too.
+	LeftOut []Outcome `json:"left_out,omitempty"`
 }
 
 // public is the header as onlookers are told it: what recovery needs besides is
 // theirs to read nowhere.
 func (h Header) public() *Header {
-	h.Instances, h.Format = nil, 0
+	h.Instances, h.LeftOut, h.Format = nil, nil, 0
 	return &h
 }
 

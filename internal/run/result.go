@@ -52,6 +52,9 @@ func (r *running) allArrived() bool {
 // finish writes the run's summary and closes its journal, unless a component
 // still needs recovery.
 func (r *running) finish(status string) (Result, error) {
+	if status == StatusSuccess && len(r.head.LeftOut) > 0 {
+		status = StatusFailed // not all that it was to do was done
+	}
 	res := r.result(status)
 	err := r.conclude(&res)
 	if !errors.Is(err, hostfs.ErrCrashed) {
@@ -116,6 +119,7 @@ func (r *running) result(status string) Result {
 			res.Components = append(res.Components, Outcome{Name: ch.Component, Instance: ch.Instance, From: ch.From, To: ch.To, Status: NotAttempted})
 		}
 	}
+	res.Components = append(res.Components, r.head.LeftOut...)
 	return res
 }
 

@@ -226,7 +226,7 @@ func (s *Stack) apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 		return res, err
 	}
 	req := run.Request{
-		Operation: run.Apply, Trigger: o.Trigger, Plan: prop.Plan, ContinueOnFailure: o.ContinueOnFailure, ID: prop.Plan.ID,
+		Operation: run.Apply, Trigger: o.Trigger, Plan: prop.Plan, ContinueOnFailure: o.ContinueOnFailure, ID: prop.Plan.ID, LeftOut: refused,
 		Named: func(id, path string) { prop.Plan.ID, prop.Plan.BackupPath = id, path },
 	}
 	req.Allow = func(ch run.Change, at map[string]component.Version) error {
@@ -271,10 +271,8 @@ func (s *Stack) apply(ctx context.Context, prop *Proposal, o ApplyOptions) (run.
 	}
 	s.recordAfter(prop.View, prop.look, reached(result, ready))
 	s.pruneCache(ready)
-	result.Components = append(result.Components, refused...)
-	if len(refused) > 0 && result.Status == run.StatusSuccess {
-		result.Status = run.StatusFailed
-		err = errors.Join(err, fmt.Errorf("%s was left out: %s", refused[0].Name, refused[0].Error))
+	if len(refused) > 0 && result.Status == run.StatusFailed && err == nil {
+		err = fmt.Errorf("%s was left out: %s", refused[0].Name, refused[0].Error)
 	}
 	return result, err
 }
