@@ -170,6 +170,7 @@ type running struct {
 	leftIn  map[string]bool               // it served nobody and was not taken out, whatever its balancer says
 	dirty   map[string]bool               // the new version, or a restore, may have touched the data
 	starts  map[string]time.Time          // when the new version was started
+	stops   map[string]time.Time          // since when it is down: its stop, or what stands for one, was journaled
 	crashed map[string]int                // how often a process that goes on had been restarted by itself before
 
 	already map[string]bool // paths that an earlier instance of the run put the new files in
@@ -194,7 +195,7 @@ func (e *Engine) newRunning() *running {
 	return &running{
 		Engine: e,
 		prints: map[string]health.Fingerprint{}, was: map[string]health.Fingerprint{}, copied: map[string]bool{}, drained: map[string]bool{}, leftIn: map[string]bool{},
-		dirty: map[string]bool{}, starts: map[string]time.Time{}, crashed: map[string]int{}, already: map[string]bool{}, unrecorded: map[string]bool{}, down: map[string][]string{}, continued: map[string]bool{},
+		dirty: map[string]bool{}, starts: map[string]time.Time{}, stops: map[string]time.Time{}, crashed: map[string]int{}, already: map[string]bool{}, unrecorded: map[string]bool{}, down: map[string][]string{}, continued: map[string]bool{},
 		unmended: map[string]bool{}, brought: map[string]string{},
 	}
 }
@@ -447,7 +448,9 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 // change's strategy; it returns when the outage began.
 func (r *running) exchange(ctx context.Context, ch Change) (time.Time, error) {
 	if ch.remote() {
-		return r.Now(), r.away(ctx, ch)
+		down := r.Now()
+		r.stops[ch.key()] = down
+		return down, r.away(ctx, ch)
 	}
 	if done, down, err := r.reload(ctx, ch); done || err != nil {
 		return down, err
@@ -486,7 +489,7 @@ func (r *running) swapAndRestart(ctx context.Context, ch Change) (time.Time, err
 	}
 	r.dirty[ch.key()] = true
 	down := r.Now()
-	r.starts[ch.key()] = down
+	r.starts[ch.key()], r.stops[ch.key()] = down, down
 	return down, r.act(ch, StepStart, func() (string, error) { return "restarted", r.restart(ctx, ch) })
 }
 
@@ -508,6 +511,7 @@ func (r *running) stopSwapStart(ctx context.Context, ch Change) (time.Time, erro
 		ahead <- err
 	}()
 	down := r.Now()
+	r.stops[ch.key()] = down
 	err := r.act(ch, StepStop, func() (string, error) { return r.stop(ctx, ch) })
 	if ready := <-ahead; err == nil || !errors.Is(ready, ctx.Err()) { // a signal ends both, and is told once
 		err = errors.Join(err, ready)

@@ -86,6 +86,7 @@ func (e *Engine) Recover(ctx context.Context) ([]Result, error) {
 // progress is how far a component came, by its journal records.
 type progress struct {
 	change    Change
+	began     time.Time
 	stopped   bool // its stop was begun: the service or files may be touched
 	committed *Outcome
 	undone    *Outcome
@@ -194,7 +195,7 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 	case StepBegin:
 		return order, ended, r.head.read(rec, r.journal.Path())
 	case stepChange:
-		p := &progress{}
+		p := &progress{began: rec.Time}
 		if err := rec.Decode(&p.change); err != nil {
 			return nil, "", err
 		}
@@ -227,6 +228,12 @@ func (r *running) replay(rec journal.Record, order []*progress, ended string) ([
 		}
 		if st == StepStart {
 			r.starts[key] = rec.Time
+		}
+		switch _, down := r.stops[key]; {
+		case st == stepCommitted:
+			delete(r.stops, key) // it served again
+		case !down && (st == StepStop || st == StepRemote || st == StepStart || st == StepUndo):
+			r.stops[key] = rec.Time
 		}
 		if n.Fingerprint != nil {
 			r.prints[key] = *n.Fingerprint
@@ -290,7 +297,7 @@ func (r *running) settle(ctx context.Context, p *progress) (Outcome, error) {
 	if out.Error == "" {
 		out.Error = interruptedByCrash
 	}
-	err := r.undo(context.WithoutCancel(ctx), ch, &out, r.Now())
+	err := r.undo(context.WithoutCancel(ctx), ch, &out, cmp.Or(p.began, r.Now()))
 	return out, err
 }
 

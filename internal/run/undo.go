@@ -46,10 +46,14 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 		return err
 	}
 	r.tell(Event{Component: ch.Component, Instance: ch.Instance, Step: StepUndo, Detail: "back to " + ch.From.String(), Reason: out.Error})
+	down, stopped := r.stops[ch.key()]
+	if !stopped {
+		down = r.Now() // what stops it is this undo
+	}
 	up := false
 	ready := func(t time.Time) {
 		// The whole time counts: what the failed version answered in between helped nobody.
-		out.Downtime, up = Seconds(t.Sub(start)), true
+		out.Downtime, up = Seconds(max(0, t.Sub(down))), true
 	}
 	restored, err := r.bringBack(ctx, ch, ready)
 	restored = restored && !r.unmended[ch.key()]
@@ -57,9 +61,9 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 	if err == nil {
 		err = r.readmit(ctx, ch)
 	}
-	out.Duration = Seconds(r.Now().Sub(start))
+	out.Duration = Seconds(max(0, r.Now().Sub(start)))
 	if err != nil && !up && ch.hasService() && ch.WasActive {
-		out.Downtime = out.Duration // and it is down still
+		out.Downtime = Seconds(max(0, r.Now().Sub(down))) // and it is down still
 	}
 	out.Status = RolledBack
 	out.Healthy = err == nil && (ch.remote() || ch.hasService() && ch.WasActive)
@@ -222,6 +226,7 @@ func (r *running) restore(ctx context.Context, ch Change, ready func(time.Time))
 	}
 	touched := ch.TakeBack && r.dirty[ch.key()] || r.restoring(ch)
 	if inPlace && !touched && r.untouched(ctx, ch) {
+		r.cameBack(ctx, ch, ready)
 		return true, nil
 	}
 	if ch.hasService() {
@@ -346,6 +351,18 @@ func (r *running) untouched(ctx context.Context, ch Change) bool {
 		return false
 	}
 	return r.Prober.Once(ctx, t).Healthy
+}
+
+// cameBack tells when a service that the run had stopped was started again by
+// somebody else, such as the boot of the host.
+func (r *running) cameBack(ctx context.Context, ch Change, ready func(time.Time)) {
+	down, stopped := r.stops[ch.key()]
+	if !stopped || !ch.hasService() || !ch.WasActive {
+		return
+	}
+	if st, err := r.Services.Status(ctx, ch.Service); err == nil && st.StartedAt.After(down) {
+		ready(st.StartedAt)
+	}
 }
 
 // putBack makes a path hold its old content, from the copy beside it or from

@@ -67,6 +67,7 @@ type proc struct {
 	dead    bool
 
 	restarts int // by itself, since it was started
+	started  time.Time
 }
 
 // attributes are those that a swap and a restore must keep.
@@ -204,6 +205,7 @@ func (w *World) Status(_ context.Context, s service.Service) (service.Status, er
 		st.Failed, st.SubState, st.Result = true, "failed", "exit-code"
 	default:
 		st.Active, st.MainPID, st.SubState = true, p.pid, "running"
+		st.StartedAt = p.started
 		st.ExecPath, st.Restarts = w.Bin(program(s.Unit)), p.restarts
 	}
 	return st, nil
@@ -234,7 +236,7 @@ func (w *World) Start(_ context.Context, s service.Service) error {
 		return errors.New("main process exited, code=exited, status=2")
 	}
 	w.pids++
-	w.running[s.Unit] = &proc{pid: w.pids, content: string(data)}
+	w.running[s.Unit] = &proc{pid: w.pids, content: string(data), started: w.now()}
 	return nil
 }
 
@@ -397,13 +399,17 @@ func (w *World) Kill(instances ...string) {
 	}
 }
 
+func (w *World) now() time.Time {
+	if w.Now != nil {
+		return w.Now()
+	}
+	return time.Now()
+}
+
 // Engine makes an engine on this world.
 func (w *World) Engine(guard hostfs.Guard) *run.Engine {
 	host := &hostfs.Host{Guard: guard, SyncFS: w.SyncFS}
-	now, wait, retain := w.Now, w.Wait, w.Retain
-	if now == nil {
-		now = time.Now
-	}
+	now, wait, retain := w.now, w.Wait, w.Retain
 	if wait == 0 {
 		wait = time.Second
 	}
