@@ -267,7 +267,7 @@ func (g *global) finish(ctx context.Context, d *display, res run.Result, err err
 	if err != nil {
 		doc.Error = g.errorOf(ctx, err)
 	}
-	if perr := g.print(doc, func(w io.Writer) error { return writeResult(w, res) }); perr != nil {
+	if perr := g.print(doc, func(w io.Writer) error { return g.writeResult(w, res) }); perr != nil {
 		return errors.Join(err, perr)
 	}
 	return err
@@ -307,7 +307,7 @@ func downCell(status string, healthy bool, down string) string {
 	return down
 }
 
-func writeResult(w io.Writer, res run.Result) error {
+func (g *global) writeResult(w io.Writer, res run.Result) error {
 	if res.Status == run.StatusNothingToDo {
 		_, err := fmt.Fprintln(w, "Nothing to do: everything is as the backup has it.")
 		return err
@@ -334,7 +334,7 @@ func writeResult(w io.Writer, res run.Result) error {
 		}
 	}
 	for _, msg := range res.Warnings {
-		fmt.Fprintf(w, "\nwarning: %s\n", msg)
+		fmt.Fprintf(w, "\nwarning: %s\n", g.typed(msg))
 	}
 	if res.Operation == run.Rollback {
 		told := map[string]bool{} // of several instances once

@@ -18,7 +18,7 @@ func TestRollbackTellsOncePerComponent(t *testing.T) {
 		res.Components = append(res.Components, o)
 	}
 	var out strings.Builder
-	if err := writeResult(&out, res); err != nil {
+	if err := new(global).writeResult(&out, res); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"aa", "bb"} {

@@ -86,7 +86,7 @@ func (o *recoverOptions) run(ctx context.Context) error {
 		}
 		for _, r := range results {
 			fmt.Fprintf(w, "Run %s was recovered: %s\n", r.ID, stack.Summary(r))
-			if err := writeResult(w, r); err != nil {
+			if err := o.writeResult(w, r); err != nil {
 				return err
 			}
 		}

@@ -65,7 +65,7 @@ var (
 
 	lastUpgrade         = gauge("observability_last_upgrade_timestamp", "When the version of the component last changed, in seconds since 1970; absent where it never did.", "component")
 	upgradeStatus       = gauge("observability_upgrade_status", "How the last upgrade of the component ended: 1 for the status that holds, else 0.", "component", "status")
-	lastUpgradeSuccess  = gauge("observability_last_upgrade_success", "Whether the last upgrade of the component reached its version and proved healthy, also if a person took it back later.", "component")
+	lastUpgradeSuccess  = gauge("observability_last_upgrade_success", "Whether the last upgrade of the component reached its version and proved healthy, also if a person took it back later; absent where its health was not checked.", "component")
 	upgradeDuration     = gauge("observability_upgrade_duration_seconds", "How long the last upgrade of the component took.", "component")
 	lastUpgradeDowntime = gauge("observability_last_upgrade_downtime_seconds", "How long the last upgrade of the component kept it down.", "component")
 	downtime            = define("histogram", "observability_upgrade_downtime_seconds", "How long the upgrades of the component kept it down.", []string{"component"})

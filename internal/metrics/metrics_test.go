@@ -81,7 +81,8 @@ func full() *overview.Overview {
 			Newest: []history.Upgrade{
 				{Component: "gone", Status: history.Failed, ErrorMessage: "x"},
 				{Component: "loki", Status: history.RolledBack, ErrorMessage: "not ready", Duration: 12 * time.Second, Downtime: 2500 * time.Millisecond},
-				{Component: "prometheus", Status: history.RolledBack, Duration: 3 * time.Second, Downtime: 500 * time.Millisecond},
+				{Component: "grafana", Status: history.Success}, // its health was not checked
+				{Component: "prometheus", Status: history.RolledBack, HealthCheckPassed: new(true), Duration: 3 * time.Second, Downtime: 500 * time.Millisecond},
 				{Component: "tempo", Status: "lost"},
 			},
 		},
@@ -140,7 +141,7 @@ func TestUnknownIsAbsent(t *testing.T) {
 	for _, absent := range []string{
 		`observability_versions_behind{component="grafana"}`, `observability_versions_behind{component="tempo"}`,
 		`observability_hold_until_timestamp_seconds{component="mimir"}`, `observability_last_upgrade_timestamp{component="tempo"}`,
-		`observability_upgrade_status{component="tempo"`, `observability_upgrade_status{component="gone"`, `data{component="tempo",state="none"} 1`,
+		`observability_last_upgrade_success{component="grafana"}`, `observability_upgrade_status{component="tempo"`, `observability_upgrade_status{component="gone"`, `data{component="tempo",state="none"} 1`,
 	} {
 		if strings.Contains(got, absent) {
 			t.Errorf("there is %s", absent)

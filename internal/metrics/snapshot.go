@@ -101,7 +101,9 @@ func (s snapshot) upgrades(e *emitter) {
 			continue
 		}
 		e.state(upgradeStatus, upgradeStatuses, u.Status, u.Component)
-		e.flag(lastUpgradeSuccess, u.Status == history.Success || u.Undone(), u.Component)
+		if arrived := u.Status == history.Success || u.Undone(); !arrived || u.HealthCheckPassed != nil {
+			e.flag(lastUpgradeSuccess, arrived, u.Component)
+		}
 		e.set(upgradeDuration, u.Duration.Seconds(), u.Component)
 		e.set(lastUpgradeDowntime, u.Downtime.Seconds(), u.Component)
 	}

@@ -428,7 +428,7 @@ func (r *running) cutOver(ctx context.Context, ch Change, out *Outcome, start ti
 		if err != nil {
 			return err
 		}
-		out.Healthy = true
+		out.Healthy = !ch.Health.Skip
 	}
 	out.Status = Upgraded
 	if r.head.Operation == Rollback {

@@ -154,7 +154,9 @@ func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outc
 			}
 			setChecksums(&c, ch, after)
 			c.AddBackup(state.Backup{Version: out.From.String(), Timestamp: filepath.Base(run.BackupPath), Path: run.BackupPath})
-			c.ClearFailed(out.To.String())
+			if !ch.Health.Skip { // else nothing shows that it does not fail again
+				c.ClearFailed(out.To.String())
+			}
 			f.Components[out.Name] = c
 		case run.Operation == Apply && out.Started && !WasInterrupted(out.Error):
 			c := f.Components[out.Name]

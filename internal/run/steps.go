@@ -260,6 +260,10 @@ func (r *running) prove(ctx context.Context, ch Change, version string, ready fu
 			r.warn("%s: %s: %s", ch.Component, c.Name, c.Detail)
 		}
 	}
+	if ch.Health.Skip {
+		r.warn("%s runs at %s, but its health was not checked (--skip-health-checks); look: observability-upgrade verify --component=%s", ch.Set(), version, ch.Component)
+		return fmt.Sprintf("running at %s; health was not checked", version), nil
+	}
 	if rep.Verdict == health.Inconclusive {
 		return fmt.Sprintf("runs at %s, but whether it is healthy could not be decided", version), nil
 	}

@@ -66,7 +66,7 @@ func (r *running) undo(ctx context.Context, ch Change, out *Outcome, start time.
 		out.Downtime = Seconds(max(0, r.Now().Sub(down))) // and it is down still
 	}
 	out.Status = RolledBack
-	out.Healthy = err == nil && (ch.remote() || ch.hasService() && ch.WasActive)
+	out.Healthy = err == nil && !ch.Health.Skip && (ch.remote() || ch.hasService() && ch.WasActive)
 	if r.head.Operation == Rollback && err == nil {
 		out.Status = RollbackFailed
 		if WasInterrupted(out.Error) {
