@@ -341,7 +341,9 @@ func (g *global) writeResult(w io.Writer, res run.Result) error {
 		for _, o := range res.Components {
 			if o.Status == run.RolledBack && o.To.Less(o.From) && !told[o.Name] {
 				told[o.Name] = true
-				fmt.Fprintf(w, "\nThe next apply goes to %s %s again; to stay: observability-upgrade hold %s@%s --reason=…\n", o.Name, o.From, o.Name, o.From.Core())
+				// A hold of the version that it is at keeps it there, whatever else is out.
+				fmt.Fprintf(w, "\nThe next apply may upgrade %s again, to %s or newer; to stay at %s: %s\n", o.Name, o.From, o.To,
+					g.typed(fmt.Sprintf("observability-upgrade hold %s@%s --reason=…", o.Name, o.To.Core())))
 			}
 		}
 	}

@@ -22,7 +22,7 @@ func TestRollbackTellsOncePerComponent(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"aa", "bb"} {
-		if n := strings.Count(out.String(), "The next apply goes to "+name+" 1.1.0 again"); n != 1 {
+		if n := strings.Count(out.String(), "The next apply may upgrade "+name+" again, to 1.1.0 or newer; to stay at 1.0.0: observability-upgrade hold "+name+"@1.0.0 --reason=…\n"); n != 1 {
 			t.Errorf("said %d times of %s:\n%s", n, name, out.String())
 		}
 	}
