@@ -86,10 +86,12 @@ func (o *rollbackOptions) run(ctx context.Context) error {
 		if err != nil {
 			return "", err
 		}
-		if ask && len(p.Changes) > 0 {
-			if err := writeRollbackPlan(o.Err, p); err != nil {
+		if len(p.Changes) > 0 {
+			if err := o.show(d, p, ask); err != nil {
 				return "", err
 			}
+		}
+		if ask && len(p.Changes) > 0 {
 			if err := o.confirm(ctx, "\nProceed with the rollback?"); err != nil {
 				res = run.Result{Operation: run.Rollback, Trigger: "manual", StartedAt: time.Now().UTC(), Status: run.StatusCancelled, Components: []run.Outcome{}}
 				return "", err
@@ -99,6 +101,18 @@ func (o *rollbackOptions) run(ctx context.Context) error {
 		return res.ID, outcome(res, err)
 	})
 	return o.finish(ctx, d, res, err)
+}
+
+// show tells what a rollback is about to do, also where nobody is asked: what is lost
+// by it in any case, the whole of it where lines for people are wanted.
+func (o *rollbackOptions) show(d *display, p *stack.RollbackPlan, ask bool) error {
+	if ask || !o.quiet && !o.records {
+		return writeRollbackPlan(o.Err, p)
+	}
+	for _, n := range p.Notes {
+		d.notice(n)
+	}
+	return nil
 }
 
 func writeRollbackPlan(w io.Writer, p *stack.RollbackPlan) error {

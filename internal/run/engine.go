@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,6 +89,7 @@ type Request struct {
 	// LeftOut are steps that were refused before the run, which goes on without them:
 	// its result tells of them, and is no success.
 	LeftOut     []Outcome
+	Warnings    []string      // what the result is to say besides
 	StagingDirs []string      // removed when the run ends
 	Pause       time.Duration // between one change and the next
 	// Allow says, after an earlier change failed, whether this one still fits what
@@ -107,7 +109,7 @@ func (e *Engine) Execute(ctx context.Context, req Request) (Result, error) {
 	stamp := e.name(req.ID, now)
 	req.Changes = nameCopies(req.Changes)
 	r := e.newRunning()
-	r.req, r.began = req, now
+	r.req, r.began, r.warnings = req, now, slices.Clone(req.Warnings)
 	started := now.UTC()
 	if at, ok := backup.StampTime(stamp); ok && at.After(started) {
 		// History is in the order of time, as the names of runs are.

@@ -42,7 +42,7 @@ type RollbackPlan struct {
 	Point   *backup.Point
 	Changes []run.Change
 	Skipped []string // components that are as the backup has them already
-	Notes   []string // for the person who confirms
+	Notes   []string // for the person who confirms; warnings of the result
 
 	subjects []backup.Subject
 }
@@ -438,7 +438,7 @@ func (s *Stack) Rollback(ctx context.Context, p *RollbackPlan, trigger string) (
 		doc.Components = append(doc.Components, rollbackEntry{c.Component, c.From.String(), c.To.String()})
 	}
 	res, err := s.engine().Execute(ctx, run.Request{
-		Operation: run.Rollback, Trigger: trigger, Changes: p.Changes, Subjects: p.subjects, Plan: doc, ContinueOnFailure: true,
+		Operation: run.Rollback, Trigger: trigger, Changes: p.Changes, Subjects: p.subjects, Plan: doc, ContinueOnFailure: true, Warnings: p.Notes,
 	})
 	s.reloadStale(ctx, &res)
 	s.tell.ended(res, err)
