@@ -160,6 +160,10 @@ func (b *Books) recordState(ctx context.Context, run Header, ch Change, out Outc
 			f.Components[out.Name] = c
 		case run.Operation == Apply && out.Started && !WasInterrupted(out.Error):
 			c := f.Components[out.Name]
+			if c.CurrentVersion == "" && out.Status == RolledBack { // nobody adopted it
+				c.CurrentVersion, c.BinaryPath, c.Binaries, c.Service = out.From.String(), ch.Executable, ch.Binaries, ch.Service.Unit
+				setChecksums(&c, ch, before)
+			}
 			c.MarkFailed(state.FailedVersion{Version: out.To.String(), Reason: out.Error, FailedAt: run.StartedAt.UTC(), RunID: run.ID})
 			f.Components[out.Name] = c
 		}
