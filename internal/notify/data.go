@@ -52,6 +52,7 @@ type Data struct {
 	Operation       string      `json:"operation"`        // of the run: apply or rollback; "" without one
 	FailedUnit      string      `json:"failed_unit"`      // the failed component's on this host; "" where none is known
 	Refused         bool        `json:"refused"`          // the upgrade was refused, or failed, before anything was touched
+	Unchecked       bool        `json:"unchecked"`        // of something that was upgraded nobody asked whether it is healthy
 	Next            string      `json:"next"`             // what to type next, as the command line says
 	RollbackCommand string      `json:"rollback_command"` // to go back by hand; "" where there is nothing to go back from
 	Kept            []Component `json:"kept"`             // what the run changed, or was to, and what stays at CurrentVersion all the same

@@ -138,7 +138,7 @@ func TestWebhook(t *testing.T) {
 		"components":                 []any{part("prometheus", "2.48.1", "2.49.0", "CVE-2024-0001", "CVE-2024-0002"), part("node_exporter", "1.7.0", "1.8.0")},
 		"estimated_duration_seconds": 1200.0, "actual_duration_seconds": 750.0, "failed_component": "prometheus",
 		"error": "not ready after 60s: 503 Service Unavailable", "auto_rollback": true, "backup_timestamp": "20241227_030000",
-		"operation": "apply", "failed_unit": "prometheus.service", "refused": false, "next": "observability-upgrade status",
+		"operation": "apply", "failed_unit": "prometheus.service", "refused": false, "unchecked": false, "next": "observability-upgrade status",
 		"rollback_command": "observability-upgrade rollback --to=20241227_030000 --component=prometheus",
 		"kept":             []any{part("grafana", "10.2.2", "10.2.3")},
 		"warnings":         []any{"grafana: its configuration was changed meanwhile and is kept"},

@@ -122,7 +122,7 @@ func CheckTemplates(conf *config.Notifications) yamlfile.Errors {
 func tryTemplate(name, text, event string) error {
 	for _, as := range []func(*Data){
 		func(*Data) {},
-		func(d *Data) { d.AutoRollback = false },
+		func(d *Data) { d.AutoRollback, d.Unchecked = false, true },
 		func(d *Data) { d.AutoRollback, d.Operation = false, "rollback" },
 		func(d *Data) { d.AutoRollback, d.Refused, d.Kept, d.Warnings = false, true, nil, nil },
 	} {

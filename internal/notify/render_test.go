@@ -185,7 +185,7 @@ templates:
 		got = append(got, strings.TrimPrefix(e.Error(), w.root.Notifications()))
 	}
 	want := []string{
-		`:17:11: templates.rollback_completed.body: line 1 of the text: there is no field .Zzzzzzzzzzzzz; there are .Event, .Hostname, .RunID, .Status, .Timestamp, .Components, .EstimatedDuration, .ActualDuration, .FailedComponent, .Error, .AutoRollback, .BackupTimestamp, .Operation, .FailedUnit, .Refused, .Next, .RollbackCommand, .Kept, .Warnings, .Vulnerabilities, .Actions`,
+		`:17:11: templates.rollback_completed.body: line 1 of the text: there is no field .Zzzzzzzzzzzzz; there are .Event, .Hostname, .RunID, .Status, .Timestamp, .Components, .EstimatedDuration, .ActualDuration, .FailedComponent, .Error, .AutoRollback, .BackupTimestamp, .Operation, .FailedUnit, .Refused, .Unchecked, .Next, .RollbackCommand, .Kept, .Warnings, .Vulnerabilities, .Actions`,
 		`:13:11: templates.rollback_required.body: there is no field .Nextt; did you mean .Next?`,
 		`:15:29: templates.upgrade_available.body: executing "body" at <.Timestamp.Foo>: can't evaluate field Foo in type notify.Time`,
 		`:14:58: templates.upgrade_completed.body: executing "body" at <index .Components 5>: error calling index: reflect: slice index out of range`,

@@ -178,11 +178,12 @@ func (t *teller) ended(res run.Result, err error) {
 	}
 	var done, back, failed []notify.Component
 	var broken run.Outcome
+	unchecked := false
 	for _, o := range res.Components {
 		c := toldOf(res.Operation, o)
 		switch o.Status {
 		case run.Upgraded:
-			done = append(done, c)
+			done, unchecked = append(done, c), unchecked || !o.Healthy
 		case run.RolledBack:
 			back = append(back, c)
 		case run.Failed, run.RollbackFailed:
@@ -194,7 +195,7 @@ func (t *teller) ended(res run.Result, err error) {
 	}
 	d := t.data("", nil)
 	d.Status, d.ActualDuration = res.Status, notify.Duration(time.Duration(res.Duration*float64(time.Second)))
-	d.Warnings = res.Warnings
+	d.Warnings, d.Unchecked = res.Warnings, unchecked
 	if d.Error = broken.Error; d.Error == "" && err != nil {
 		d.Error = err.Error()
 	}

@@ -135,6 +135,14 @@ func TestTellsHowARunEnded(t *testing.T) {
 			event: notify.UpgradeFailed,
 			has:   []string{"Upgraded all the same:\n- loki@a: 1.0.0 → 1.1.0\n", "rollback --to=" + ownRun + " --component=loki\n"},
 		},
+		"all went well": {
+			op: run.Apply, status: run.StatusSuccess, outcomes: []run.Outcome{became("loki", run.Upgraded, "", true)},
+			event: notify.UpgradeCompleted, has: []string{"All health checks passed."}, hasNot: []string{"Not of all", "Warnings"},
+		},
+		"upgraded without a look at its health": {
+			op: run.Apply, status: run.StatusSuccess, outcomes: []run.Outcome{became("loki", run.Upgraded, "", false)}, warnings: []string{"loki runs unchecked"},
+			event: notify.UpgradeCompleted, has: []string{"Warnings:\n- loki runs unchecked\n", "Not of all of them the health was checked."}, hasNot: []string{"All health checks"},
+		},
 		"all is back": {
 			op: run.Apply, status: run.StatusRolledBack, outcomes: []run.Outcome{became("loki", run.RolledBack, "not ready", true), became("grafana", run.NotAttempted, "", false)},
 			event: notify.RollbackCompleted, has: []string{"back to " + ownRun + ":\n\n- loki: 1.1.0 → 1.0.0\n", restored}, hasNot: []string{"Not rolled back", "Warnings"},
