@@ -199,8 +199,8 @@ func TestTellsHowARunEnded(t *testing.T) {
 		},
 		"refused by a check": {
 			op: run.Apply, status: run.StatusFailed, outcomes: []run.Outcome{became("grafana", run.NotAttempted, "", false), became("loki", run.NotAttempted, "", false)}, err: checks, noPoint: true,
-			event: notify.UpgradeFailed, has: []string{"Upgrade REFUSED at ", "nothing was touched", "Failed component: loki\nError: pre-flight", "Action required:\n1. Next: loki -verify-config\n"},
-			hasNot: []string{"FAILED", "DISABLED", "journalctl", "rollback"}, subject: "[Observability] Upgrade Refused",
+			event: notify.UpgradeFailed, has: []string{"Upgrade FAILED at ", ": it was refused, and nothing was touched\n", "Failed component: loki\nError: pre-flight", "Action required:\n1. Next: loki -verify-config\n"},
+			hasNot: []string{"DISABLED", "journalctl", "rollback"}, subject: "[CRITICAL] Observability Upgrade Failed: Refused, Nothing Touched",
 			check: func(d notify.Data) string {
 				if !d.Refused || d.Next != "loki -verify-config" || d.BackupTimestamp != "" || d.RollbackCommand != "" {
 					return "it is not told as a refusal"
@@ -211,7 +211,7 @@ func TestTellsHowARunEnded(t *testing.T) {
 		"refused by the probe": {
 			op: run.Apply, status: run.StatusFailed, outcomes: []run.Outcome{became("loki", run.Failed, "says 1.0.9", false)}, noPoint: true,
 			err:   &RefusedError{Component: "loki", Check: "version", Err: errors.New("says 1.0.9"), Next: "observability-upgrade hold loki"},
-			event: notify.UpgradeFailed, has: []string{"Upgrade REFUSED at ", "Failed component: loki\n", "1. Next: observability-upgrade --root=ROOT hold loki\n"}, hasNot: []string{"FAILED", "rollback"},
+			event: notify.UpgradeFailed, has: []string{": it was refused, and nothing was touched\n", "Failed component: loki\n", "1. Next: observability-upgrade --root=ROOT hold loki\n"}, hasNot: []string{"DISABLED", "rollback"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -317,7 +317,7 @@ func TestTellsOfARefusedRun(t *testing.T) {
 	s := tellerHere(t)
 	s.refused(&UpstreamUnknownError{Errs: map[string]error{"loki": errors.New("no route to host")}})
 	got := queued(t, s.Root)[notify.UpgradeFailed]
-	for _, text := range []string{"Upgrade REFUSED at ", "nothing was touched", "\n\nError: no upstream could be asked", "1. Next: check the network, the token and upstream.*.api_url"} {
+	for _, text := range []string{"Upgrade FAILED at ", ": it was refused, and nothing was touched\n", "\n\nError: no upstream could be asked", "1. Next: check the network, the token and upstream.*.api_url"} {
 		if !strings.Contains(got.Body, text) {
 			t.Errorf("%q is missing in\n%s", text, got.Body)
 		}
