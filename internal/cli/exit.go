@@ -114,8 +114,10 @@ func (g *global) exit(ctx context.Context, err error) int {
 		}{&errorDocument{Code: n, Message: msg, Hint: hint}}
 		enc := json.NewEncoder(g.Out)
 		enc.SetEscapeHTML(false)
-		_ = enc.Encode(doc)
-		return n
+		if enc.Encode(doc) == nil {
+			return n
+		}
+		// Nobody reads it there: as without JSON.
 	}
 	if g.records {
 		return n

@@ -190,9 +190,28 @@ back by itself when health is not proved.`,
 		newComponents(g), newAdopt(g), newDemo(g), newVersion(g),
 	)
 	cmd.InitDefaultCompletionCmd()
+	completionExamples(cmd)
 	strictHelp(cmd)
 	wrapArgs(cmd)
 	return cmd
+}
+
+// completionExamples gives cobra's own command what all others have.
+func completionExamples(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		if c.Name() != "completion" {
+			continue
+		}
+		c.Example = "  source <(observability-upgrade completion bash)"
+		for _, shell := range c.Commands() {
+			shell.Example = map[string]string{
+				"bash":       "  source <(observability-upgrade completion bash)",
+				"zsh":        "  source <(observability-upgrade completion zsh)",
+				"fish":       "  observability-upgrade completion fish | source",
+				"powershell": "  observability-upgrade completion powershell | Out-String | Invoke-Expression",
+			}[shell.Name()]
+		}
+	}
 }
 
 // strictHelp makes `help` of a command that does not exist a usage error, as the
@@ -203,7 +222,7 @@ func strictHelp(root *cobra.Command) {
 	if err != nil {
 		panic(err) // it was made in the line before
 	}
-	help.Args = cobra.ArbitraryArgs
+	help.Args, help.Example = cobra.ArbitraryArgs, "  observability-upgrade help rollback"
 	help.Run = nil
 	help.RunE = func(_ *cobra.Command, args []string) error {
 		c, rest, err := root.Find(args)
@@ -278,7 +297,7 @@ func (g *global) init(cmd *cobra.Command) error {
 		return err
 	}
 	if st, err := os.Stat(g.root); err != nil || !st.IsDir() {
-		return &stack.UsageError{Message: fmt.Sprintf("--root=%s is not a directory", g.root), Hint: "mkdir -p " + g.root}
+		return &stack.UsageError{Message: fmt.Sprintf("--root=%s is not a directory", g.root), Hint: "mkdir -p " + layout.Quoted(g.root)}
 	}
 	abs, err := filepath.Abs(g.root)
 	if err != nil {

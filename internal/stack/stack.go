@@ -399,7 +399,7 @@ func (s *Stack) audit(entry audit.Entry, err error) {
 	}
 	log := audit.New(s.host, s.Root.Audit())
 	if auditErr := log.Write(entry); auditErr != nil && !errors.Is(auditErr, hostfs.ErrCrashed) {
-		s.Notice(fmt.Sprintf("audit log: %v", auditErr))
+		s.Notice(auditErr.Error())
 	}
 }
 

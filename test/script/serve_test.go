@@ -332,7 +332,7 @@ func TestServeAsNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	own := filepath.Join(box.Dir, program)
-	if err := errors.Join(os.WriteFile(own, binary, 0o755), os.Chmod(own, 0o755)); err != nil {
+	if err := errors.Join(writeProgram(own, binary), os.Chmod(own, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	s := startServing(t, box, own, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}})
