@@ -306,22 +306,17 @@ func (d *DB) LastSuccessfulRun(ctx context.Context, components ...string) (runID
 	if !d.columns["run_id"] || !d.columns["kind"] {
 		return "", nil, nil
 	}
-	of, args := "", make([]any, len(components))
-	for i, c := range components {
-		args[i] = c
-	}
-	if len(components) > 0 {
-		of = " AND component IN (?" + strings.Repeat(", ?", len(components)-1) + ")"
-	}
-	err = d.sql.QueryRowContext(ctx, `SELECT run_id FROM upgrades WHERE status = 'success' AND run_id <> '' AND kind = 'upgrade'`+of+`
-ORDER BY timestamp DESC, id DESC LIMIT 1`, args...).Scan(&runID)
+	f := Filter{Components: components, Status: Success}
+	where, args := d.where(f, "run_id <> ''", "kind = 'upgrade'")
+	err = d.sql.QueryRowContext(ctx, "SELECT run_id FROM upgrades"+where+" ORDER BY timestamp DESC, id DESC LIMIT 1", args...).Scan(&runID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil, nil
 	}
 	if err != nil {
 		return "", nil, d.explain(fmt.Errorf("find the last successful run: %w", err))
 	}
-	rows, err = d.List(ctx, Filter{RunID: runID, Components: components, Status: Success})
+	f.RunID = runID
+	rows, err = d.List(ctx, f)
 	return runID, rows, err
 }
 

@@ -67,14 +67,14 @@ func TestSend(t *testing.T) {
 	}
 }
 
-// A channel that needs what does not exist keeps no other from being sent by, and
-// costs its own messages no attempt: they go out once it is there.
-func TestUnresolvedChannel(t *testing.T) {
-	s := httpServer(t)
+// lacking is a world with a message in the queue of two channels, of which one needs a
+// secret that does not exist.
+func lacking(t *testing.T, url string) (*world, *Deliverer, *config.Notifications) {
+	t.Helper()
 	w := newWorld(t, `channels:
   - {name: lacking, type: webhook, enabled: true, config: {url: "%[1]s/lacking", headers: {Authorization: "Bearer ${SECRET:missing}"}}, `+allEvents+`}
   - {name: fine, type: webhook, enabled: true, config: {url: "%[1]s/fine"}, `+allEvents+`}
-`, s.URL)
+`, url)
 	load := func() (*config.Notifications, error) {
 		conf, _, err := config.LoadNotificationsAsFound(w.root, func(string) string { return "" })
 		return conf, err
@@ -87,7 +87,16 @@ func TestUnresolvedChannel(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := w.deliverer()
-	d.Load, d.Log = load, w.logger()
+	d.Load = load
+	return w, d, conf
+}
+
+// A channel that needs what does not exist keeps no other from being sent by, and
+// costs its own messages no attempt: they go out once it is there.
+func TestUnresolvedChannel(t *testing.T) {
+	s := httpServer(t)
+	w, d, conf := lacking(t, s.URL)
+	d.Log = w.logger()
 	for i := range 2 * quick.attempts { // more often than a message is tried
 		r, err := d.Run(t.Context())
 		if want := (Report{Sent: max(0, 1-i), Left: 1}); err != nil || r != want {
@@ -117,22 +126,8 @@ func TestUnresolvedChannel(t *testing.T) {
 // What is missing is found while others are still tried.
 func TestResolvedMeanwhile(t *testing.T) {
 	s := httpServer(t, notifytest.Answer{Status: 503}, notifytest.Answer{Status: 200})
-	w := newWorld(t, `channels:
-  - {name: lacking, type: webhook, enabled: true, config: {url: "%[1]s/lacking", headers: {Authorization: "Bearer ${SECRET:missing}"}}, `+allEvents+`}
-  - {name: slow, type: webhook, enabled: true, config: {url: "%[1]s/slow"}, `+allEvents+`}
-`, s.URL)
-	load := func() (*config.Notifications, error) {
-		conf, _, err := config.LoadNotificationsAsFound(w.root, func(string) string { return "" })
-		return conf, err
-	}
-	conf, err := load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := Open(w.root, &hostfs.Host{}, conf, slog.New(slog.DiscardHandler)).Send(Sample(UpgradeFailed)); err != nil {
-		t.Fatal(err)
-	}
-	d := w.deliverer()
+	w, d, _ := lacking(t, s.URL)
+	load := d.Load
 	d.Load = func() (*config.Notifications, error) {
 		if len(s.Requests()) > 0 {
 			w.write(filepath.Join(w.root.SecretsDir(), "missing"), "token", 0o600)

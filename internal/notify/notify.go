@@ -100,8 +100,5 @@ func (n *Notifier) fill(d Data) Data {
 		warnings = append(warnings, clip(n.hide.text(msg), maxError))
 	}
 	d.Warnings, d.Next = warnings, n.hide.text(d.Next)
-	if d.RollbackCommand == "" && d.BackupTimestamp != "" && d.Operation != "rollback" {
-		d.RollbackCommand = "observability-upgrade rollback --to=" + d.BackupTimestamp
-	}
 	return d
 }

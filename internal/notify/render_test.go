@@ -58,6 +58,7 @@ func TestSamplesRendered(t *testing.T) {
 		Components:        []Component{{Name: "prometheus", OldVersion: "2.48.1", NewVersion: "2.49.0"}},
 		EstimatedDuration: Duration(90 * time.Second), ActualDuration: Duration(61*time.Second + 600*time.Millisecond),
 		FailedComponent: "prometheus", FailedUnit: "prometheus2.service", Error: "not ready", BackupTimestamp: "20241227_030001",
+		RollbackCommand: "observability-upgrade rollback --to=20241227_030001",
 	}
 	for event, want := range map[string][]string{
 		UpgradeAvailable:  {"[Observability] Updates Available", "\n- prometheus: 2.48.1 → 2.49.0\n"},
